@@ -1,0 +1,13 @@
+//! What both ends of every Longshore wire must agree on: names of bytes ([`digest`], [`piece`], [`task`]),
+//! names of machines ([`node`], [`identity`]), the messages ([`wire`]) and the connection that carries them
+//! ([`transport`]); and the primitives that every room shares ([`config`], [`telemetry`]). No policy lives here.
+
+pub mod config;
+pub mod digest;
+pub mod identity;
+pub mod node;
+pub mod piece;
+pub mod task;
+pub mod telemetry;
+pub mod transport;
+pub mod wire;

@@ -1,0 +1,135 @@
+//! What a peer and its supernode say to each other, on one bidirectional control stream that the peer opens right
+//! after the hello. Tasks are multiplexed on it; every message names its task. The stream's end is the session's.
+//!
+//! # A download, as messages
+//! `Join` → `Joined`, then `Digests` and `Parents` as often as there is news, then `Proven`, or `Failed` or
+//! `Poisoned` at any time. Meanwhile the peer sends `Progress` in batches and `Blame` when a neighbour misbehaves.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::node::{Contact, NodeId};
+use crate::piece::{Geometry, PieceIndex};
+use crate::task::{Credentials, OriginFailure, Source, TaskId};
+
+/// The longest task whose bytes come inside [`ToPeer::Joined`].
+pub const MAX_INLINE: u64 = 128 * 1024;
+/// The most digests in one [`ToPeer::Digests`].
+pub const MAX_DIGESTS: usize = 4096;
+/// The most entries in one [`ToSupernode::Progress`] or [`ToSupernode::Holdings`].
+pub const MAX_ENTRIES: usize = 4096;
+
+/// From a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToSupernode {
+    /// Let me into the swarm of this source's task.
+    Join(Join),
+    /// How many pieces of each task I have now.
+    Progress(Vec<(TaskId, u32)>),
+    /// What I hold complete and proven: said after the session opens and as tasks are completed.
+    Holdings(Vec<(TaskId, Geometry)>),
+    /// I want and give no more of this task.
+    Leave(TaskId),
+    /// A neighbour wronged me.
+    Blame {
+        /// The task that it was about.
+        task: TaskId,
+        /// Who did it.
+        node: NodeId,
+        /// What it did.
+        fault: Fault,
+    },
+    /// My parents do not give me what I want.
+    MoreParents(TaskId),
+    /// My certificate runs out: a PKCS #10 request, DER, for the same key.
+    Renew(Vec<u8>),
+}
+
+/// The wish to enter a swarm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// What to fetch, if the supernode has not got it.
+    pub source: Source,
+    /// What opens it at the origin.
+    pub credentials: Credentials,
+    /// How many pieces the peer has already.
+    pub held: u32,
+}
+
+/// What a neighbour can be blamed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Fault {
+    /// It sent bytes that are not the piece.
+    WrongBytes,
+    /// It claimed a piece and did not give it.
+    FalseClaim,
+    /// It could not be reached, or fell silent.
+    Silent,
+}
+
+/// From the supernode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToPeer {
+    /// You are in.
+    Joined {
+        /// Which task.
+        task: TaskId,
+        /// Its length and cut.
+        geometry: Geometry,
+        /// All its bytes, when they are at most [`MAX_INLINE`] and here already.
+        inline: Option<Vec<u8>>,
+    },
+    /// The digests of consecutive pieces.
+    Digests {
+        /// Which task.
+        task: TaskId,
+        /// The first piece.
+        first: PieceIndex,
+        /// Its digest and those of the pieces after it; at most [`MAX_DIGESTS`].
+        digests: Vec<Digest>,
+    },
+    /// Whom to get pieces from.
+    Parents {
+        /// Which task.
+        task: TaskId,
+        /// New parents.
+        add: Vec<Contact>,
+        /// Parents to let go.
+        remove: Vec<NodeId>,
+    },
+    /// The supernode has the whole and its digest is right: pieces with the digests it sent make the blob.
+    Proven(TaskId),
+    /// The origin's bytes have the wrong digest: drop all of it.
+    Poisoned(TaskId),
+    /// The supernode cannot get it.
+    Failed {
+        /// Which task.
+        task: TaskId,
+        /// Why.
+        failure: Failure,
+    },
+    /// The new certificate and the CA's, DER, leaf first.
+    Renewed(Vec<Vec<u8>>),
+    /// The renewal was refused, and why.
+    RenewalRefused(String),
+}
+
+/// Why a supernode cannot get a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// The origin's own answer.
+    Origin(OriginFailure),
+    /// The supernode's configuration forbids this origin, or the request makes no sense.
+    Refused(String),
+    /// The origin cannot be reached, or something broke here.
+    Unavailable(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Origin(failure) => failure.fmt(f),
+            Self::Refused(why) | Self::Unavailable(why) => f.write_str(why),
+        }
+    }
+}
