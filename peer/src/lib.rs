@@ -1,1 +1,16 @@
-//! skeleton
+//! Longshore's engine: the blob store ([`store`]), fetching and serving pieces ([`exchange`]), the origin client
+//! ([`origin`]), the download session ([`download`]) and what it sees of the supernode ([`coordinator`]), behind
+//! one [`engine::Engine`]; and the peer daemon around it ([`daemon`], [`local_api`]).
+
+pub mod coordinator;
+pub mod daemon;
+pub mod download;
+pub mod engine;
+pub mod error;
+pub mod exchange;
+pub mod handle;
+pub mod health;
+pub mod limit;
+pub mod local_api;
+pub mod origin;
+pub mod store;

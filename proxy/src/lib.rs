@@ -1,1 +1,17 @@
-//! skeleton
+//! HTTP in front of Longshore's engine, for container runtimes: the registry [`mirror`]. A request goes
+//! mirror → manifests or blobs → permission → upstream, and its bytes come from the engine below; where the engine
+//! cannot, straight from the origin.
+
+mod blobs;
+mod body;
+mod direct;
+mod error;
+mod manifests;
+mod mirror;
+mod path;
+mod permission;
+mod proof;
+mod range;
+mod upstream;
+
+pub use mirror::{MirrorOptions, router};

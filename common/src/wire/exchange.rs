@@ -32,6 +32,8 @@ pub enum Opening {
         /// Which piece.
         index: PieceIndex,
     },
+    /// The rest of this stream is the peer's session with the supernode ([`super::swarm`]).
+    Session,
 }
 
 /// A message on a link, either way.

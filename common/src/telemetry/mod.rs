@@ -1,0 +1,19 @@
+//! What a process tells about itself: log lines ([`init_logging`]) and numbers ([`Metrics`]). Every room writes to
+//! them; the binary sets them up and the HTTP servers show them.
+//!
+//! # Invariants
+//! - No credential reaches a log line or a metric: URLs pass through [`redact`], and label values are enums, never
+//!   text that somebody sent.
+
+mod labels;
+mod logging;
+mod metrics;
+mod process;
+mod redact;
+
+pub use labels::{
+    ByteSource, Code, Enrolment, Label, Outcome, Recipient, RejectReason, RequestKind, TurnedAway,
+};
+pub use logging::{LogFormat, init_logging};
+pub use metrics::{Counters, Held, Metrics, ProxyRequests, Series, hold};
+pub use redact::redact;

@@ -1,0 +1,124 @@
+//! The listening side: takes incoming connections, each under a time limit, and hands on members and those who
+//! want to enrol. Whoever is neither is told why, and reported so that the daemon can log and count it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::connection::{self, Connection};
+use crate::wire::codec::{self, CodecError, FrameReader};
+use crate::wire::{enrol, hello};
+
+/// From the first packet to the end of the hello.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handshakes at once; beyond that, dialers must prove their address first, which costs us nothing.
+const MAX_HANDSHAKES: usize = 256;
+
+/// Who connected.
+pub enum Inbound {
+    /// A member.
+    Member(Connection),
+    /// A stranger with a join token.
+    Enrolling(Enrolling),
+    /// Nobody that we let in; the dialler was told the same.
+    TurnedAway {
+        /// Where it dialled from.
+        remote: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A stranger who waits for an answer to its enrolment request.
+pub struct Enrolling {
+    quic: quinn::Connection,
+    send: quinn::SendStream,
+    request: enrol::Request,
+}
+
+// === impl Enrolling ===
+
+impl Enrolling {
+    /// Where it dialled from.
+    pub fn remote(&self) -> SocketAddr {
+        self.quic.remote_address()
+    }
+
+    /// What it asks for.
+    pub fn request(&self) -> &enrol::Request {
+        &self.request
+    }
+
+    /// Answers, and waits until the answer has been heard or the stranger is gone.
+    ///
+    /// # Errors
+    /// When the stream fails first.
+    pub async fn answer(mut self, reply: &enrol::Reply) -> Result<(), CodecError> {
+        codec::send(&mut self.send, reply).await?;
+        let _ = self.send.finish();
+        let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.quic.closed()).await;
+        Ok(())
+    }
+}
+
+pub(super) struct Acceptor {
+    pub(super) endpoint: quinn::Endpoint,
+    pub(super) hello: hello::Hello,
+    pub(super) sender: mpsc::Sender<Inbound>,
+}
+
+// === impl Acceptor ===
+
+impl Acceptor {
+    /// Runs until the endpoint closes.
+    pub(super) async fn run(self) {
+        let mut handshakes = JoinSet::new();
+        loop {
+            tokio::select! {
+                incoming = self.endpoint.accept() => {
+                    let Some(incoming) = incoming else { return };
+                    if handshakes.len() >= MAX_HANDSHAKES && incoming.may_retry() {
+                        let _ = incoming.retry();
+                        continue;
+                    }
+                    let (ours, sender) = (self.hello.clone(), self.sender.clone());
+                    handshakes.spawn(async move {
+                        let inbound = handshake(incoming, ours).await;
+                        let _ = sender.send(inbound).await;
+                    });
+                }
+                Some(_) = handshakes.join_next() => {}
+            }
+        }
+    }
+}
+
+async fn handshake(incoming: quinn::Incoming, ours: hello::Hello) -> Inbound {
+    let remote = incoming.remote_address();
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, admit(incoming, &ours)).await {
+        Ok(Ok(inbound)) => inbound,
+        Ok(Err(reason)) => Inbound::TurnedAway { remote, reason },
+        Err(_) => Inbound::TurnedAway { remote, reason: "the handshake took too long".into() },
+    }
+}
+
+async fn admit(incoming: quinn::Incoming, ours: &hello::Hello) -> Result<Inbound, String> {
+    let quic = incoming.await.map_err(|error| error.to_string())?;
+    if protocol(&quic).as_deref() == Some(enrol::ALPN) {
+        let (send, receive) = quic.accept_bi().await.map_err(|error| error.to_string())?;
+        let request = FrameReader::new(receive).expect().await.map_err(|error: CodecError| error.to_string())?;
+        return Ok(Inbound::Enrolling(Enrolling { quic, send, request }));
+    }
+    if let Err(reason) = connection::certificate(&quic) {
+        connection::refuse(&quic, &reason);
+        return Err(reason);
+    }
+    Connection::welcome(quic, ours).await.map(Inbound::Member).map_err(|error| error.to_string())
+}
+
+fn protocol(quic: &quinn::Connection) -> Option<Vec<u8>> {
+    let data = quic.handshake_data()?;
+    data.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?.protocol
+}

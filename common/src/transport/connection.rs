@@ -1,0 +1,176 @@
+//! One connection to a neighbour that is known to be a member: the hello on it, and its streams.
+
+use std::net::SocketAddr;
+
+use quinn::{RecvStream, SendStream, VarInt};
+use rustls::pki_types::CertificateDer;
+
+use super::TransportError;
+use crate::identity::{self, PeerCertificate};
+use crate::node::NodeId;
+use crate::wire::codec::{self, FrameReader};
+use crate::wire::hello::{self, Hello, Reply};
+
+/// Session messages go before everything.
+pub const CONTROL_PRIORITY: i32 = 20;
+/// Piece sets go before pieces.
+pub const LINK_PRIORITY: i32 = 10;
+/// Pieces.
+pub const DATA_PRIORITY: i32 = 0;
+
+pub(super) const BYE: VarInt = VarInt::from_u32(0);
+const REFUSED: VarInt = VarInt::from_u32(1);
+
+/// A live connection to a member. Cheap to clone; all clones are one connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    quic: quinn::Connection,
+    hello: Hello,
+    version: u16,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// The dialler's side of the hello.
+    pub(super) async fn greet(quic: quinn::Connection, ours: &Hello) -> Result<Self, TransportError> {
+        let address = quic.remote_address();
+        let broken = |source| match quic.close_reason() {
+            Some(error) => explain(address, &error),
+            None => TransportError::Codec { address, source },
+        };
+        let (mut send, receive) = quic.open_bi().await.map_err(|error| explain(address, &error))?;
+        codec::send(&mut send, ours).await.map_err(broken)?;
+        let reply = FrameReader::new(receive).expect::<Reply>().await.map_err(broken)?;
+        match reply {
+            Reply::Welcome(theirs) => Self::agree(quic, ours, theirs),
+            Reply::Refused(reason) => Err(TransportError::TurnedAway { address, reason }),
+        }
+    }
+
+    /// The listener's side of the hello. A refusal is said to the dialler before it is returned.
+    pub(super) async fn welcome(quic: quinn::Connection, ours: &Hello) -> Result<Self, TransportError> {
+        let address = quic.remote_address();
+        let broken = |source| TransportError::Codec { address, source };
+        let (mut send, receive) = quic.accept_bi().await.map_err(|error| explain(address, &error))?;
+        let theirs = FrameReader::new(receive).expect::<Hello>().await.map_err(broken)?;
+        match Self::agree(quic, ours, theirs) {
+            Ok(connection) => {
+                codec::send(&mut send, &Reply::Welcome(ours.clone())).await.map_err(broken)?;
+                Ok(connection)
+            }
+            Err(error) => {
+                let reason = match &error {
+                    TransportError::Failed { reason, .. } => reason.clone(),
+                    other => other.to_string(),
+                };
+                codec::send(&mut send, &Reply::Refused(reason)).await.map_err(broken)?;
+                // The dialler closes once it has read the refusal; dropping the stream early could lose it.
+                let _ = send.finish();
+                let _ = send.stopped().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn agree(quic: quinn::Connection, ours: &Hello, theirs: Hello) -> Result<Self, TransportError> {
+        let address = quic.remote_address();
+        let failed = |reason: String| TransportError::Failed { address, reason };
+        let certificate = certificate(&quic).map_err(failed)?;
+        if certificate.node != theirs.node || certificate.role != theirs.role {
+            return Err(failed(format!("{} calls itself {}", certificate.node, theirs.node)));
+        }
+        let version =
+            hello::agree((ours.min_version, ours.version), (theirs.min_version, theirs.version)).map_err(failed)?;
+        Ok(Self { quic, hello: theirs, version })
+    }
+
+    /// Who is at the other end: proven by its certificate.
+    pub fn node(&self) -> NodeId {
+        self.hello.node
+    }
+
+    /// What it says of itself.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The protocol version that both speak.
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// Its address as seen here.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.quic.remote_address()
+    }
+
+    /// Whether it is still up.
+    pub fn is_open(&self) -> bool {
+        self.quic.close_reason().is_none()
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn open(&self) -> Result<(SendStream, RecvStream), TransportError> {
+        self.quic.open_bi().await.map_err(|error| explain(self.remote_address(), &error))
+    }
+
+    /// The next stream that the neighbour opens.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn accept(&self) -> Result<(SendStream, RecvStream), TransportError> {
+        self.quic.accept_bi().await.map_err(|error| explain(self.remote_address(), &error))
+    }
+
+    /// Waits until the connection is gone and says why.
+    pub async fn closed(&self) -> TransportError {
+        explain(self.remote_address(), &self.quic.closed().await)
+    }
+
+    /// Ends it, with a word for the neighbour's log.
+    pub fn close(&self, reason: &str) {
+        self.quic.close(BYE, reason.as_bytes());
+    }
+
+    /// How long a packet takes there and back.
+    pub fn rtt(&self) -> std::time::Duration {
+        self.quic.rtt()
+    }
+}
+
+/// Turns a dialler away, in words that its log will show.
+pub(super) fn refuse(quic: &quinn::Connection, reason: &str) {
+    quic.close(REFUSED, reason.as_bytes());
+}
+
+/// The neighbour's certificate, which TLS has verified already.
+pub(super) fn certificate(quic: &quinn::Connection) -> Result<PeerCertificate, String> {
+    let chain = quic
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .ok_or("no member certificate: join the cluster with a token (--join-token-file)")?;
+    identity::read_peer_certificate(&chain).map_err(|error| error.to_string())
+}
+
+/// A connection's end in words.
+pub(super) fn explain(address: SocketAddr, error: &quinn::ConnectionError) -> TransportError {
+    use quinn::ConnectionError as E;
+    match error {
+        E::ApplicationClosed(close) if close.error_code == REFUSED => TransportError::TurnedAway {
+            address,
+            reason: String::from_utf8_lossy(&close.reason).chars().take(300).collect(),
+        },
+        E::ApplicationClosed(close) => TransportError::Failed {
+            address,
+            reason: format!("closed: {}", String::from_utf8_lossy(&close.reason).chars().take(300).collect::<String>()),
+        },
+        // A TLS alert from the other side: it does not accept our certificate.
+        E::ConnectionClosed(close) => TransportError::TurnedAway { address, reason: close.to_string() },
+        E::TimedOut => TransportError::Silent { address },
+        other => TransportError::Failed { address, reason: other.to_string() },
+    }
+}

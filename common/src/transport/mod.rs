@@ -1,0 +1,293 @@
+//! The QUIC transport: one UDP port per node, one mutually authenticated connection between two nodes, streams for
+//! everything. The daemons bind one [`Transport`]; the exchange and the sessions use its [`Connection`]s.
+//!
+//! # Invariants
+//! - A [`Connection`] exists only for a neighbour whose certificate the cluster's CA signed, whose node id is that
+//!   of its key, and who speaks a protocol version that we understand.
+//! - A stranger gets as far as one enrolment request, on a supernode only, and is otherwise told why it is turned
+//!   away and counted.
+
+mod accept;
+mod connection;
+mod driver;
+mod settings;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::digest::Digest;
+use crate::identity::{self, Admits, Identity, IdentityError, JoinToken};
+use crate::node::{Contact, NodeId, Role};
+use crate::wire::codec::{self, CodecError, FrameReader};
+use crate::wire::enrol;
+use crate::wire::hello::{self, Hello};
+
+pub use accept::{Enrolling, Inbound};
+pub use connection::{CONTROL_PRIORITY, Connection, DATA_PRIORITY, LINK_PRIORITY};
+pub use settings::transport_config;
+
+use driver::Driver;
+
+/// A neighbour on a healthy network answers a handshake in a few round trips.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a closing endpoint waits for its last packets to be heard.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Why a neighbour cannot be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The UDP port cannot be had.
+    #[error("cannot listen on {address}/udp: {source}; choose another with --quic-listen")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The thread that drives the socket cannot be started.
+    #[error("cannot start the network thread: {0}")]
+    Thread(std::io::Error),
+    /// Keys or certificates are not in order.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Nobody answers.
+    #[error("{address} does not answer on UDP within {} s", DIAL_TIMEOUT.as_secs())]
+    Silent {
+        /// Who was dialled.
+        address: SocketAddr,
+    },
+    /// The handshake or the connection failed.
+    #[error("{address}: {reason}")]
+    Failed {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// In words.
+        reason: String,
+    },
+    /// The neighbour says that we are not welcome.
+    #[error("turned away by {address}: {reason}")]
+    TurnedAway {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// Its words.
+        reason: String,
+    },
+    /// What came was no proper message.
+    #[error("{address}: {source}")]
+    Codec {
+        /// Who sent it.
+        address: SocketAddr,
+        /// What was wrong with it.
+        source: CodecError,
+    },
+}
+
+/// How a node's transport is to be.
+pub struct TransportOptions {
+    /// The UDP address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who we are.
+    pub identity: Identity,
+    /// Who may connect.
+    pub admits: Admits,
+    /// What we say of ourselves.
+    pub hello: Hello,
+}
+
+/// A node's end of all its connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Transport {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    endpoint: quinn::Endpoint,
+    driver: Driver,
+    identity: Identity,
+    admits: Admits,
+    hello: Hello,
+    /// The CA that connections are accepted under; none before the node has a certificate.
+    accepts_under: std::sync::Mutex<Option<Digest>>,
+    inbound: Mutex<mpsc::Receiver<Inbound>>,
+    stop: CancellationToken,
+}
+
+// === impl Transport ===
+
+impl Transport {
+    /// Binds the port and begins to accept; without a certificate, once there is one (see
+    /// [`Transport::refresh`]).
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn bind(options: TransportOptions) -> Result<Self, TransportError> {
+        let TransportOptions { listen, identity, admits, hello } = options;
+        let driver = Driver::start()?;
+        let endpoint = driver.endpoint(listen, None)?;
+        let stop = CancellationToken::new();
+        let (sender, inbound) = mpsc::channel(64);
+        let acceptor = accept::Acceptor { endpoint: endpoint.clone(), hello: hello.clone(), sender };
+        driver.handle().spawn(stop.clone().run_until_cancelled_owned(acceptor.run()));
+        let shared = Shared {
+            endpoint,
+            driver,
+            identity,
+            admits,
+            hello,
+            accepts_under: std::sync::Mutex::new(None),
+            inbound: Mutex::new(inbound),
+            stop,
+        };
+        let transport = Self { shared: Arc::new(shared) };
+        transport.refresh()?;
+        Ok(transport)
+    }
+
+    /// Accepts connections under the CA of the present certificate: to be called after the first enrolment, and
+    /// after one into another cluster. A renewed certificate needs no call.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn refresh(&self) -> Result<(), TransportError> {
+        let shared = &self.shared;
+        let Some(certificate) = shared.identity.certificate() else { return Ok(()) };
+        let mut accepts_under = shared.accepts_under.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *accepts_under != Some(certificate.ca_fingerprint) {
+            let tls = shared.identity.server_config(shared.admits)?;
+            let address = ([0, 0, 0, 0], 0).into();
+            let listen = shared.endpoint.local_addr().unwrap_or(address);
+            shared.endpoint.set_server_config(Some(settings::server(tls, listen)?));
+            *accepts_under = Some(certificate.ca_fingerprint);
+        }
+        Ok(())
+    }
+
+    /// Who we are.
+    pub fn node(&self) -> NodeId {
+        self.shared.hello.node
+    }
+
+    /// The address that was bound.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.shared.endpoint.local_addr()
+    }
+
+    /// The next who connects; `None` once the transport is closed. Meant for one caller.
+    pub async fn accept(&self) -> Option<Inbound> {
+        self.shared.inbound.lock().await.recv().await
+    }
+
+    /// Connects to a member, which must prove to be the node that `contact` names.
+    ///
+    /// # Errors
+    /// When it does not answer, proves to be somebody else, or turns us away.
+    pub async fn dial(&self, contact: &Contact) -> Result<Connection, TransportError> {
+        let connection = self.connect(contact.address, &identity::server_name(contact.id)).await?;
+        Ok(connection)
+    }
+
+    /// Connects to the supernode at `address`, which must prove to be one of this cluster.
+    ///
+    /// # Errors
+    /// When it does not answer, is no supernode of this cluster, or turns us away.
+    pub async fn dial_supernode(&self, address: SocketAddr) -> Result<Connection, TransportError> {
+        let connection = self.connect(address, identity::SUPERNODE_NAME).await?;
+        if connection.hello().role != Role::Supernode {
+            return Err(TransportError::Failed { address, reason: "it is no supernode".into() });
+        }
+        Ok(connection)
+    }
+
+    async fn connect(&self, address: SocketAddr, name: &str) -> Result<Connection, TransportError> {
+        let shared = &self.shared;
+        let config = settings::client(shared.identity.client_config()?, address)?;
+        let dialling = async {
+            let quic = establish(&shared.endpoint, config, address, name).await?;
+            Connection::greet(quic, &shared.hello).await
+        };
+        tokio::time::timeout(DIAL_TIMEOUT, dialling).await.map_err(|_| TransportError::Silent { address })?
+    }
+
+    /// Says goodbye to everybody and frees the port.
+    pub async fn close(&self) {
+        self.shared.stop.cancel();
+        self.shared.endpoint.close(connection::BYE, b"shutting down");
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.shared.endpoint.wait_idle()).await;
+        self.shared.driver.stop();
+    }
+}
+
+/// Asks the supernode at `address` for a certificate, with a join token, from a port of its own.
+///
+/// # Errors
+/// When it does not answer, is not of the cluster that the token is for, or refuses the token.
+pub async fn enrol(
+    address: SocketAddr,
+    token: &JoinToken,
+    identity: &Identity,
+) -> Result<(), TransportError> {
+    let driver = Driver::start()?;
+    let any: SocketAddr =
+        if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let endpoint = driver.endpoint(any, None)?;
+    let config = settings::client(identity::enrolment_client_config(token.ca())?, address)?;
+    let request = enrol::Request {
+        token_id: token.id().to_owned(),
+        secret: token.secret().to_owned(),
+        csr: identity.csr()?,
+    };
+    let asking = async {
+        let quic = establish(&endpoint, config, address, identity::SUPERNODE_NAME).await?;
+        let failed = |error: quinn::ConnectionError| connection::explain(address, &error);
+        let (mut send, receive) = quic.open_bi().await.map_err(failed)?;
+        let broken = |source| match quic.close_reason() {
+            Some(error) => connection::explain(address, &error),
+            None => TransportError::Codec { address, source },
+        };
+        codec::send(&mut send, &request).await.map_err(broken)?;
+        FrameReader::new(receive).expect::<enrol::Reply>().await.map_err(broken)
+    };
+    let reply = tokio::time::timeout(DIAL_TIMEOUT, asking).await;
+    endpoint.close(connection::BYE, b"enrolled");
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
+    match reply.map_err(|_| TransportError::Silent { address })?? {
+        enrol::Reply::Issued(chain) => Ok(identity.install(&chain)?),
+        enrol::Reply::Refused(reason) => Err(TransportError::TurnedAway { address, reason }),
+    }
+}
+
+async fn establish(
+    endpoint: &quinn::Endpoint,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+    name: &str,
+) -> Result<quinn::Connection, TransportError> {
+    let connecting = endpoint
+        .connect_with(config, address, name)
+        .map_err(|error| TransportError::Failed { address, reason: error.to_string() })?;
+    connecting.await.map_err(|error| connection::explain(address, &error))
+}
+
+/// What a node says of itself, with this build's versions.
+pub fn hello(node: NodeId, role: Role) -> Hello {
+    Hello {
+        version: hello::VERSION,
+        min_version: hello::MIN_VERSION,
+        node,
+        role,
+        features: 0,
+        advertise: None,
+        labels: Default::default(),
+        slots: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! QUIC's numbers, each with its reason.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use super::TransportError;
+
+/// quinn sends batches of ten segments with GSO, and 10 × MTU beyond 64 KiB stalls without an error.
+const MAX_MTU: u16 = 6500;
+/// One piece, the longest that a stream carries.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+/// Near the socket's buffer: far beyond it packets are lost, far below it the pipe runs dry.
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Links of an image's layers and piece requests, side by side.
+const MAX_STREAMS: u32 = 1024;
+/// A dead neighbour is noticed by silence within this; pieces are asked elsewhere long before.
+const IDLE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+pub(super) fn endpoint() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(MAX_MTU).expect("invariant: above QUIC's minimum of 1200");
+    config
+}
+
+/// The settings of every connection between nodes; public so that measurements can use the same.
+pub fn transport_config() -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(MAX_MTU);
+    let mut config = TransportConfig::default();
+    config
+        .mtu_discovery_config(Some(mtu))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(u64::from(CONNECTION_WINDOW))
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE.as_millis() as u32))));
+    config
+}
+
+pub(super) fn server(
+    tls: rustls::ServerConfig,
+    listen: SocketAddr,
+) -> Result<quinn::ServerConfig, TransportError> {
+    let crypto = QuicServerConfig::try_from(tls)
+        .map_err(|error| TransportError::Failed { address: listen, reason: error.to_string() })?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport_config())).max_incoming(1024);
+    Ok(config)
+}
+
+pub(super) fn client(
+    tls: rustls::ClientConfig,
+    address: SocketAddr,
+) -> Result<quinn::ClientConfig, TransportError> {
+    let crypto = QuicClientConfig::try_from(tls)
+        .map_err(|error| TransportError::Failed { address, reason: error.to_string() })?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport_config()));
+    Ok(config)
+}

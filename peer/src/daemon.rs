@@ -1,0 +1,293 @@
+//! A peer as a process: opens the data folder, becomes a member, and runs the engine with its doors: QUIC for
+//! neighbours, HTTP for metrics and health, the Unix socket for local commands. The proxy is put in front of
+//! [`Peer::engine`] by the binary.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use common::identity::{Admits, Identity, IdentityError, JoinToken};
+use common::node::{Labels, Role};
+use common::telemetry::{Metrics, TurnedAway};
+use common::transport::{self, Inbound, Transport, TransportError, TransportOptions};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::coordinator::remote::{Remote, RemoteOptions};
+use crate::engine::{Engine, EngineOptions};
+use crate::exchange::reveal::Style;
+use crate::origin::{OriginClient, OriginError, OriginOptions};
+use crate::store::{Store, StoreError, StoreOptions};
+use crate::{health, local_api};
+
+/// Children served at once, per task.
+const SLOTS: u16 = 8;
+/// Open requests get so long to end when the daemon stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// The local API's socket in the data folder.
+pub const SOCKET: &str = "longshore.sock";
+
+/// How a peer is to be.
+pub struct PeerOptions {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// `HOST:PORT` of supernodes.
+    pub supernodes: Vec<String>,
+    /// What lets us in the first time.
+    pub token: Option<JoinToken>,
+    /// UDP address for neighbours.
+    pub quic_listen: SocketAddr,
+    /// TCP address for metrics and health; none for a temporary member.
+    pub http_listen: Option<SocketAddr>,
+    /// Where neighbours reach us, if not where our packets come from.
+    pub advertise: Option<SocketAddr>,
+    /// Where we stand.
+    pub labels: Labels,
+    /// How origins are asked.
+    pub origin: OriginOptions,
+    /// Bytes to keep; none is as much as the disk holds.
+    pub quota: Option<u64>,
+    /// Bytes a second out.
+    pub upload_limit: Option<u64>,
+    /// Bytes a second in.
+    pub download_limit: Option<u64>,
+}
+
+/// Why a peer cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The data folder or its store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Keys or certificates.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The QUIC port, or the supernode turned us away.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The origin settings.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// The join token does not open this cluster.
+    #[error("cannot join the cluster: {0}; make a token for it with `longshore token create` on its supernode")]
+    Token(TransportError),
+    /// A TCP port.
+    #[error("cannot listen on {address}/tcp for {purpose}: {source}; choose another with {flag}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What it is for.
+        purpose: &'static str,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The Unix socket.
+    #[error("cannot make the socket {path}: {source}", path = path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A running peer.
+pub struct Peer {
+    engine: Engine,
+    transport: Transport,
+    connected: watch::Receiver<bool>,
+    quic: SocketAddr,
+    http: Option<SocketAddr>,
+    socket: PathBuf,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Listens for HTTP; an error names the flag that chooses another port.
+///
+/// # Errors
+/// When the port cannot be had.
+pub async fn listen(
+    address: SocketAddr,
+    purpose: &'static str,
+    flag: &'static str,
+) -> Result<TcpListener, DaemonError> {
+    TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, purpose, flag, source })
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// Starts a peer on the present runtime. A supernode that does not answer is tried again in the background; a
+    /// token that is refused is an error.
+    ///
+    /// # Errors
+    /// When the folder, the ports, the settings or the token cannot be used.
+    pub async fn start(options: PeerOptions) -> Result<Self, DaemonError> {
+        let PeerOptions { data_dir, supernodes, token, labels, origin, .. } = options;
+        let store_options = StoreOptions { quota: options.quota, durable: true };
+        let store_dir = data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
+        let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let identity = Identity::open(&data_dir.join("identity"))?;
+        let metrics = Metrics::new();
+        let mut hello = transport::hello(identity.node(), Role::Peer);
+        hello.advertise = options.advertise;
+        hello.labels = labels;
+        hello.slots = SLOTS;
+        let transport = Transport::bind(TransportOptions {
+            listen: options.quic_listen,
+            identity: identity.clone(),
+            admits: Admits::Members,
+            hello,
+        })?;
+        let quic = transport.local_addr().unwrap_or(options.quic_listen);
+        first_enrolment(&supernodes, token.as_ref(), &identity).await?;
+        let remote = RemoteOptions { supernodes, identity, token, metrics: metrics.clone() };
+        let (remote, session) = Remote::new(remote);
+        let connected = remote.connected();
+        let engine = Engine::start(EngineOptions {
+            store,
+            transport: Some(transport.clone()),
+            coordinator: Arc::new(remote),
+            origin: OriginClient::new(origin)?,
+            metrics,
+            style: Style::Peer,
+            sessions: None,
+            upload_limit: options.upload_limit,
+            download_limit: options.download_limit,
+        });
+        let mut peer = Self {
+            engine,
+            transport,
+            connected,
+            quic,
+            http: None,
+            socket: data_dir.join(SOCKET),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        peer.spawn(session.run(peer.transport.clone(), peer.engine.clone()));
+        peer.spawn(accept(peer.transport.clone(), peer.engine.clone()));
+        if let Some(address) = options.http_listen {
+            peer.open_doors(address).await?;
+        }
+        Ok(peer)
+    }
+
+    async fn open_doors(&mut self, http: SocketAddr) -> Result<(), DaemonError> {
+        let listener = listen(http, "metrics and health", "--http-listen").await?;
+        self.http = listener.local_addr().ok();
+        let (engine, connected) = (self.engine.clone(), self.connected.clone());
+        let ready = Arc::new(move || match *connected.borrow() {
+            true => Ok(()),
+            false => Err("no session with a supernode; pulls go to the origin".to_owned()),
+        });
+        let router = health::router(engine.metrics().clone(), Arc::new(move || engine.sample()), ready);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let _ = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+        });
+        let socket = bind_socket(&self.socket)?;
+        let (router, stop) = (local_api::router(self.engine.clone(), self.connected.clone()), self.stop.clone());
+        self.tasks.spawn(async move {
+            let _ = axum::serve(socket, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+        });
+        Ok(())
+    }
+
+    /// The engine, for whatever stands in front of it.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whether there is a session with the supernode.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+
+    /// The UDP address that was bound.
+    pub fn quic(&self) -> SocketAddr {
+        self.quic
+    }
+
+    /// The HTTP address that was bound.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// The local API's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Ends open requests, then everything, and flushes the store.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(GRACE, self.tasks.wait()).await;
+        self.engine.close().await;
+        self.transport.close().await;
+        let _ = std::fs::remove_file(&self.socket);
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(work).await;
+        });
+    }
+}
+
+/// A first certificate, while somebody watches the start: a refusal is an error now, silence is not.
+async fn first_enrolment(
+    supernodes: &[String],
+    token: Option<&JoinToken>,
+    identity: &Identity,
+) -> Result<(), DaemonError> {
+    let Some(token) = token.filter(|_| !identity.is_valid(SystemTime::now())) else { return Ok(()) };
+    for name in supernodes {
+        let Ok(addresses) = tokio::net::lookup_host(name).await else { continue };
+        for address in addresses {
+            match transport::enrol(address, token, identity).await {
+                Ok(()) => {
+                    tracing::info!(supernode = %address, node = %identity.node(), "enrolled");
+                    return Ok(());
+                }
+                Err(TransportError::Silent { .. }) => {}
+                Err(error) => return Err(DaemonError::Token(error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn accept(transport: Transport, engine: Engine) {
+    while let Some(inbound) = transport.accept().await {
+        match inbound {
+            Inbound::Member(connection) => engine.adopt(connection).await,
+            Inbound::TurnedAway { remote, reason } => {
+                engine.metrics().turned_away.of(TurnedAway::Identity).inc();
+                tracing::warn!(%remote, "turned away: {reason}");
+            }
+            Inbound::Enrolling(enrolling) => {
+                tracing::warn!(remote = %enrolling.remote(), "asked to enrol here, but this is no supernode");
+            }
+        }
+    }
+}
+
+fn bind_socket(path: &Path) -> Result<UnixListener, DaemonError> {
+    // The store's lock says that no other daemon lives here: a socket that is left over is nobody's.
+    let _ = std::fs::remove_file(path);
+    let failed = |source| DaemonError::Socket { path: path.to_owned(), source };
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, mode).map_err(failed)?;
+    Ok(listener)
+}

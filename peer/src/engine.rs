@@ -1,0 +1,332 @@
+//! The engine: all tasks of one node. Clients [`Engine::open`] tasks, neighbours are served from it, and one
+//! download session runs for each task that is wanted or linked, however many ask. The daemons, the proxy, the
+//! supernode's seed and `get` are built on it; it knows none of their roles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::node::NodeId;
+use common::piece::{Geometry, PieceIndex};
+use common::task::{Credentials, Source, TaskId};
+use common::telemetry::{Metrics, hold};
+use common::transport::{Connection, Transport};
+use common::wire::exchange::Refusal;
+use dashmap::DashMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::coordinator::Coordinator;
+use crate::download::session::{Input, Session, Start};
+use crate::download::shared::{Phase, Shared};
+use crate::download::{BUDGET_UNIT, Context};
+use crate::error::FetchError;
+use crate::exchange::link::{self, LinkStream};
+use crate::exchange::pool::Pool;
+use crate::exchange::reveal::Style;
+use crate::exchange::serve::{self, SessionStream};
+use crate::handle::Handle;
+use crate::limit::Limiter;
+use crate::origin::OriginClient;
+use crate::store::{Blob, Store};
+
+/// Bytes in memory on their way in, over all downloads of the node.
+const DOWNLOAD_BUDGET: u64 = 48 * 1024 * 1024;
+/// Bytes in memory on their way out.
+const UPLOAD_BUDGET: u64 = 32 * 1024 * 1024;
+/// Messages waiting for a session: it takes them at once.
+const INPUTS: usize = 64;
+/// How long a closing engine waits for its sessions.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What an engine is made of.
+pub struct EngineOptions {
+    /// Where bytes are kept.
+    pub store: Store,
+    /// The node's connections; none for a lone fetch.
+    pub transport: Option<Transport>,
+    /// Who knows the swarms.
+    pub coordinator: Arc<dyn Coordinator>,
+    /// How origins are asked.
+    pub origin: OriginClient,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How thrifty the node shows its pieces.
+    pub style: Style,
+    /// Who takes sessions (a supernode); others refuse them.
+    pub sessions: Option<mpsc::Sender<SessionStream>>,
+    /// Bytes a second out; none is no limit.
+    pub upload_limit: Option<u64>,
+    /// Bytes a second in; none is no limit.
+    pub download_limit: Option<u64>,
+}
+
+/// What a client wants.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where it comes from, and how it is known.
+    pub source: Source,
+    /// What opens it at the origin.
+    pub credentials: Credentials,
+}
+
+/// All tasks of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Arc<Context>,
+    live: DashMap<TaskId, Live>,
+    sessions: Option<mpsc::Sender<SessionStream>>,
+    uploads: Arc<Semaphore>,
+    upload_limit: Limiter,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+#[derive(Clone)]
+struct Live {
+    shared: Arc<Shared>,
+    inputs: mpsc::Sender<Input>,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Starts an engine on the present runtime.
+    pub fn start(options: EngineOptions) -> Self {
+        let (dialled, mut connections) = mpsc::channel(16);
+        let pool = options.transport.map(|transport| Arc::new(Pool::new(transport, dialled)));
+        let context = Context {
+            store: options.store,
+            pool,
+            coordinator: options.coordinator,
+            origin: options.origin,
+            metrics: options.metrics,
+            style: options.style,
+            budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),
+            download_limit: Limiter::new(options.download_limit),
+        };
+        let inner = Inner {
+            context: Arc::new(context),
+            live: DashMap::new(),
+            sessions: options.sessions,
+            uploads: Arc::new(Semaphore::new((UPLOAD_BUDGET / BUDGET_UNIT) as usize)),
+            upload_limit: Limiter::new(options.upload_limit),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let engine = Self { inner: Arc::new(inner) };
+        let serving = engine.clone();
+        engine.spawn(async move {
+            while let Some(connection) = connections.recv().await {
+                serving.serve(connection);
+            }
+        });
+        engine
+    }
+
+    /// Starts or joins the one download of the source's task on this node; resolves once the length is known.
+    ///
+    /// # Errors
+    /// When the task cannot be had: with the origin's own answer, where it gave one.
+    pub async fn open(&self, request: Request) -> Result<Handle, FetchError> {
+        let task = request.source.task();
+        let local = self.live(task).is_none_or(|live| matches!(live.shared.phase(), Phase::Proven))
+            && self.is_stored(task).await?;
+        let start = Start::Wanted { source: request.source, credentials: request.credentials };
+        let shared = self.session_for(task, start);
+        let geometry = shared.started().await?;
+        Ok(Handle::new(shared, geometry, self.metrics().clone(), local))
+    }
+
+    /// A task that is here, whole; `None` otherwise. Asks nobody.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn local(&self, task: TaskId) -> Result<Option<Handle>, FetchError> {
+        if !self.is_stored(task).await? {
+            return Ok(None);
+        }
+        let shared = self.session_for(task, Start::Held);
+        let geometry = shared.started().await?;
+        Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), true)))
+    }
+
+    /// Serves a member's connection, and uses it for pieces, too.
+    pub async fn adopt(&self, connection: Connection) {
+        if let Some(pool) = &self.inner.context.pool {
+            pool.register(connection.clone()).await;
+        }
+        self.serve(connection);
+    }
+
+    fn serve(&self, connection: Connection) {
+        self.spawn(serve::connection(self.clone(), connection));
+    }
+
+    /// How origins are asked.
+    pub fn origin(&self) -> &OriginClient {
+        &self.inner.context.origin
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.context.metrics
+    }
+
+    /// Where bytes are kept.
+    pub fn store(&self) -> &Store {
+        &self.inner.context.store
+    }
+
+    /// Who we are.
+    pub fn node(&self) -> NodeId {
+        self.inner.context.node()
+    }
+
+    /// The tasks with a running session: pieces held and pieces in all.
+    pub fn live_tasks(&self) -> Vec<(TaskId, u32, Option<Geometry>)> {
+        let of = |live: &Live| (live.shared.task(), live.shared.held(), live.shared.geometry());
+        self.inner.live.iter().map(|entry| of(entry.value())).collect()
+    }
+
+    /// Ends all sessions, flushes the store.
+    pub async fn close(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.inner.tasks.wait()).await;
+        let store = self.inner.context.store.clone();
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+
+    /// Refreshes the gauges that are not counted as things happen.
+    pub fn sample(&self) {
+        let metrics = self.metrics();
+        metrics.store_bytes.set(self.store().usage() as i64);
+        if let Some(pool) = &self.inner.context.pool {
+            pool.sweep();
+        }
+    }
+
+    // --- for neighbours --------------------------------------------------------------------------------------
+
+    /// Hands a link to the task's session, if there is one or the task is here.
+    pub(crate) async fn incoming_link(&self, task: TaskId, geometry: Geometry, link: LinkStream) {
+        let live = match self.live(task) {
+            Some(live) => Some(live),
+            None if self.is_stored(task).await.unwrap_or(false) => {
+                self.session_for(task, Start::Held);
+                self.live(task)
+            }
+            None => None,
+        };
+        match live {
+            Some(live) => {
+                let _ = live.inputs.send(Input::Link(link, geometry)).await;
+            }
+            None => link::refuse(link, Refusal::UnknownTask).await,
+        }
+    }
+
+    /// The blob to serve a piece from.
+    pub(crate) async fn servable(&self, task: TaskId, index: PieceIndex) -> Result<Blob, Refusal> {
+        if let Some(live) = self.live(task) {
+            let blob = live.shared.blob().filter(|_| live.shared.may_serve(index));
+            return blob.ok_or(Refusal::UnknownPiece);
+        }
+        let store = self.store().clone();
+        let stored = tokio::task::spawn_blocking(move || store.get(task)).await;
+        let blob = stored.ok().and_then(Result::ok).flatten().filter(Blob::is_proven).ok_or(Refusal::UnknownTask)?;
+        if index.0 < blob.geometry().pieces() { Ok(blob) } else { Err(Refusal::UnknownPiece) }
+    }
+
+    /// Room for an upload of so many bytes.
+    pub(crate) async fn upload_slot(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let units = bytes.div_ceil(BUDGET_UNIT) as u32;
+        self.inner.uploads.clone().acquire_many_owned(units).await.ok()
+    }
+
+    pub(crate) fn upload_limit(&self) -> &Limiter {
+        &self.inner.upload_limit
+    }
+
+    /// Hands a session's stream to whoever takes sessions.
+    pub(crate) async fn session(&self, stream: SessionStream) {
+        match &self.inner.sessions {
+            Some(sessions) => {
+                let _ = sessions.send(stream).await;
+            }
+            None => tracing::debug!(node = %stream.connection.node(), "asked for a session, but this is no supernode"),
+        }
+    }
+
+    // --- sessions --------------------------------------------------------------------------------------------
+
+    fn live(&self, task: TaskId) -> Option<Live> {
+        self.inner.live.get(&task).map(|live| live.value().clone())
+    }
+
+    async fn is_stored(&self, task: TaskId) -> Result<bool, FetchError> {
+        let store = self.store().clone();
+        let stored = tokio::task::spawn_blocking(move || -> Result<bool, FetchError> {
+            let blob = store.get(task)?;
+            if let Some(blob) = &blob {
+                blob.touch();
+            }
+            Ok(blob.is_some_and(|blob| blob.is_proven()))
+        });
+        stored.await.map_err(|_| FetchError::Closing)?
+    }
+
+    /// The running session of a task, or a new one.
+    fn session_for(&self, task: TaskId, start: Start) -> Arc<Shared> {
+        let mut begun = None;
+        let shared = {
+            let mut begin = || {
+                let shared = Arc::new(Shared::new(task));
+                let (inputs, receiver) = mpsc::channel(INPUTS);
+                begun = Some(Session::new(self.inner.context.clone(), shared.clone(), receiver));
+                Live { shared, inputs }
+            };
+            let mut entry = self.inner.live.entry(task).or_insert_with(&mut begin);
+            // A session that failed a moment ago is no answer to a new wish, which may carry other credentials.
+            if matches!(entry.shared.phase(), Phase::Failed(_)) {
+                *entry = begin();
+            }
+            entry.shared.clone()
+        };
+        if let Some(session) = begun {
+            let (engine, mine) = (self.clone(), shared.clone());
+            self.spawn(async move {
+                // Removed however the session ends, or the task could never be asked for again.
+                let _registration = Registration { engine: &engine, shared: mine };
+                let _active = hold(&engine.metrics().downloads_active);
+                session.run(start).await;
+            });
+        }
+        shared
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            stop.run_until_cancelled(work).await;
+        });
+    }
+}
+
+/// A session's place in the engine's map.
+struct Registration<'a> {
+    engine: &'a Engine,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        let mine = |live: &Live| Arc::ptr_eq(&live.shared, &self.shared);
+        self.engine.inner.live.remove_if(&self.shared.task(), |_, live| mine(live));
+    }
+}

@@ -1,0 +1,10 @@
+//! The exchange of pieces between two nodes: [`select`] decides which piece to ask of whom, [`reveal`] which piece
+//! to show to whom (both pure), [`fetch`] and [`serve`] move a piece, [`link`] carries the piece sets, [`pool`]
+//! keeps one connection a neighbour.
+
+pub mod fetch;
+pub mod link;
+pub mod pool;
+pub mod reveal;
+pub mod select;
+pub mod serve;

@@ -1,0 +1,106 @@
+//! Thrift in a burst, nobody starved.
+
+use super::*;
+use proptest::prelude::*;
+
+const PACE: Duration = Duration::from_millis(20);
+
+fn node(n: u8) -> NodeId {
+    NodeId([n; 16])
+}
+
+fn shown(tells: &[Tell]) -> Vec<(NodeId, u32)> {
+    tells.iter().flat_map(|tell| tell.show.iter().map(|index| (tell.to, index.0))).collect()
+}
+
+#[test]
+fn the_seed_shows_a_new_piece_to_one_child_in_turn() {
+    let now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 12);
+    (0..4).for_each(|n| reveal.child_up(node(n)));
+    (0..12).for_each(|index| reveal.piece(PieceIndex(index), now));
+    let said = shown(&reveal.drain(PACE, now));
+    assert_eq!(said.len(), 12, "each piece once: {said:?}");
+    for n in 0..4 {
+        assert_eq!(said.iter().filter(|(to, _)| *to == node(n)).count(), 3);
+    }
+}
+
+#[test]
+fn the_seed_holds_nothing_back_from_an_only_child() {
+    let now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 12);
+    reveal.child_up(node(1));
+    (0..12).for_each(|index| reveal.piece(PieceIndex(index), now));
+    assert_eq!(shown(&reveal.drain(PACE, now)).len(), 12);
+}
+
+#[test]
+fn what_a_lost_child_was_to_hand_on_goes_to_another() {
+    let now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 3);
+    (0..3).for_each(|n| reveal.child_up(node(n)));
+    reveal.piece(PieceIndex(0), now);
+    let first = shown(&reveal.drain(PACE, now))[0].0;
+    reveal.child_down(first);
+    let again = shown(&reveal.drain(PACE, now));
+    assert!(matches!(again[..], [(to, 0)] if to != first));
+}
+
+#[test]
+fn a_peer_shows_a_new_piece_to_a_few_and_lets_the_others_know_of_it() {
+    let now = Instant::now();
+    let mut reveal = Reveal::new(Style::Peer, 4);
+    (0..10).for_each(|n| reveal.child_up(node(n)));
+    reveal.piece(PieceIndex(3), now);
+    let tells = reveal.drain(PACE, now);
+    assert_eq!(shown(&tells).len(), 2);
+    assert_eq!(tells.iter().map(|tell| tell.hold.len()).sum::<usize>(), 8);
+    assert_eq!(shown(&reveal.drain(PACE, now + PACE)).len(), 2, "twice as many after a step");
+    assert_eq!(shown(&reveal.drain(PACE, now + PACE * 9)).len(), 6, "and everybody soon after");
+}
+
+proptest! {
+    #[test]
+    fn everybody_sees_everything_in_bounded_time(
+        seed in any::<bool>(),
+        children in 1u8..12,
+        pieces in 1u32..60,
+        losses in prop::collection::vec((0u8..12, 0u32..60), 0..10),
+    ) {
+        let mut now = Instant::now();
+        let style = if seed { Style::Seed } else { Style::Peer };
+        let mut reveal = Reveal::new(style, pieces);
+        let mut sees: BTreeMap<NodeId, PieceSet> = BTreeMap::new();
+        for n in 0..children {
+            reveal.child_up(node(n));
+            sees.insert(node(n), PieceSet::new(pieces));
+        }
+        for index in 0..pieces {
+            reveal.piece(PieceIndex(index), now);
+            for (n, at) in &losses {
+                if *at == index && sees.remove(&node(*n)).is_some() {
+                    reveal.child_down(node(*n));
+                }
+            }
+        }
+        for _ in 0..200 {
+            for tell in reveal.drain(PACE, now) {
+                let seen = sees.get_mut(&tell.to);
+                prop_assert!(seen.is_some(), "told a child that is gone");
+                let seen = seen.unwrap();
+                for index in tell.show {
+                    prop_assert!(seen.insert(index), "shown twice");
+                }
+            }
+            // Children take what they see, slowly.
+            for (to, seen) in &sees {
+                reveal.child_has(*to, &seen.runs());
+            }
+            now = reveal.wake_at(PACE).unwrap_or(now) + PACE;
+        }
+        for (to, seen) in sees {
+            prop_assert!(seen.is_full(), "{to:?} saw only {seen:?}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Whatever parents do, the invariants of the choice hold and the download ends.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use proptest::prelude::*;
+
+const PIECES: u32 = 40;
+
+fn geometry() -> Geometry {
+    Geometry::of(u64::from(PIECES) * 256 * 1024).unwrap()
+}
+
+fn node(n: u8) -> NodeId {
+    NodeId([n; 16])
+}
+
+fn select() -> Select {
+    let mut select = Select::new(geometry(), PieceSet::new(PIECES), 7);
+    (0..PIECES).for_each(|index| select.vouch(PieceIndex(index)));
+    select
+}
+
+#[test]
+fn the_rarest_piece_goes_first() {
+    let (mut select, now) = (select(), Instant::now());
+    for n in 1..=3 {
+        select.parent_up(node(n));
+        select.parent_has(node(n), std::slice::from_ref(&(0..10)), false);
+    }
+    select.parent_has(node(1), &[0..10, 20..21], true);
+    assert_eq!(select.poll(now)[0].index, PieceIndex(20));
+}
+
+#[test]
+fn one_parent_is_asked_for_several_pieces_many_for_one_each() {
+    let (mut few, now) = (select(), Instant::now());
+    few.parent_up(node(1));
+    few.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    assert_eq!(few.poll(now).len(), PIPELINE);
+    let mut many = select();
+    for n in 0..10 {
+        many.parent_up(node(n));
+        many.parent_has(node(n), std::slice::from_ref(&(0..PIECES)), true);
+    }
+    let asked: BTreeSet<_> = many.poll(now).iter().map(|ask| ask.node).collect();
+    assert_eq!(asked.len(), 10);
+}
+
+#[test]
+fn a_silent_parent_is_hedged_within_two_seconds_and_the_loser_is_withdrawn() {
+    let (mut select, now) = (select(), Instant::now());
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..1)), true);
+    assert_eq!(select.poll(now).len(), 1);
+    select.parent_up(node(2));
+    select.parent_has(node(2), std::slice::from_ref(&(0..1)), true);
+    assert!(select.poll(now).is_empty());
+    let later = now + Duration::from_secs(2);
+    assert!(select.wake_at().unwrap() <= later);
+    let hedge = select.poll(later);
+    assert_eq!(hedge, [Ask { node: node(2), index: PieceIndex(0), hedge: true }]);
+    assert_eq!(select.arrived(PieceIndex(0), Some(node(2)), later), [node(1)]);
+    assert!(select.is_idle());
+}
+
+#[test]
+fn who_sent_wrong_bytes_is_not_asked_again() {
+    let (mut select, now) = (select(), Instant::now());
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    for ask in select.poll(now) {
+        select.setback((ask.node, ask.index), Setback::WrongBytes, now);
+    }
+    assert!(select.poll(now + Duration::from_secs(3600)).is_empty());
+}
+
+#[test]
+fn what_nobody_vouches_for_is_not_asked() {
+    let mut select = Select::new(geometry(), PieceSet::new(PIECES), 7);
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    assert!(select.poll(Instant::now()).is_empty());
+}
+
+#[derive(Debug, Clone)]
+enum Deed {
+    Show(u8, u32, u32),
+    Gone(u8),
+    Arrive(usize),
+    Fail(usize, u8),
+    Wait(u64),
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    prop::collection::vec(
+        prop_oneof![
+            (0u8..6, 0..PIECES + 5, 0..PIECES + 5).prop_map(|(n, a, b)| Deed::Show(n, a.min(b), a.max(b))),
+            (0u8..6).prop_map(Deed::Gone),
+            any::<usize>().prop_map(Deed::Arrive),
+            (any::<usize>(), 0u8..5).prop_map(|(at, why)| Deed::Fail(at, why)),
+            (0u64..3000).prop_map(Deed::Wait),
+        ],
+        0..150,
+    )
+}
+
+proptest! {
+    #[test]
+    fn invariants_hold_whatever_parents_do(deeds in deeds()) {
+        let (mut select, mut now) = (select(), Instant::now());
+        let mut shown: BTreeMap<NodeId, PieceSet> = BTreeMap::new();
+        let mut flights: Vec<Ask> = Vec::new();
+        let mut have = PieceSet::new(PIECES);
+        for deed in deeds {
+            match deed {
+                Deed::Show(n, a, b) => {
+                    select.parent_up(node(n));
+                    select.parent_has(node(n), std::slice::from_ref(&(a..b)), true);
+                    shown.entry(node(n)).or_insert_with(|| PieceSet::new(PIECES)).insert_range(a..b);
+                }
+                Deed::Gone(n) => {
+                    select.parent_down(node(n));
+                    shown.remove(&node(n));
+                    for ask in flights.extract_if(.., |ask| ask.node == node(n)) {
+                        select.setback((ask.node, ask.index), Setback::Silent, now);
+                    }
+                }
+                Deed::Arrive(at) if !flights.is_empty() => {
+                    let ask = flights[at % flights.len()];
+                    select.arrived(ask.index, Some(ask.node), now);
+                    have.insert(ask.index);
+                    flights.retain(|other| other.index != ask.index);
+                }
+                Deed::Fail(at, why) if !flights.is_empty() => {
+                    let ask = flights.swap_remove(at % flights.len());
+                    let why = [Setback::Withdrawn, Setback::NotThere, Setback::Busy, Setback::Silent,
+                        Setback::WrongBytes][why as usize];
+                    select.setback((ask.node, ask.index), why, now);
+                }
+                Deed::Wait(millis) => now += Duration::from_millis(millis),
+                _ => {}
+            }
+            for ask in select.poll(now) {
+                prop_assert!(!have.contains(ask.index));
+                prop_assert!(shown[&ask.node].contains(ask.index));
+                let others: Vec<_> = flights.iter().filter(|other| other.index == ask.index).collect();
+                prop_assert!(others.len() < MAX_ASKS && others.iter().all(|other| other.node != ask.node));
+                flights.push(ask);
+                prop_assert!(flights.len() <= 64);
+            }
+        }
+        // One honest parent that shows all is enough, once the others have been given up.
+        select.parent_up(node(99));
+        select.parent_has(node(99), std::slice::from_ref(&(0..PIECES)), true);
+        for _ in 0..500 {
+            now += Duration::from_secs(40);
+            for ask in flights.drain(..).collect::<Vec<_>>() {
+                if ask.node == node(99) {
+                    select.arrived(ask.index, Some(ask.node), now);
+                    have.insert(ask.index);
+                } else {
+                    select.setback((ask.node, ask.index), Setback::Silent, now);
+                }
+            }
+            flights = select.poll(now);
+        }
+        prop_assert!(have.is_full());
+    }
+}

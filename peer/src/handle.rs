@@ -1,0 +1,153 @@
+//! A client's hold on a task: its length, and its bytes in order, each range as soon as its pieces are there. The
+//! proxy and `get` read through it; ranged, on-demand reads are the same call.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::digest::Digest;
+use common::piece::{ByteRange, Geometry, PieceIndex, PieceSet};
+use common::task::TaskId;
+use common::telemetry::{ByteSource, Metrics};
+use futures_util::Stream;
+use tokio::sync::watch;
+
+use crate::download::shared::{Phase, Shared};
+use crate::error::FetchError;
+
+/// Bytes read from the disk at once: enough that the change of threads does not show, little enough that a
+/// thousand slow readers fit into memory.
+const CHUNK: u64 = 256 * 1024;
+
+/// A task that is wanted. While it lives the task is not evicted. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    geometry: Geometry,
+    metrics: Metrics,
+    /// Whether the task was here, whole, before anybody asked: then its bytes come from this node.
+    local: bool,
+}
+
+// === impl Handle ===
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>, geometry: Geometry, metrics: Metrics, local: bool) -> Self {
+        Self { shared, geometry, metrics, local }
+    }
+
+    /// Which task.
+    pub fn task(&self) -> TaskId {
+        self.shared.task()
+    }
+
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.geometry.length()
+    }
+
+    /// How it is cut.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Whether it was here, whole, already.
+    pub fn is_local(&self) -> bool {
+        self.local
+    }
+
+    /// Number of pieces that are here.
+    pub fn held(&self) -> u32 {
+        self.shared.held()
+    }
+
+    /// Where the bytes are; complete only once [`Handle::finished`].
+    pub fn path(&self) -> Option<std::path::PathBuf> {
+        self.shared.blob().map(|blob| blob.path().to_owned())
+    }
+
+    /// Wakes with every piece that arrives and every change of phase.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes()
+    }
+
+    /// The digests of pieces that are here and not in `known`, at most `most`, ascending; adds them to it.
+    pub fn new_digests(&self, known: &mut PieceSet, most: usize) -> Vec<(PieceIndex, Digest)> {
+        self.shared.new_digests(known, most)
+    }
+
+    /// Waits until the whole is here and proven.
+    ///
+    /// # Errors
+    /// When the task fails.
+    pub async fn finished(&self) -> Result<(), FetchError> {
+        self.shared.finished().await
+    }
+
+    /// The error that ended the task, if one did.
+    pub fn failure(&self) -> Option<FetchError> {
+        match self.shared.phase() {
+            Phase::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The bytes of `range` (cut to the task's length), in order, each chunk as soon as its pieces are verified.
+    /// The task's very last piece is withheld until the whole is proven. Ends early with an error, never with
+    /// wrong bytes.
+    pub fn read(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, FetchError>> + Send + 'static {
+        let range = ByteRange::new(range.start.min(self.length()), range.end.min(self.length()));
+        let reader = Reader { handle: self.clone(), changes: self.shared.changes(), at: range.start, end: range.end };
+        futures_util::stream::try_unfold(reader, Reader::next)
+    }
+}
+
+struct Reader {
+    handle: Handle,
+    changes: watch::Receiver<u64>,
+    at: u64,
+    end: u64,
+}
+
+// === impl Reader ===
+
+impl Reader {
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, FetchError> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let ready = loop {
+            // Marked as seen before looking, so that no change between looking and waiting is missed.
+            self.changes.borrow_and_update();
+            let ready = self.ready();
+            if ready > self.at {
+                break ready;
+            }
+            if let Some(error) = self.handle.failure() {
+                return Err(error);
+            }
+            self.changes.changed().await.map_err(|_| FetchError::Closing)?;
+        };
+        let range = ByteRange::new(self.at, ready.min(self.end).min(self.at + CHUNK));
+        let blob = self.handle.shared.blob().ok_or(FetchError::Closing)?;
+        let read = tokio::task::spawn_blocking(move || blob.read(range)).await;
+        let bytes = read.map_err(|_| FetchError::Closing)??;
+        if self.handle.local {
+            self.handle.metrics.received_bytes.of(ByteSource::Local).inc_by(range.len());
+        }
+        self.at = range.end;
+        Ok(Some((bytes, self)))
+    }
+
+    /// The byte up to which the bytes from here on may be read.
+    fn ready(&self) -> u64 {
+        let geometry = self.handle.geometry;
+        let proven = matches!(self.handle.shared.phase(), Phase::Proven);
+        let first = geometry.piece_at(self.at);
+        let most = (CHUNK / u64::from(geometry.piece_length())) as u32 + 2;
+        let mut end = first.0 + self.handle.shared.ready(first, most);
+        if !proven {
+            end = end.min(geometry.pieces() - 1);
+        }
+        if end <= first.0 { self.at } else { geometry.range(PieceIndex(end - 1)).end }
+    }
+}

@@ -1,0 +1,173 @@
+//! The peer's local API: HTTP on the Unix socket `<data-dir>/longshore.sock`. `get` fetches through it and
+//! `status` asks it. Who may open the socket is the file system's to say: its folder is the daemon's own.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /v1/status` | [`Status`] as JSON |
+//! | `POST /v1/fetch` with [`FetchRequest`] | the bytes, `Content-Length`, and `X-Longshore-Task`; cut short if it fails midway |
+//!
+//! Errors are [`ApiError`] as JSON. A fetch that the origin refused has its status.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use common::digest::Digest;
+use common::piece::ByteRange;
+use common::task::{Credentials, Source};
+use common::telemetry::{ByteSource, Recipient};
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::engine::{Engine, Request};
+use crate::error::FetchError;
+
+/// What is wanted through the socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchRequest {
+    /// The origin's URL.
+    pub url: String,
+    /// `sha256:…`, if it is known.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// Separates swarms of one URL.
+    #[serde(default)]
+    pub tag: String,
+    /// Secret headers for the origin.
+    #[serde(default)]
+    pub headers: Credentials,
+}
+
+/// An error as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApiError {
+    /// One line for people.
+    pub error: String,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Its id.
+    pub node: String,
+    /// Its release.
+    pub version: String,
+    /// Whether it has a session with its supernode.
+    pub supernode: bool,
+    /// Tasks that are being fetched or handed on.
+    pub tasks: Vec<TaskStatus>,
+    /// Whole tasks in the store.
+    pub stored_tasks: usize,
+    /// Bytes in the store.
+    pub stored_bytes: u64,
+    /// Bytes received, by where they came from.
+    pub received: BTreeMap<String, u64>,
+    /// Bytes sent, by to whom.
+    pub sent: BTreeMap<String, u64>,
+}
+
+/// How a task is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// Its id.
+    pub task: String,
+    /// Its length, once known.
+    pub length: Option<u64>,
+    /// Pieces that are here.
+    pub held: u32,
+    /// Pieces in all, once known.
+    pub pieces: Option<u32>,
+}
+
+#[derive(Clone)]
+struct Api {
+    engine: Engine,
+    connected: watch::Receiver<bool>,
+}
+
+/// The routes.
+pub fn router(engine: Engine, connected: watch::Receiver<bool>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/fetch", post(fetch))
+        .with_state(Api { engine, connected })
+}
+
+async fn status(State(api): State<Api>) -> Response {
+    let connected = *api.connected.borrow();
+    match tokio::task::spawn_blocking(move || of(&api.engine, connected)).await {
+        Ok(status) => Json(status).into_response(),
+        Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "the status could not be gathered".into()),
+    }
+}
+
+/// How the node of this engine is. Reads the store: not for async threads.
+pub fn of(engine: &Engine, supernode: bool) -> Status {
+    let metrics = engine.metrics();
+    let tasks = engine.live_tasks().into_iter().map(|(task, held, geometry)| TaskStatus {
+        task: task.hex(),
+        length: geometry.map(|geometry| geometry.length()),
+        held,
+        pieces: geometry.map(|geometry| geometry.pieces()),
+    });
+    let stored = engine.store().list().unwrap_or_default();
+    let received = [
+        ("origin", ByteSource::Origin),
+        ("seed", ByteSource::Seed),
+        ("peer", ByteSource::Peer),
+        ("local", ByteSource::Local),
+    ];
+    let sent = [("peer", Recipient::Peer), ("client", Recipient::Client)];
+    Status {
+        node: engine.node().to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        supernode,
+        tasks: tasks.collect(),
+        stored_tasks: stored.iter().filter(|entry| entry.proven).count(),
+        stored_bytes: engine.store().usage(),
+        received: received.map(|(name, source)| (name.into(), metrics.received_bytes.of(source).get())).into(),
+        sent: sent.map(|(name, to)| (name.into(), metrics.sent_bytes.of(to).get())).into(),
+    }
+}
+
+async fn fetch(State(api): State<Api>, Json(wanted): Json<FetchRequest>) -> Response {
+    let digest = match wanted.digest.as_deref().map(str::parse::<Digest>).transpose() {
+        Ok(digest) => digest,
+        Err(error) => return failed(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    let source = Source { url: wanted.url, digest, tag: wanted.tag, accept: None };
+    let handle = match api.engine.open(Request { source, credentials: wanted.headers }).await {
+        Ok(handle) => handle,
+        Err(error) => return failed(status_of(&error), error.to_string()),
+    };
+    let (length, task) = (handle.length(), handle.task());
+    let sent = api.engine.metrics().sent_bytes.of(Recipient::Client).clone();
+    let bytes = handle.read(ByteRange::new(0, length)).inspect(move |chunk| {
+        if let Ok(chunk) = chunk {
+            sent.inc_by(chunk.len() as u64);
+        }
+    });
+    let headers = [(header::CONTENT_LENGTH.as_str(), length.to_string()), ("x-longshore-task", task.hex())];
+    (headers, Body::from_stream(bytes)).into_response()
+}
+
+fn status_of(error: &FetchError) -> StatusCode {
+    match error {
+        FetchError::Origin(failure) => StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY),
+        FetchError::Forbidden(_) => StatusCode::FORBIDDEN,
+        FetchError::StoreFull(_) => StatusCode::INSUFFICIENT_STORAGE,
+        FetchError::Closing => StatusCode::SERVICE_UNAVAILABLE,
+        FetchError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+fn failed(status: StatusCode, error: String) -> Response {
+    (status, Json(ApiError { error })).into_response()
+}

@@ -1,0 +1,350 @@
+//! One request to an origin: guarded, retried, redirected by hand, bounded in time. Called by [`super::ranges`] for
+//! bytes and by the proxy for HEADs, manifests and pass-through.
+//!
+//! # Invariants
+//! - No hop is asked that [`OriginPolicy`] forbids, and no credential follows a redirect to another host or port.
+//! - A body is handed on as it came: no decoder is compiled in, and none is asked for.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::task::Credentials;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use reqwest::Url;
+
+use super::address::{Filtered, GuardedResolver};
+use super::answer::Answer;
+use super::guard::OriginPolicy;
+use super::registry::Registries;
+use super::retry::{CoolOffs, Outcome, Retry, RetryPolicy};
+use super::{Cause, OriginError, label, parse_url, place};
+
+/// Name look-up, TCP and TLS together; a healthy origin takes well under a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest silence, before the first header as between two chunks.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// As many as a registry, its storage and a mirror or two need.
+const MAX_REDIRECTS: usize = 5;
+/// Idle connections kept for the next ranges of the same origin.
+const MAX_IDLE_PER_HOST: usize = 16;
+/// How an origin sees us, unless the caller passes its client's own name on.
+const USER_AGENT: &str = concat!("longshore/", env!("CARGO_PKG_VERSION"));
+/// Request headers that belong to one connection or that this client sets itself.
+const NOT_PASSED: [HeaderName; 8] = [
+    header::HOST,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::ACCEPT_ENCODING,
+];
+/// Headers that are secrets even where the caller passes them as plain ones.
+const SECRET: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+/// What the settings say about origins.
+#[derive(Debug, Clone, Default)]
+pub struct OriginOptions {
+    /// `--origin-allow`: host patterns; empty allows every host that is not on loopback.
+    pub allow: Vec<String>,
+    /// `--registry NAME=URL`.
+    pub registries: BTreeMap<String, String>,
+    /// `--insecure-registry HOST:PORT`.
+    pub insecure_registries: Vec<String>,
+    /// PEM files of CAs that are trusted beside the platform's.
+    pub extra_ca: Vec<PathBuf>,
+}
+
+/// Asks origins. Clones share connections and cool-offs.
+#[derive(Clone)]
+pub struct OriginClient {
+    inner: Arc<Inner>,
+    retry: RetryPolicy,
+    idle: Duration,
+}
+
+struct Inner {
+    /// For hosts that must not turn out to be on loopback, and for those that may. Two clients, because a resolver
+    /// does not see which port is asked for, and so cannot tell `host:5000` from another service of the machine.
+    far: reqwest::Client,
+    near: reqwest::Client,
+    policy: OriginPolicy,
+    registries: Registries,
+    cool_offs: Mutex<CoolOffs>,
+}
+
+/// One request as the caller wants it; `secrets` go to its first host and port only.
+struct Ask {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    secrets: HeaderMap,
+}
+
+/// Searches an error's causes for one of a kind; looks into I/O errors, which hide theirs.
+fn cause_of<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inside {
+            Some(inside) => Some(inside),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// Whether the origin's certificate was refused.
+fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
+    matches!(cause_of(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Reads the certificates of one `--extra-ca` file.
+fn read_ca(path: &Path) -> Result<Vec<reqwest::Certificate>, OriginError> {
+    let refused = |source: Cause| OriginError::ExtraCa { path: path.to_owned(), source };
+    let pem = std::fs::read(path).map_err(|error| refused(error.into()))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| refused(error.into()))?;
+    if certificates.is_empty() {
+        return Err(refused("no certificate in it".into()));
+    }
+    Ok(certificates)
+}
+
+/// A client that trusts the platform's roots and `extra`.
+///
+/// On Linux the platform's roots are those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set (they replace the
+/// system's bundle, as with OpenSSL), else the system's bundle. An image without any bundle may still speak plain HTTP.
+fn build(loopback: bool, extra: &[reqwest::Certificate]) -> Result<reqwest::Client, OriginError> {
+    let builder = || {
+        reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .dns_resolver(GuardedResolver { loopback })
+            // Followed by hand: each hop is guarded and loses the credentials.
+            .redirect(reqwest::redirect::Policy::none())
+            // Retried by hand, with the origin's cool-off.
+            .retry(reqwest::retry::never())
+            // HTTP_PROXY on a node may well name Longshore's own proxy: it would ask itself for ever. A proxy would
+            // also resolve names itself, past the guard.
+            .no_proxy()
+            // Ranges side by side are to have a TCP window each, and a reader that is held back must not hold back
+            // the others: one HTTP/2 connection would do both.
+            .http1_only()
+    };
+    builder().tls_certs_merge(extra.iter().cloned()).build().or_else(|error| {
+        tracing::warn!(%error, "the platform's CA certificates cannot be used; only those of extra_ca are trusted");
+        builder().tls_certs_only(extra.iter().cloned()).build().map_err(OriginError::Tls)
+    })
+}
+
+/// Where an answer to a GET or HEAD sends the asker instead.
+fn redirection(method: &Method, url: &Url, answer: &reqwest::Response) -> Result<Option<Url>, OriginError> {
+    let moved = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    if !moved || !matches!(*method, Method::GET | Method::HEAD) {
+        return Ok(None);
+    }
+    let Some(location) = answer.headers().get(header::LOCATION) else { return Ok(None) };
+    let refused = |why: String| OriginError::BadUrl { url: label(url), why };
+    let location = location.to_str().map_err(|_| refused("it redirects to something unreadable".into()))?;
+    url.join(location).map(Some).map_err(|error| refused(format!("it redirects to no URL: {error}")))
+}
+
+// === impl Ask ===
+
+impl Ask {
+    fn new(
+        method: Method,
+        url: &str,
+        headers: &HeaderMap,
+        credentials: &Credentials,
+    ) -> Result<Self, OriginError> {
+        let mut ask =
+            Self { method, url: parse_url(url)?, headers: headers.clone(), secrets: HeaderMap::new() };
+        for name in NOT_PASSED {
+            ask.headers.remove(name);
+        }
+        for name in SECRET {
+            for value in headers.get_all(&name) {
+                ask.secrets.append(&name, value.clone());
+            }
+            ask.headers.remove(name);
+        }
+        // A body in another coding than the stored one has another digest.
+        ask.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        for (name, value) in credentials.expose() {
+            let bad = || OriginError::BadHeader { name: name.chars().take(64).collect() };
+            let mut value = HeaderValue::from_str(value).map_err(|_| bad())?;
+            value.set_sensitive(true);
+            ask.secrets.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?, value);
+        }
+        Ok(ask)
+    }
+
+    fn request(&self, url: &Url, with_secrets: bool) -> reqwest::Request {
+        let mut request = reqwest::Request::new(self.method.clone(), url.clone());
+        let headers = request.headers_mut();
+        headers.extend(self.headers.clone());
+        if with_secrets {
+            headers.extend(self.secrets.clone());
+        }
+        request
+    }
+}
+
+// === impl OriginClient ===
+
+impl OriginClient {
+    /// A client for the given settings. The process's TLS provider must be installed before.
+    ///
+    /// # Errors
+    /// When a pattern, a registry's name or URL, or a CA file in the settings cannot be used.
+    pub fn new(options: OriginOptions) -> Result<Self, OriginError> {
+        let registries = Registries::new(&options.registries, &options.insecure_registries)?;
+        let policy = OriginPolicy::new(&options.allow, &registries)?;
+        let mut extra = Vec::new();
+        for path in &options.extra_ca {
+            extra.extend(read_ca(path)?);
+        }
+        let inner = Inner {
+            far: build(false, &extra)?,
+            near: build(true, &extra)?,
+            policy,
+            registries,
+            cool_offs: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner), retry: RetryPolicy::default(), idle: IDLE_TIMEOUT })
+    }
+
+    /// The same client with another patience: a HEAD that a client waits for deserves fewer attempts than a download.
+    pub fn with_retry(&self, retry: RetryPolicy) -> Self {
+        Self { retry, ..self.clone() }
+    }
+
+    /// The same client that takes a shorter silence for a failure.
+    #[cfg(test)]
+    pub(super) fn with_idle_timeout(&self, idle: Duration) -> Self {
+        Self { idle, ..self.clone() }
+    }
+
+    /// The registries that the settings name.
+    pub fn registries(&self) -> &Registries {
+        &self.inner.registries
+    }
+
+    pub(super) fn retry(&self) -> Retry {
+        Retry::new(self.retry)
+    }
+
+    /// One request. Where the method is safe it is retried on connection errors, 408, 429 and 5xx, as [`super::retry`] says;
+    /// redirects of GET and HEAD are followed. The final answer is returned whatever its status. `headers` are passed
+    /// as given, without those of the connection; `credentials` and the secrets among `headers` go to the first host only.
+    ///
+    /// # Errors
+    /// When the guard forbids a hop, or there is no answer.
+    pub async fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &HeaderMap,
+        credentials: &Credentials,
+    ) -> Result<Answer, OriginError> {
+        let ask = Ask::new(method, url, headers, credentials)?;
+        let mut attempts = self.retry();
+        loop {
+            let result = self.follow(&ask).await;
+            let outcome = match &result {
+                Ok(answer) => answer.outcome(),
+                Err(OriginError::Unreachable { source, .. }) if !is_untrusted(&**source) => Outcome::Broken,
+                // What the guard or the certificate's check refuses stays refused.
+                Err(_) => return result,
+            };
+            if !ask.method.is_safe() {
+                return result;
+            }
+            let Some(wait) = attempts.next(outcome, &mut rand::rng()) else { return result };
+            tracing::debug!(url = label(&ask.url), ?outcome, ?wait, "asking the origin again");
+            drop(result);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One attempt, through all redirects.
+    async fn follow(&self, ask: &Ask) -> Result<Answer, OriginError> {
+        let mut url = ask.url.clone();
+        let mut from: Option<Url> = None;
+        let mut with_secrets = true;
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.hop(ask, &url, from.as_ref(), with_secrets).await?;
+            let Some(next) = redirection(&ask.method, &url, &answer.response)? else { return Ok(answer) };
+            // Once dropped, credentials stay dropped: the way back may be somebody else's idea.
+            with_secrets &= place(&next) == place(&url) && next.scheme() == url.scheme();
+            from = Some(std::mem::replace(&mut url, next));
+        }
+        Err(OriginError::TooManyRedirects { url: label(&ask.url), limit: MAX_REDIRECTS })
+    }
+
+    /// One request to one host.
+    async fn hop(
+        &self,
+        ask: &Ask,
+        url: &Url,
+        from: Option<&Url>,
+        with_secrets: bool,
+    ) -> Result<Answer, OriginError> {
+        let forbidden = |why| OriginError::Forbidden { url: label(url), why };
+        let unreachable = |source: Cause| OriginError::Unreachable {
+            origin: format!("{}://{}", url.scheme(), place(url)),
+            source,
+        };
+        let permit = self.inner.policy.check(url, from).map_err(forbidden)?;
+        self.rest(&place(url)).await;
+        let client = if permit.loopback { &self.inner.near } else { &self.inner.far };
+        let sending = client.execute(ask.request(url, with_secrets));
+        let response = match tokio::time::timeout(self.idle, sending).await {
+            Ok(Ok(response)) => response,
+            // reqwest's text would show the whole URL, query included.
+            Ok(Err(error)) => {
+                let error = error.without_url();
+                let filtered = cause_of::<Filtered>(&error).map(|filtered| filtered.refusal(&place(url)));
+                return Err(filtered.map_or_else(|| unreachable(error.into()), forbidden));
+            }
+            Err(elapsed) => return Err(unreachable(elapsed.into())),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        let answer = Answer { status, headers, response, idle: self.idle };
+        if let Outcome::Answered { status, retry_after: Some(rest) } = answer.outcome()
+            && matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+        {
+            self.cool_offs().note(&place(url), rest, Instant::now());
+        }
+        Ok(answer)
+    }
+
+    /// Waits until the origin may be asked again. Not for ever: a rest that keeps growing is looked at a few times.
+    async fn rest(&self, place: &str) {
+        for _ in 0..self.retry.attempts {
+            let left = self.cool_offs().left(place, Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    fn cool_offs(&self) -> std::sync::MutexGuard<'_, CoolOffs> {
+        // A map of times is whole whoever panicked beside it.
+        self.inner.cool_offs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "client_test.rs"]
+mod tests;

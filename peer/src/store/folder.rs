@@ -1,0 +1,184 @@
+//! The store's folder: where things lie in it, the lock that keeps a second process out, and how much room the
+//! disk has. [`super::Store`] opens it first of all.
+//!
+//! `lock` · `index/` · `index.broken-<unix seconds>/` (the newest damaged index) · `blobs/<2 hex>/<64 hex>`
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use common::task::TaskId;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::error::StoreError;
+
+/// Blobs and index may hold what not every user of the machine may read.
+const PRIVATE: u32 = 0o700;
+/// What blobs leave free for the index: sled does not recover from a full disk before it is opened anew.
+const INDEX_ROOM: u64 = 16 * 1024 * 1024;
+/// On a small disk the index gets this share instead.
+const INDEX_SHARE: u64 = 8;
+const BROKEN: &str = "index.broken-";
+
+/// An open, locked folder.
+pub(super) struct Folder {
+    root: PathBuf,
+    lock: File,
+}
+
+/// A blob's file found on the disk.
+pub(super) struct Found {
+    pub(super) task: TaskId,
+    pub(super) path: PathBuf,
+    pub(super) length: u64,
+}
+
+// === impl Folder ===
+
+impl Folder {
+    /// Makes the folder where it is missing and locks it.
+    pub(super) fn open(root: &Path) -> Result<Self, StoreError> {
+        let set_up = |error| StoreError::folder(root, error);
+        fs::create_dir_all(root).map_err(set_up)?;
+        let path = root.join("lock");
+        let mut options = OpenOptions::new();
+        let mut lock =
+            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(set_up)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let named = (&lock).take(16).read_to_string(&mut holder).is_ok();
+                let holder = if named && !holder.trim().is_empty() {
+                    format!(" (process {})", holder.trim())
+                } else {
+                    String::new()
+                };
+                return Err(StoreError::InUse { path: root.to_owned(), holder });
+            }
+            Err(error) => return Err(StoreError::io(&path, "lock", error)),
+        }
+        // For the error message above only: what holds is the lock, and it goes with the process.
+        let noted = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        if let Err(error) = noted {
+            tracing::debug!(path = %path.display(), %error, "the lock file does not name this process");
+        }
+        let folder = Self { root: root.to_owned(), lock };
+        make_private(&folder.blobs()).map_err(|error| StoreError::folder(&folder.blobs(), error))?;
+        Ok(folder)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    pub(super) fn blob(&self, task: TaskId) -> PathBuf {
+        let hex = task.hex();
+        self.blobs().join(&hex[..2]).join(hex)
+    }
+
+    /// A new, sparse file of `length` bytes for a task. A file that is in the way is unlinked, never
+    /// truncated: an older handle may still read it.
+    pub(super) fn create_blob(&self, task: TaskId, length: u64) -> io::Result<File> {
+        let path = self.blob(task);
+        remove_if_there(&path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_private(path.parent().unwrap_or(&self.root))?;
+                options.open(&path)?
+            }
+            other => other?,
+        };
+        if let Err(error) = file.set_len(length) {
+            remove_if_there(&path)?;
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Every blob file. What does not have a blob's name is a stranger's, and left alone.
+    pub(super) fn found(&self) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        let blobs = self.blobs();
+        self.walk(&mut found).map_err(|source| StoreError::io(&blobs, "read the folder", source))?;
+        Ok(found)
+    }
+
+    fn walk(&self, found: &mut Vec<Found>) -> io::Result<()> {
+        for shelf in fs::read_dir(self.blobs())? {
+            let shelf = shelf?;
+            if shelf.file_name().len() != 2 || !shelf.file_type()?.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(shelf.path())? {
+                let entry = entry?;
+                let task = entry.file_name().to_str().and_then(|name| name.parse::<TaskId>().ok());
+                let meta = entry.metadata()?;
+                match task {
+                    Some(task) if meta.is_file() && self.blob(task) == entry.path() => {
+                        found.push(Found { task, path: entry.path(), length: meta.len() });
+                    }
+                    _ => {
+                        tracing::warn!(path = %entry.path().display(), "not a blob of this store: left alone")
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a damaged index out of the way, and says where to; of several only the newest is kept.
+    pub(super) fn set_index_aside(&self, unix_seconds: u64) -> io::Result<PathBuf> {
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(BROKEN) {
+                let removed = match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path()),
+                    false => fs::remove_file(entry.path()),
+                };
+                removed?;
+            }
+        }
+        let aside = self.root.join(format!("{BROKEN}{unix_seconds}"));
+        fs::rename(self.index(), &aside)?;
+        Ok(aside)
+    }
+
+    /// Fails as a full disk does when `bytes` more would eat into what the index needs.
+    pub(super) fn keeps_index_room(&self, bytes: u64) -> io::Result<()> {
+        let disk = rustix::fs::fstatvfs(&self.lock)?;
+        let (total, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
+        // Some network file systems do not tell.
+        if total > 0 && free < bytes + INDEX_ROOM.min(total / INDEX_SHARE) {
+            return Err(Errno::NOSPC.into());
+        }
+        Ok(())
+    }
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(PRIVATE).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+/// Unlinks a file that may be gone already.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

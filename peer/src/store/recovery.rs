@@ -1,0 +1,242 @@
+//! What is believed after a restart. [`super::Store::open`] gets its index and its books from here.
+//!
+//! # Crash safety
+//! - Killed, same boot: the kernel kept every byte that was written, so the claims hold.
+//! - Not closed cleanly and another boot (loss of power): bytes may be missing under claims. Every claimed piece of
+//!   every unproven blob is hashed again and false claims are dropped; proven blobs were synced before they were
+//!   called so.
+//! - Records without a file, proven ones whose file has another length, and claims past a file's end are dropped.
+//! - A file without a record is kept when its SHA-256 is its name, since then it proves itself, and deleted when not.
+//! - An index that cannot be opened is set aside and a new one begun. All files are then without a record, so the
+//!   rule above rebuilds it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use common::digest::{Digest, Hasher};
+use common::piece::{Geometry, PieceIndex};
+use common::task::TaskId;
+
+use super::blobs::{BlobInner, read_range};
+use super::error::{IndexError, StoreError};
+use super::folder::{Folder, Found, remove_if_there};
+use super::index::memory::MemoryIndex;
+use super::index::sled::SledIndex;
+use super::index::{Index, Record, Run};
+use super::shelf::Slot;
+use super::unix_seconds;
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+type Slots = HashMap<TaskId, Slot<BlobInner>>;
+
+/// What a start put right.
+#[derive(Debug, Default)]
+struct Tally {
+    kept: u64,
+    adopted: u64,
+    dropped_tasks: u64,
+    dropped_claims: u64,
+    deleted_files: u64,
+}
+
+/// The kernel's boot id; empty where it is not told, which counts as a new boot every time.
+pub(super) fn boot_id() -> String {
+    std::fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// Opens the index, puts it in accord with the files, and says what is there.
+pub(super) fn open_index(
+    folder: &Folder,
+    durable: bool,
+    boot_id: &str,
+) -> Result<(Box<dyn Index>, Slots), StoreError> {
+    if !durable {
+        return accord(Box::new(MemoryIndex::default()), folder, boot_id);
+    }
+    // sled meets some kinds of damage with a panic.
+    let attempt = || {
+        catch_unwind(AssertUnwindSafe(|| {
+            accord(Box::new(SledIndex::open(&folder.index())?), folder, boot_id)
+        }))
+        .unwrap_or_else(|_| Err(damaged(folder, "it made the database panic")))
+    };
+    match attempt() {
+        Err(StoreError::Index(error @ IndexError::Damaged { .. })) => {
+            let aside = folder
+                .set_index_aside(unix_seconds())
+                .map_err(|source| StoreError::io(&folder.index(), "set aside", source))?;
+            tracing::warn!(%error, aside = %aside.display(), "the index is rebuilt from the blobs");
+            attempt()
+        }
+        other => other,
+    }
+}
+
+fn damaged(folder: &Folder, reason: &str) -> StoreError {
+    IndexError::Damaged { path: folder.index(), reason: reason.to_owned() }.into()
+}
+
+/// Syncs every blob that is not proven yet, before the end of a run is called clean.
+pub(super) fn settle(index: &dyn Index, folder: &Folder) -> Result<(), StoreError> {
+    for (task, record) in index.records()? {
+        if record.is_some_and(|record| !record.proven) {
+            let path = folder.blob(task);
+            let synced = File::open(&path).and_then(|file| Ok(rustix::fs::fdatasync(&file)?));
+            match synced {
+                // Its record is dropped at the next start.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(|error| StoreError::io(&path, "sync", error))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn accord(
+    index: Box<dyn Index>,
+    folder: &Folder,
+    boot_id: &str,
+) -> Result<(Box<dyn Index>, Slots), StoreError> {
+    let Run { boot_id: last_boot, clean } = index.run()?;
+    let lost_power = !clean && (boot_id.is_empty() || last_boot != boot_id);
+    let mut files: HashMap<TaskId, Found> =
+        folder.found()?.into_iter().map(|found| (found.task, found)).collect();
+    let mut tally = Tally::default();
+    let mut slots = Slots::new();
+    for (task, record) in index.records()? {
+        let file = files.remove(&task);
+        match (record, file) {
+            (Some(record), Some(file)) if file.length == record.geometry.length() || !record.proven => {
+                let bytes = check_claims(&*index, &record, &file, lost_power, &mut tally)?;
+                slots.insert(task, Slot::new(bytes, record.last_used * 1000));
+                tally.kept += 1;
+            }
+            (_, file) => {
+                tally.dropped_tasks += 1;
+                index.remove_task(task)?;
+                // Perhaps it proves itself.
+                files.extend(file.map(|file| (task, file)));
+            }
+        }
+    }
+    drop_stray_claims(&*index, &slots, &mut tally)?;
+    for file in files.into_values() {
+        match adopt(&*index, &file)? {
+            Some(slot) => {
+                tally.adopted += 1;
+                slots.insert(file.task, slot);
+            }
+            None => {
+                tally.deleted_files += 1;
+                remove_if_there(&file.path).map_err(|source| StoreError::io(&file.path, "remove", source))?;
+            }
+        }
+    }
+    index.flush()?;
+    tally.tell(folder, lost_power);
+    Ok((index, slots))
+}
+
+/// Checks the claims of one task and returns the bytes that are there.
+fn check_claims(
+    index: &dyn Index,
+    record: &Record,
+    found: &Found,
+    lost_power: bool,
+    tally: &mut Tally,
+) -> Result<u64, StoreError> {
+    let claims = index.claims(found.task)?;
+    let length = record.geometry.length();
+    if found.length != length {
+        let resized = OpenOptions::new().write(true).open(&found.path).and_then(|file| file.set_len(length));
+        resized.map_err(|error| StoreError::io(&found.path, "resize", error))?;
+    }
+    let file = match lost_power && !record.proven && !claims.is_empty() {
+        true => Some(File::open(&found.path).map_err(|error| StoreError::io(&found.path, "open", error))?),
+        false => None,
+    };
+    let (mut bytes, mut held, mut buffer) = (0, 0, Vec::new());
+    for (piece, digest) in claims {
+        let range = record.geometry.range(piece);
+        let holds = !range.is_empty()
+            && range.end <= found.length
+            && file.as_ref().is_none_or(|file| {
+                read_range(file, range, &mut buffer).is_ok() && Digest::of(&buffer) == digest
+            });
+        if holds {
+            bytes += range.len();
+            held += 1;
+        } else {
+            index.disclaim(found.task, piece)?;
+            tally.dropped_claims += 1;
+        }
+    }
+    if record.proven && held != record.geometry.pieces() {
+        index.put_record(found.task, &Record { proven: false, ..record.clone() })?;
+    }
+    Ok(bytes)
+}
+
+/// Drops claims that belong to no task, or whose value is unreadable.
+fn drop_stray_claims(index: &dyn Index, slots: &Slots, tally: &mut Tally) -> Result<(), StoreError> {
+    let mut stray = HashSet::new();
+    index.each_claim(&mut |claim| {
+        if claim.digest.is_none() || !slots.contains_key(&claim.task) {
+            stray.insert((claim.task, claim.index));
+        }
+    })?;
+    for (task, piece) in stray {
+        index.disclaim(task, piece)?;
+        tally.dropped_claims += 1;
+    }
+    Ok(())
+}
+
+/// Takes in a file without a record, if it proves itself.
+fn adopt(index: &dyn Index, found: &Found) -> Result<Option<Slot<BlobInner>>, StoreError> {
+    let Ok(geometry) = Geometry::of(found.length) else { return Ok(None) };
+    let Ok(Some(digests)) = proof(found, geometry) else { return Ok(None) };
+    let last_used = unix_seconds();
+    let record = Record { geometry, source_url: String::new(), proven: true, media_type: None, last_used };
+    for (piece, digest) in (0..).map(PieceIndex).zip(digests) {
+        index.claim(found.task, piece, digest)?;
+    }
+    index.put_record(found.task, &record)?;
+    Ok(Some(Slot::new(found.length, last_used * 1000)))
+}
+
+/// The digests of a file's pieces, if the digest of the whole is its name.
+fn proof(found: &Found, geometry: Geometry) -> io::Result<Option<Vec<Digest>>> {
+    let file = File::open(&found.path)?;
+    let (mut whole, mut digests, mut buffer) = (Hasher::new(), Vec::new(), Vec::new());
+    for piece in (0..geometry.pieces()).map(PieceIndex) {
+        read_range(&file, geometry.range(piece), &mut buffer)?;
+        whole.update(&buffer);
+        digests.push(Digest::of(&buffer));
+    }
+    if TaskId::of_digest(whole.finish()) != found.task {
+        return Ok(None);
+    }
+    rustix::fs::fdatasync(&file)?;
+    Ok(Some(digests))
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn tell(&self, folder: &Folder, lost_power: bool) {
+        let Self { kept, adopted, dropped_tasks, dropped_claims, deleted_files } = self;
+        let dir = folder.root().display();
+        if adopted + dropped_tasks + dropped_claims + deleted_files > 0 {
+            tracing::warn!(
+                %dir, kept, adopted, dropped_tasks, dropped_claims, deleted_files, lost_power,
+                "the store was put right after an unclean end"
+            );
+        } else {
+            tracing::debug!(%dir, kept, lost_power, "the store is in order");
+        }
+    }
+}

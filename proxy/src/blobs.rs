@@ -1,0 +1,149 @@
+//! `GET` and `HEAD /v2/<name>/blobs/<digest>`: asks the origin whether this client may have the blob, then brings it
+//! from the engine; straight from the origin where the engine cannot. Called by [`crate::mirror`].
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use common::digest::Digest;
+use common::piece::ByteRange;
+use common::task::Source;
+use futures_util::stream::{Stream, StreamExt};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+};
+use http::{Method, StatusCode};
+use peer::engine::{Handle, Request};
+
+use crate::body;
+use crate::direct::{BodyError, Direct};
+use crate::error::{Refusal, Subject};
+use crate::permission::{Verdict, WayOut, is_same, judge, way_out};
+use crate::proof::ContentDigest;
+use crate::range::{Wanted, unchanged};
+use crate::upstream::{Ask, BlobOrigin, With, no_body};
+
+/// Says what the content's digest is, in manifests and blobs alike.
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Answers a request for the blob at `path`.
+pub(crate) async fn answer(ask: &Ask, path: String, digest: ContentDigest) -> Result<Response, Refusal> {
+    let granted = granted_length(ask, &path).await?;
+    let etag = etag_of(&digest);
+    if unchanged(&ask.headers, &etag) {
+        return Ok(respond(StatusCode::NOT_MODIFIED, &digest, None, no_body()));
+    }
+    if ask.head {
+        return Ok(respond(StatusCode::OK, &digest, granted, no_body()));
+    }
+    let origin = BlobOrigin::new(ask.upstream.clone(), path.clone(), digest.clone());
+    if let ContentDigest::Sha256(known) = digest
+        && let Some(handle) = of_engine(ask, &path, known, granted).await?
+    {
+        let length = handle.length();
+        return Ok(serve(&ask.headers, &digest, length, |range| body::of_engine(handle, range, origin)));
+    }
+    let mut direct = Direct::connect(origin, granted).await?;
+    match direct.total() {
+        Some(length) => Ok(serve(&ask.headers, &digest, length, |range| {
+            direct.want(range);
+            body::of_origin(direct)
+        })),
+        None => Ok(respond(StatusCode::OK, &digest, None, stream_body(body::of_origin(direct)))),
+    }
+}
+
+/// Asks the origin whether this client may have the blob; the length that it says, if it does.
+async fn granted_length(ask: &Ask, path: &str) -> Result<Option<u64>, Refusal> {
+    let answer = ask.upstream.ask(Method::HEAD, path, With::default(), Subject::Blob).await?;
+    match judge(answer.status, &answer.headers) {
+        Verdict::Granted { length } => Ok(length),
+        Verdict::Refused => Err(Refusal::Origin(answer.into_failure().await, Subject::Blob)),
+        Verdict::NoRegistry => Err(ask.upstream.unavailable("it answers with a web page")),
+    }
+}
+
+/// The blob from the engine; `None` means that the origin is to be asked for it straight.
+async fn of_engine(
+    ask: &Ask,
+    path: &str,
+    digest: Digest,
+    granted: Option<u64>,
+) -> Result<Option<Handle>, Refusal> {
+    let upstream = &ask.upstream;
+    let source = Source::of_digest(upstream.url(path), digest);
+    let request = Request { source, credentials: upstream.credentials().clone() };
+    match upstream.engine().open(request).await {
+        Ok(handle) if is_same(granted, handle.length()) => Ok(Some(handle)),
+        Ok(handle) => {
+            let (here, registry) = (handle.length(), upstream.registry());
+            tracing::warn!(registry, %digest, here, there = granted, "the origin says another length: asking it straight");
+            Ok(None)
+        }
+        Err(error) if way_out(&error) == WayOut::Direct => {
+            tracing::warn!(registry = upstream.registry(), %digest, %error, "asking the origin straight");
+            Ok(None)
+        }
+        Err(error) => Err(Refusal::of_engine(error, upstream.registry(), Subject::Blob)),
+    }
+}
+
+/// The answer to a GET of content whose length is known; `open` brings the bytes of a range.
+fn serve<S>(
+    headers: &HeaderMap,
+    digest: &ContentDigest,
+    length: u64,
+    open: impl FnOnce(ByteRange) -> S,
+) -> Response
+where
+    S: Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
+{
+    let wanted = Wanted::of(headers, &etag_of(digest), length);
+    let range = wanted.range(length);
+    let (status, content_range) = match wanted {
+        Wanted::Whole => (StatusCode::OK, None),
+        Wanted::Part(part) => {
+            let (first, last) = (part.start, part.end - 1);
+            (StatusCode::PARTIAL_CONTENT, Some(format!("bytes {first}-{last}/{length}")))
+        }
+        Wanted::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, Some(format!("bytes */{length}"))),
+    };
+    let body = if wanted == Wanted::Unsatisfiable { Body::empty() } else { stream_body(open(range)) };
+    let mut response = respond(status, digest, Some(range.len()), body);
+    if let Some(value) = content_range {
+        response.headers_mut().insert(CONTENT_RANGE, text(&value));
+    }
+    response
+}
+
+fn respond(status: StatusCode, digest: &ContentDigest, length: Option<u64>, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_DIGEST, text(&digest.to_string()));
+    headers.insert(ETAG, text(&etag_of(digest)));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
+/// A body that tells in the log why it was cut, for the client sees only that it was.
+fn stream_body(stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Body {
+    Body::from_stream(stream.inspect(|item| {
+        if let Err(error) = item {
+            tracing::warn!(%error, "a blob's answer was cut");
+        }
+    }))
+}
+
+/// The strong validator of content with this digest.
+pub(crate) fn etag_of(digest: &ContentDigest) -> String {
+    format!("\"{digest}\"")
+}
+
+/// A header value of our own making.
+pub(crate) fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).expect("invariant: digests, numbers and quotes are header text")
+}

@@ -1,0 +1,204 @@
+//! `GET` and `HEAD /v2/<name>/manifests/<reference>`: a HEAD with the client's own credentials says whether it may
+//! have the manifest, which one a tag means now, and of which type it is; the bytes then come through the engine by
+//! digest, so that a manifest leaves the origin once, too. Called by [`crate::mirror`].
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use common::digest::Digest;
+use common::piece::ByteRange;
+use common::task::Source;
+use futures_util::StreamExt;
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use peer::engine::Request;
+use peer::error::FetchError;
+
+use crate::blobs::{CONTENT_DIGEST, etag_of, text};
+use crate::error::{Refusal, Subject};
+use crate::path::{Name, Reference, manifest_path};
+use crate::permission::{Verdict, WayOut, is_worth_a_get, judge, way_out};
+use crate::proof::{ContentDigest, Proof};
+use crate::range::unchanged;
+use crate::upstream::{Ask, With, no_body, relay};
+
+/// The largest manifest: what the OCI distribution-spec asks registries to take.
+const MAX_MANIFEST: u64 = 4 << 20;
+/// What is asked for a client that takes anything. `*/*` alone is not enough: some registries then offer only the
+/// oldest type that they know, and answer 404 where the manifest is of another.
+const EVERY_TYPE: &str = "application/vnd.oci.image.index.v1+json, \
+     application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, \
+     application/vnd.docker.distribution.manifest.v2+json, */*";
+
+/// Answers a request for a manifest.
+pub(crate) async fn answer(ask: &Ask, name: &Name, reference: &Reference) -> Result<Response, Refusal> {
+    let path = manifest_path(name, reference);
+    let accept = accept_of(&ask.headers);
+    let with = With { accept: Some(&accept), ..With::default() };
+    let head = ask.upstream.ask(Method::HEAD, &path, with, Subject::Manifest).await?;
+    match judge(head.status, &head.headers) {
+        Verdict::NoRegistry => return Err(ask.upstream.unavailable("it answers with a web page")),
+        // A HEAD's refusal has no body, but the client is to have the registry's words.
+        Verdict::Refused if ask.head => return Ok(relay(head, true)),
+        Verdict::Refused if is_worth_a_get(head.status) => {
+            return direct(ask, &path, reference, &accept).await;
+        }
+        Verdict::Refused => return Err(Refusal::Origin(head.into_failure().await, Subject::Manifest)),
+        Verdict::Granted { .. } => {}
+    }
+    let digest = digest_of(reference, &head.headers);
+    if let Some(digest) = &digest
+        && unchanged(&ask.headers, &etag_of(digest))
+    {
+        return Ok(respond(StatusCode::NOT_MODIFIED, Some(digest), None, no_body()));
+    }
+    if ask.head {
+        return Ok(relay(head, true));
+    }
+    if let Some(ContentDigest::Sha256(known)) = digest
+        && let Some(media_type) = head.headers.get(CONTENT_TYPE)
+        && let Some(bytes) = of_engine(ask, name, known, &accept).await?
+    {
+        return Ok(respond_with(digest.as_ref(), Some(media_type), bytes));
+    }
+    direct(ask, &path, reference, &accept).await
+}
+
+/// All that the client takes. Clients send a line per type, and all of them count.
+fn accept_of(headers: &HeaderMap) -> String {
+    let lines: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let joined = lines.join(", ");
+    let says_something =
+        joined.split(',').map(str::trim).any(|range| !range.is_empty() && !range.starts_with("*/*"));
+    if says_something { joined } else { EVERY_TYPE.to_owned() }
+}
+
+/// The digest of what the origin means: the reference's own, else what it says to the HEAD.
+fn digest_of(reference: &Reference, headers: &HeaderMap) -> Option<ContentDigest> {
+    match reference {
+        Reference::Digest(digest) => Some(digest.clone()),
+        Reference::Tag(_) => headers.get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok(),
+    }
+}
+
+/// The manifest from the engine; `None` means that the origin is to be asked for it straight.
+async fn of_engine(ask: &Ask, name: &Name, digest: Digest, accept: &str) -> Result<Option<Bytes>, Refusal> {
+    let upstream = &ask.upstream;
+    let reference = Reference::Digest(ContentDigest::Sha256(digest));
+    let url = upstream.url(&manifest_path(name, &reference));
+    let source = Source { accept: Some(accept.to_owned()), ..Source::of_digest(url, digest) };
+    let request = Request { source, credentials: upstream.credentials().clone() };
+    match read(ask, request).await {
+        Ok(bytes) => Ok(bytes),
+        // A registry may know a manifest by its tag only (converted ones); it is asked once more, as the client did.
+        Err(FetchError::Origin(failure)) if failure.status == 404 => Ok(None),
+        Err(error) if way_out(&error) == WayOut::Direct => {
+            tracing::warn!(registry = upstream.registry(), %digest, %error, "asking the origin straight");
+            Ok(None)
+        }
+        Err(error) => Err(Refusal::of_engine(error, upstream.registry(), Subject::Manifest)),
+    }
+}
+
+/// All bytes of a task that is small; `None` when it is not.
+async fn read(ask: &Ask, request: Request) -> Result<Option<Bytes>, FetchError> {
+    let handle = ask.upstream.engine().open(request).await?;
+    if handle.length() > MAX_MANIFEST {
+        return Ok(None);
+    }
+    let mut all = BytesMut::with_capacity(handle.length() as usize);
+    let mut chunks = std::pin::pin!(handle.read(ByteRange::new(0, handle.length())));
+    while let Some(chunk) = chunks.next().await {
+        all.extend_from_slice(&chunk?);
+    }
+    if all.len() as u64 == handle.length() {
+        return Ok(Some(all.freeze()));
+    }
+    Err(FetchError::Swarm("the engine's bytes ended too early".to_owned()))
+}
+
+/// The origin's answer to the client's own question, checked where there is a digest to check it by.
+async fn direct(ask: &Ask, path: &str, reference: &Reference, accept: &str) -> Result<Response, Refusal> {
+    let with = With { accept: Some(accept), ..With::default() };
+    let answer = ask.upstream.ask(Method::GET, path, with, Subject::Manifest).await?;
+    let headers = answer.headers.clone();
+    match judge(answer.status, &headers) {
+        Verdict::NoRegistry => return Err(ask.upstream.unavailable("it answers with a web page")),
+        Verdict::Refused => return Err(Refusal::Origin(answer.into_failure().await, Subject::Manifest)),
+        Verdict::Granted { .. } => {}
+    }
+    let registry = ask.upstream.registry();
+    let refused = |error| Refusal::of_origin(error, registry, Subject::Manifest);
+    let bytes = answer.bytes(MAX_MANIFEST as usize).await.map_err(refused)?;
+    let digest = digest_of(reference, &headers);
+    if let Some(digest) = &digest {
+        let mut proof = Proof::of(digest);
+        proof.update(&bytes);
+        if !proof.holds() {
+            return Err(Refusal::Damaged { registry: registry.to_owned(), digest: digest.to_string() });
+        }
+    }
+    Ok(respond_with(digest.as_ref(), headers.get(CONTENT_TYPE), bytes))
+}
+
+fn respond_with(digest: Option<&ContentDigest>, media_type: Option<&HeaderValue>, bytes: Bytes) -> Response {
+    let length = bytes.len();
+    let mut response = respond(StatusCode::OK, digest, media_type, Body::from(bytes));
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+fn respond(
+    status: StatusCode,
+    digest: Option<&ContentDigest>,
+    media_type: Option<&HeaderValue>,
+    body: Body,
+) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Some(media_type) = media_type {
+        headers.insert(CONTENT_TYPE, media_type.clone());
+    }
+    if let Some(digest) = digest {
+        headers.insert(CONTENT_DIGEST, text(&digest.to_string()));
+        headers.insert(ETAG, text(&etag_of(digest)));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepting(lines: &[&'static str]) -> String {
+        accept_of(&lines.iter().map(|line| (ACCEPT, HeaderValue::from_static(line))).collect())
+    }
+
+    #[test]
+    fn every_accept_line_counts() {
+        let lines = ["application/vnd.oci.image.manifest.v1+json", "application/json;q=0.5, */*"];
+        assert_eq!(accepting(&lines), lines.join(", "));
+    }
+
+    #[test]
+    fn a_client_that_takes_anything_is_offered_every_type() {
+        for lines in [&[][..], &["*/*"], &["*/*;q=0.8"], &[" */* ", ""]] {
+            assert_eq!(accepting(lines), EVERY_TYPE, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_by_digest_wins_over_what_the_origin_says() {
+        let (mine, other) = (Digest::of(b"mine"), Digest::of(b"other"));
+        let said = HeaderMap::from_iter([(CONTENT_DIGEST, text(&other.to_string()))]);
+        let mine = ContentDigest::Sha256(mine);
+        assert_eq!(digest_of(&Reference::Digest(mine.clone()), &said), Some(mine));
+        let tag = Reference::Tag("latest".to_owned());
+        assert_eq!(digest_of(&tag, &said), Some(ContentDigest::Sha256(other)));
+        assert_eq!(digest_of(&tag, &HeaderMap::new()), None);
+        let nonsense = HeaderMap::from_iter([(CONTENT_DIGEST, HeaderValue::from_static("sha256:x"))]);
+        assert_eq!(digest_of(&tag, &nonsense), None);
+    }
+}

@@ -1,0 +1,254 @@
+//! One client's request seen from the origin's side: which registry it is for, with whose credentials it is asked,
+//! and how the registry's answers come back. Made by [`crate::mirror`] for every request, used by all handlers.
+//!
+//! # Invariants
+//! The client's `Authorization` goes into [`Credentials`] and nowhere else. Nothing else of the client's headers is
+//! passed on but what a handler names.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use common::task::Credentials;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, StatusCode};
+use peer::engine::Engine;
+use peer::origin::{Answer, RetryPolicy};
+
+use crate::direct::{Cause, Opening, Origin};
+use crate::error::{Refusal, Subject};
+use crate::proof::ContentDigest;
+
+/// A client waits for these answers: a hiccup of the origin is masked, a longer failure is told soon, so that the
+/// client can go elsewhere.
+const ATTEMPTS: u32 = 3;
+/// Headers that belong to one connection (RFC 9110, section 7.6.1, and what older software sends).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// The registry that a request is for, as this client may see it.
+pub(crate) struct Upstream {
+    engine: Engine,
+    registry: String,
+    base: String,
+    credentials: Credentials,
+}
+
+/// One client's request.
+pub(crate) struct Ask {
+    /// Where the answer is had.
+    pub(crate) upstream: Arc<Upstream>,
+    /// The client's headers.
+    pub(crate) headers: HeaderMap,
+    /// Whether only the headers of the answer are wanted.
+    pub(crate) head: bool,
+}
+
+/// What is asked of the origin beside the method and the path.
+#[derive(Debug, Default)]
+pub(crate) struct With<'a> {
+    /// The media types that are taken.
+    pub(crate) accept: Option<&'a str>,
+    /// The first byte that is wanted.
+    pub(crate) from: u64,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// The registry `name` for a client that sent `headers`.
+    pub(crate) fn new(engine: &Engine, name: &str, headers: &HeaderMap) -> Result<Self, Refusal> {
+        // The name is not quoted: whoever writes `user:password@host` there shall not read it in a log.
+        let refused = |_| Refusal::Registry("the registry that is meant is not HOST or HOST:PORT".to_owned());
+        let base = engine.origin().registries().base_url(name).map_err(refused)?;
+        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let credentials = authorization.map_or_else(Credentials::none, Credentials::authorization);
+        Ok(Self { engine: engine.clone(), registry: name.to_owned(), base, credentials })
+    }
+
+    /// The registry's name.
+    pub(crate) fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The node's engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What opens the registry for this client.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The origin's URL of a path under `/v2/`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// Asks the origin; every answer is one, whatever its status. `subject` is what a failure is about.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        with: With<'_>,
+        subject: Subject,
+    ) -> Result<Answer, Refusal> {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = with.accept.and_then(|accept| HeaderValue::from_str(accept).ok()) {
+            headers.insert(ACCEPT, accept);
+        }
+        if with.from > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={}-", with.from))
+        {
+            headers.insert(RANGE, range);
+        }
+        let origin =
+            self.engine.origin().with_retry(RetryPolicy { attempts: ATTEMPTS, ..RetryPolicy::default() });
+        let answer = origin.ask(method, &self.url(path), &headers, &self.credentials).await;
+        answer.map_err(|error| Refusal::of_origin(error, &self.registry, subject))
+    }
+
+    /// A failure of this registry in words.
+    pub(crate) fn unavailable(&self, why: impl Into<String>) -> Refusal {
+        Refusal::Unavailable { registry: self.registry.clone(), why: why.into() }
+    }
+}
+
+/// The origin's answer as the client's: status, headers and body as they come. `head` says that no body will.
+pub(crate) fn relay(answer: Answer, head: bool) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = end_to_end(&answer.headers);
+    *response.body_mut() = if head { no_body() } else { Body::from_stream(answer.bytes_stream()) };
+    response
+}
+
+/// The body of an answer to a HEAD. A stream, because the length of a body that is known to be empty would be taken
+/// for the content's.
+pub(crate) fn no_body() -> Body {
+    Body::from_stream(stream::empty::<Result<Bytes, std::convert::Infallible>>())
+}
+
+/// The headers without those of the connection that they came by.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = headers.clone();
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    for name in named.flat_map(|value| value.split(',')) {
+        kept.remove(name.trim());
+    }
+    for name in HOP_BY_HOP {
+        kept.remove(name);
+    }
+    kept
+}
+
+/// A blob at the origin, for streaming it without the engine.
+#[derive(Clone)]
+pub(crate) struct BlobOrigin {
+    upstream: Arc<Upstream>,
+    path: String,
+    digest: ContentDigest,
+}
+
+// === impl BlobOrigin ===
+
+impl BlobOrigin {
+    /// The blob at `path`.
+    pub(crate) fn new(upstream: Arc<Upstream>, path: String, digest: ContentDigest) -> Self {
+        Self { upstream, path, digest }
+    }
+
+    async fn ask_from(&self, from: u64) -> Result<Opening, Refusal> {
+        let with = With { from, ..With::default() };
+        let answer = self.upstream.ask(Method::GET, &self.path, with, Subject::Blob).await?;
+        let (start, total) = match answer.status {
+            StatusCode::OK => (0, answer.length()),
+            StatusCode::PARTIAL_CONTENT => content_range(&answer.headers)
+                .ok_or_else(|| self.upstream.unavailable("it sent a part without a Content-Range"))?,
+            _ => return Err(Refusal::Origin(answer.into_failure().await, Subject::Blob)),
+        };
+        let bytes = answer.bytes_stream().map(|chunk| chunk.map_err(Cause::from)).boxed();
+        Ok(Opening { start, total, bytes })
+    }
+}
+
+impl Origin for BlobOrigin {
+    fn open(&self, from: u64) -> BoxFuture<'_, Result<Opening, Refusal>> {
+        Box::pin(self.ask_from(from))
+    }
+
+    fn damaged(&self) -> Refusal {
+        Refusal::Damaged { registry: self.upstream.registry.clone(), digest: self.digest.to_string() }
+    }
+
+    fn digest(&self) -> &ContentDigest {
+        &self.digest
+    }
+}
+
+/// First byte and total length of `bytes FIRST-LAST/TOTAL`.
+fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let (range, total) =
+        headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn headers_of_the_connection_stay_behind() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("keep-alive", "timeout=5"),
+            ("link", "</v2/x/tags/list?n=2>; rel=\"next\""),
+            ("www-authenticate", "Basic realm=\"a\""),
+            ("www-authenticate", "Bearer realm=\"b\""),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let kept = end_to_end(&headers);
+        assert_eq!(kept.len(), 3);
+        assert_eq!(kept.get_all("www-authenticate").iter().count(), 2);
+        assert!(kept.contains_key("link"));
+    }
+
+    #[test]
+    fn content_ranges_are_read() {
+        let read = |text: &'static str| {
+            content_range(&HeaderMap::from_iter([(CONTENT_RANGE, HeaderValue::from_static(text))]))
+        };
+        assert_eq!(read("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(read("bytes 5-9/*"), Some((5, None)));
+        for bad in ["bytes */10", "items 5-9/10", "bytes 5/10", ""] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_range_panics(text in "(bytes )?[0-9*/ -]{0,30}") {
+            let _ = content_range(&HeaderMap::from_iter([(CONTENT_RANGE, HeaderValue::from_str(&text).unwrap())]));
+        }
+    }
+}

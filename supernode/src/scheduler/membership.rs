@@ -1,0 +1,193 @@
+//! How members come to a swarm, get on, and go.
+
+use common::node::NodeId;
+
+use super::Context;
+use super::swarm::{Copy, DETACHED, SEED, Seat, Stage, Swarm};
+use crate::tracker::Standing;
+
+// === impl Swarm ===
+
+impl Swarm {
+    /// Somebody wants the task, or says again that it does.
+    pub(super) fn join(&mut self, node: NodeId, held: u32, context: &mut Context<'_>) {
+        let Some(seat) = self.enter(node, context) else { return };
+        self.advance(seat, held, context);
+    }
+
+    /// Somebody has all of the task, of so many pieces.
+    pub(super) fn hold(&mut self, node: NodeId, pieces: u32, context: &mut Context<'_>) {
+        if self.pieces.is_some_and(|known| known != pieces) {
+            // Another length than ours under the same name: nothing that anybody here could use.
+            return;
+        }
+        let first = self.pieces.replace(pieces).is_none();
+        let Some(seat) = self.enter(node, context) else { return };
+        self.advance(seat, pieces, context);
+        if first {
+            self.start_waiting(context);
+        }
+    }
+
+    /// Somebody has so many pieces now.
+    pub(super) fn progress(&mut self, node: NodeId, held: u32, context: &mut Context<'_>) {
+        if let Some(seat) = self.seat_of(node) {
+            self.advance(seat, held, context);
+        }
+    }
+
+    /// Somebody goes.
+    pub(super) fn leave(&mut self, node: NodeId, context: &mut Context<'_>) {
+        let Some(seat) = self.seat_of(node) else { return };
+        self.drop_parents(seat);
+        let orphans = self.drop_children(seat);
+        self.vacate(seat);
+        self.settle(orphans, context);
+    }
+
+    /// The seed knows how many pieces there are.
+    pub(super) fn seed_meta(&mut self, pieces: u32, context: &mut Context<'_>) -> Vec<NodeId> {
+        let other = self.pieces.replace(pieces).is_some_and(|old| old != pieces);
+        if self.copy == Copy::None {
+            self.copy = Copy::Growing;
+        }
+        let mut refuted = Vec::new();
+        if other {
+            // They hold something else under this name. What the seed read at the origin is right.
+            let holders = self.taken().filter(|&seat| self.at(seat).stage == Stage::Complete);
+            refuted.extend(holders.map(|seat| self.at(seat).node));
+            refuted.iter().for_each(|&node| self.leave(node, context));
+        }
+        self.start_waiting(context);
+        refuted
+    }
+
+    /// The seed has so many pieces now.
+    pub(super) fn seed_progress(&mut self, held: u32, whole: bool) {
+        let Some(pieces) = self.pieces else { return };
+        self.at_mut(SEED).held = if whole { pieces } else { held.min(pieces) };
+        if whole {
+            self.copy = Copy::Whole;
+        } else if self.copy == Copy::None {
+            self.copy = Copy::Growing;
+        }
+    }
+
+    /// The seed has it no more.
+    pub(super) fn seed_dropped(&mut self) {
+        self.copy = Copy::None;
+        self.at_mut(SEED).held = 0;
+        if self.sources > 0 {
+            for child in self.at(SEED).mesh_children.clone() {
+                self.unlink_mesh(child, SEED, true);
+            }
+        }
+        // Its trunk children move as far as others have room, when the seed is relieved after the event.
+    }
+
+    /// A member's standing changed: an outcast loses its children.
+    pub(super) fn set_standing(&mut self, node: NodeId, standing: Standing, context: &mut Context<'_>) {
+        let Some(seat) = self.seat_of(node) else { return };
+        if std::mem::replace(&mut self.at_mut(seat).standing, standing) == standing {
+            return;
+        }
+        self.refresh(seat);
+        if standing == Standing::Outcast {
+            let orphans = self.drop_children(seat);
+            self.settle(orphans, context);
+        }
+    }
+
+    /// The seat of a member, new or old.
+    fn enter(&mut self, node: NodeId, context: &mut Context<'_>) -> Option<Seat> {
+        if let Some(seat) = self.seat_of(node) {
+            return Some(seat);
+        }
+        let known = context.tracker.get(node)?;
+        let seat = self.seat(node, known.place, usize::from(known.member.slots), context.now);
+        self.at_mut(seat).standing = context.tracker.ledger.standing(node, context.now);
+        self.draw_in(known.place.zone);
+        Some(seat)
+    }
+
+    /// Notes how much a member holds, and what follows.
+    fn advance(&mut self, seat: Seat, held: u32, context: &mut Context<'_>) {
+        let Some(pieces) = self.pieces else {
+            self.at_mut(seat).held = held;
+            return;
+        };
+        let held = held.min(pieces);
+        let sitter = self.at_mut(seat);
+        if held > sitter.held {
+            sitter.heard = context.now;
+        }
+        sitter.held = held;
+        match sitter.stage {
+            Stage::Waiting | Stage::Wanting if held == pieces => self.finish(seat),
+            Stage::Waiting => self.start(seat, context),
+            // It lost what it had: it is a root no more.
+            Stage::Complete if held < pieces => self.start(seat, context),
+            _ => {}
+        }
+    }
+
+    /// A member wants from now on.
+    fn start(&mut self, seat: Seat, context: &mut Context<'_>) {
+        self.set_stage(seat, Stage::Wanting);
+        self.at_mut(seat).heard = context.now;
+        self.sink(seat, DETACHED);
+        self.adopt(seat, context);
+        self.top_up(seat, context);
+    }
+
+    /// A member has it all: it serves on, and its parents' slots are free. It is told nothing, for its links
+    /// still carry pieces to the parents that want some; it ends them when both sides have all.
+    fn finish(&mut self, seat: Seat) {
+        self.drop_parents(seat);
+        self.set_stage(seat, Stage::Complete);
+        self.sink(seat, 0);
+    }
+
+    /// Looks at all again after the number of pieces became known: those that waited for it start.
+    fn start_waiting(&mut self, context: &mut Context<'_>) {
+        for seat in self.taken().collect::<Vec<_>>() {
+            let held = self.at(seat).held;
+            self.advance(seat, held, context);
+        }
+    }
+
+    /// Frees its slots at its parents; it is told nothing.
+    fn drop_parents(&mut self, seat: Seat) {
+        self.detach(seat, false);
+        for parent in self.at(seat).mesh.clone() {
+            self.unlink_mesh(seat, parent, false);
+        }
+    }
+
+    /// Cuts all children off; gives them, those first that can carry the others.
+    fn drop_children(&mut self, seat: Seat) -> Vec<Seat> {
+        let mut orphans = self.at(seat).trunk_children.clone();
+        orphans.sort_by_key(|&child| std::cmp::Reverse(self.at(child).slots));
+        for &child in &orphans {
+            self.detach(child, true);
+        }
+        let meshed = self.at(seat).mesh_children.clone();
+        for &child in &meshed {
+            self.unlink_mesh(child, seat, true);
+        }
+        orphans.extend(meshed);
+        orphans
+    }
+
+    /// Gives trunks to those that lost theirs, then other parents to all.
+    fn settle(&mut self, bereft: Vec<Seat>, context: &mut Context<'_>) {
+        for &seat in &bereft {
+            if self.at(seat).stage == Stage::Wanting && self.at(seat).trunk.is_none() {
+                self.adopt(seat, context);
+            }
+        }
+        for seat in bereft {
+            self.top_up(seat, context);
+        }
+    }
+}

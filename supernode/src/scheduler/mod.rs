@@ -1,0 +1,400 @@
+//! Who takes pieces from whom: one pure state machine over all swarms. The daemon's sessions put in what peers and
+//! the seed report and send what comes out; the HTTP API reads the [view](Scheduler::view).
+//!
+//! Parents are handed out per peer, never per piece, so the work grows with peers and not with bytes. Every member
+//! that wants a task has one **trunk**, on a short way to the seed or to a member that has all, and beside it a few
+//! **mesh** parents. A link carries pieces both ways, so child and parent are only words for who dials and whose
+//! slot it costs.
+//!
+//! # Invariants
+//! - Deterministic: the same seed and the same events with the same times give the same commands.
+//! - Once the length is known, every member that wants the task has a way to a source along the edges that it was
+//!   told of, after every event.
+//! - Nobody is told of a node that is not connected, nor of itself; nobody that is not connected is told anything.
+
+mod changes;
+mod membership;
+mod parents;
+mod pool;
+mod swarm;
+mod tree;
+mod view;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::node::{Contact, Labels, NodeId};
+use common::task::TaskId;
+use common::wire::swarm::Fault;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use crate::tracker::{Place, Tracker};
+use swarm::{Copy, Stage, Swarm};
+
+pub use crate::tracker::{Member, Standing};
+pub use view::{MemberView, PeerView, SeedView, StageView, TaskSummary, TaskView, View};
+
+/// What can be tuned.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many parents a peer is given, the trunk among them.
+    pub parents_per_peer: usize,
+    /// How many children the seed serves at once per task.
+    pub seed_slots: usize,
+    /// The slots of a peer that does not say how many it has: for who makes the [`Member`].
+    pub default_peer_slots: usize,
+    /// How many peers of a zone may have parents outside it: two, so that one can go without a gap.
+    pub gateways_per_zone: usize,
+    /// After so long without a new piece a downloader is a poor parent.
+    pub silence: Duration,
+    /// How often a peer gets more parents of one task on demand.
+    pub more_parents_every: Duration,
+    /// Where the seed stands.
+    pub seed_labels: Labels,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A peer connected. One that is connected already starts afresh.
+    PeerUp(Member),
+    /// A peer's connection ended.
+    PeerDown(NodeId),
+    /// A peer wants a task.
+    Join {
+        /// Which task.
+        task: TaskId,
+        /// Who.
+        node: NodeId,
+        /// How many pieces it has already.
+        held: u32,
+    },
+    /// A peer has all of a task, and can be a parent at once.
+    Hold {
+        /// Which task.
+        task: TaskId,
+        /// Who.
+        node: NodeId,
+        /// How many pieces that is.
+        pieces: u32,
+    },
+    /// A member has so many pieces now.
+    Progress {
+        /// Which task.
+        task: TaskId,
+        /// Who.
+        node: NodeId,
+        /// How many.
+        held: u32,
+    },
+    /// A member wants and gives no more.
+    Leave {
+        /// Which task.
+        task: TaskId,
+        /// Who.
+        node: NodeId,
+    },
+    /// A member's parents do not give it what it wants.
+    MoreParents {
+        /// Which task.
+        task: TaskId,
+        /// Who.
+        node: NodeId,
+    },
+    /// A member was wronged.
+    Blame {
+        /// The task that it was about.
+        task: TaskId,
+        /// Who says so.
+        by: NodeId,
+        /// Who did it.
+        about: NodeId,
+        /// What it did.
+        fault: Fault,
+    },
+    /// The seed knows a task's length: who waited for that gets parents now.
+    SeedMeta {
+        /// Which task.
+        task: TaskId,
+        /// How many pieces it has.
+        pieces: u32,
+    },
+    /// The seed has so many pieces now.
+    SeedProgress {
+        /// Which task.
+        task: TaskId,
+        /// How many.
+        held: u32,
+    },
+    /// The seed has all, and its digest is right.
+    SeedProven(TaskId),
+    /// The seed cannot get it, or its digest is wrong: the swarm is forgotten, without a word.
+    SeedFailed(TaskId),
+    /// The seed's copy is gone; peers may hold it still.
+    SeedDropped(TaskId),
+    /// Time went by; about once a second.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Tell a peer of new parents and of parents to let go. A peer that has all keeps the links that it has
+    /// until both sides are done; nobody tells it to cut them.
+    Parents {
+        /// Whom to tell.
+        to: NodeId,
+        /// Of which task.
+        task: TaskId,
+        /// New parents, the trunk first.
+        add: Vec<Contact>,
+        /// Parents to let go.
+        remove: Vec<NodeId>,
+    },
+}
+
+/// The scheduler, and with it the tracker of nodes and swarms.
+#[derive(Debug)]
+pub struct Scheduler {
+    seed: Contact,
+    settings: Settings,
+    rng: SmallRng,
+    tracker: Tracker,
+    swarms: BTreeMap<TaskId, Swarm>,
+}
+
+/// What a decision about one swarm may look at beside the swarm.
+struct Context<'a> {
+    tracker: &'a Tracker,
+    settings: &'a Settings,
+    rng: &'a mut SmallRng,
+    now: Instant,
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            parents_per_peer: 5,
+            seed_slots: 16,
+            default_peer_slots: 8,
+            gateways_per_zone: 2,
+            silence: Duration::from_secs(10),
+            more_parents_every: Duration::from_secs(2),
+            seed_labels: Labels::default(),
+        }
+    }
+}
+
+// === impl Context ===
+
+impl Context<'_> {
+    fn at_odds(&self, one: NodeId, other: NodeId) -> bool {
+        self.tracker.ledger.at_odds(one, other)
+    }
+}
+
+// === impl Scheduler ===
+
+impl Scheduler {
+    /// An empty cluster around the supernode's own node; `rng_seed` decides all that is left to chance.
+    pub fn new(seed: Contact, settings: Settings, rng_seed: u64) -> Self {
+        let rng = SmallRng::seed_from_u64(rng_seed);
+        Self { seed, settings, rng, tracker: Tracker::default(), swarms: BTreeMap::new() }
+    }
+
+    /// Takes an event in; gives what must be told to whom. What makes no sense (an unknown node, no such
+    /// member) changes nothing.
+    pub fn apply(&mut self, event: Event, now: Instant) -> Vec<Command> {
+        match event {
+            Event::PeerUp(member) => self.peer_up(member, now),
+            Event::PeerDown(node) => self.peer_down(node, now),
+            Event::Join { task, node, held } => self.join(task, node, held, now),
+            Event::Hold { task, node, pieces } => {
+                if !self.enlist(task, node, now) {
+                    return Vec::new();
+                }
+                let commands = self.within(task, now, |swarm, context| swarm.hold(node, pieces, context));
+                self.delist_strangers(task, &[node]);
+                commands
+            }
+            Event::Progress { task, node, held } => {
+                self.within(task, now, |swarm, context| swarm.progress(node, held, context))
+            }
+            Event::Leave { task, node } => {
+                let commands = self.within(task, now, |swarm, context| swarm.leave(node, context));
+                self.delist_strangers(task, &[node]);
+                commands
+            }
+            Event::MoreParents { task, node } => self.within(task, now, |swarm, context| {
+                if let Some(seat) = swarm.seat_of(node) {
+                    swarm.give_more(seat, context);
+                }
+            }),
+            Event::Blame { task, by, about, fault } => self.blame(task, by, about, fault, now),
+            Event::SeedMeta { task, pieces } => self.seed_meta(task, pieces, now),
+            Event::SeedProgress { task, held } => {
+                self.within(task, now, |swarm, _| swarm.seed_progress(held, false))
+            }
+            Event::SeedProven(task) => self.within(task, now, |swarm, _| swarm.seed_progress(0, true)),
+            Event::SeedFailed(task) => self.seed_failed(task),
+            Event::SeedDropped(task) => self.within(task, now, |swarm, _| swarm.seed_dropped()),
+            Event::Tick => self.tick(now),
+        }
+    }
+
+    fn peer_up(&mut self, member: Member, now: Instant) -> Vec<Command> {
+        let node = member.contact.id;
+        if node == self.seed.id {
+            return Vec::new();
+        }
+        let commands = self.peer_down(node, now);
+        self.tracker.insert(member);
+        commands
+    }
+
+    fn peer_down(&mut self, node: NodeId, now: Instant) -> Vec<Command> {
+        let Some(known) = self.tracker.take(node) else { return Vec::new() };
+        let leave = |task: TaskId| self.within(task, now, |swarm, context| swarm.leave(node, context));
+        known.tasks.into_iter().flat_map(leave).collect()
+    }
+
+    fn join(&mut self, task: TaskId, node: NodeId, held: u32, now: Instant) -> Vec<Command> {
+        if !self.enlist(task, node, now) {
+            return Vec::new();
+        }
+        let seated = self.swarms[&task].seat_of(node).is_some();
+        let mut commands = self.within(task, now, |swarm, context| swarm.join(node, held, context));
+        if let Some(swarm) = self.swarms.get(&task).filter(|_| seated) {
+            // It asks again, so it may have lost what it was told: the whole answer once more.
+            let parents = swarm.seat_of(node).into_iter().flat_map(|seat| swarm.at(seat).parents());
+            let nodes: Vec<NodeId> = parents.map(|parent| swarm.at(parent).node).collect();
+            let all: Vec<Contact> = nodes.into_iter().filter_map(|node| self.contact(node)).collect();
+            let own = commands.iter_mut().find(|Command::Parents { to, .. }| *to == node);
+            if let Some(Command::Parents { add, .. }) = own {
+                *add = all;
+            } else if !all.is_empty() {
+                commands.push(Command::Parents { to: node, task, add: all, remove: Vec::new() });
+            }
+        }
+        commands
+    }
+
+    fn blame(&mut self, task: TaskId, by: NodeId, about: NodeId, fault: Fault, now: Instant) -> Vec<Command> {
+        let member = self.swarms.get(&task).is_some_and(|swarm| swarm.seat_of(by).is_some());
+        // The seed is what everybody hangs on: who cannot use it finds others beside it anyway.
+        if !member || by == about || about == self.seed.id || self.tracker.get(about).is_none() {
+            return Vec::new();
+        }
+        self.tracker.ledger.accuse(by, about, fault, now);
+        let mut commands = self.within(task, now, |swarm, context| swarm.part(by, about, context));
+        commands.extend(self.judge(about, now));
+        commands
+    }
+
+    /// Lets all swarms of a node know how it stands now.
+    fn judge(&mut self, node: NodeId, now: Instant) -> Vec<Command> {
+        let standing = self.tracker.ledger.standing(node, now);
+        let tasks = self.tracker.get(node).map(|known| known.tasks.clone()).unwrap_or_default();
+        let tell = |task: TaskId| {
+            self.within(task, now, |swarm, context| swarm.set_standing(node, standing, context))
+        };
+        tasks.into_iter().flat_map(tell).collect()
+    }
+
+    fn seed_meta(&mut self, task: TaskId, pieces: u32, now: Instant) -> Vec<Command> {
+        self.swarm(task, now);
+        let mut refuted = Vec::new();
+        let commands =
+            self.within(task, now, |swarm, context| refuted = swarm.seed_meta(pieces, context));
+        self.delist_strangers(task, &refuted);
+        commands
+    }
+
+    fn seed_failed(&mut self, task: TaskId) -> Vec<Command> {
+        if let Some(swarm) = self.swarms.remove(&task) {
+            for seat in swarm.taken() {
+                if let Some(known) = self.tracker.get_mut(swarm.at(seat).node) {
+                    known.tasks.remove(&task);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn tick(&mut self, now: Instant) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for node in self.tracker.ledger.decay(now) {
+            commands.extend(self.judge(node, now));
+        }
+        for task in self.swarms.keys().copied().collect::<Vec<_>>() {
+            commands.extend(self.within(task, now, |swarm, context| {
+                swarm.feed_hungry(context);
+                swarm.lift_some(context);
+            }));
+        }
+        commands
+    }
+
+    /// Makes sure that the swarm exists and that its node is known to be in it; false for a stranger.
+    fn enlist(&mut self, task: TaskId, node: NodeId, now: Instant) -> bool {
+        let Some(known) = self.tracker.get_mut(node) else { return false };
+        known.tasks.insert(task);
+        self.swarm(task, now);
+        true
+    }
+
+    /// Takes the task off the nodes' lists where they have no seat in its swarm.
+    fn delist_strangers(&mut self, task: TaskId, nodes: &[NodeId]) {
+        for &node in nodes {
+            let seated = self.swarms.get(&task).is_some_and(|swarm| swarm.seat_of(node).is_some());
+            if let Some(known) = self.tracker.get_mut(node).filter(|_| !seated) {
+                known.tasks.remove(&task);
+            }
+        }
+    }
+
+    fn swarm(&mut self, task: TaskId, now: Instant) -> &mut Swarm {
+        let (seed, settings) = (self.seed.id, &self.settings);
+        let make = || Swarm::new(seed, Place::of(&settings.seed_labels), settings.seed_slots, now);
+        self.swarms.entry(task).or_insert_with(make)
+    }
+
+    /// Does something to a swarm, if there is one, and gives the edges' changes; forgets a swarm that nobody
+    /// wants or holds.
+    fn within(
+        &mut self,
+        task: TaskId,
+        now: Instant,
+        act: impl FnOnce(&mut Swarm, &mut Context<'_>),
+    ) -> Vec<Command> {
+        let Some(swarm) = self.swarms.get_mut(&task) else { return Vec::new() };
+        let (tracker, settings) = (&self.tracker, &self.settings);
+        let mut context = Context { tracker, settings, rng: &mut self.rng, now };
+        act(swarm, &mut context);
+        swarm.relieve_seed(&mut context);
+        let news = swarm.changes.drain();
+        let abandoned = swarm.population() == 0 && swarm.copy == Copy::None;
+        let wants = |node| swarm.seat_of(node).is_some_and(|seat| swarm.at(seat).stage == Stage::Wanting);
+        let told: Vec<_> = news.into_iter().filter(|news| wants(news.child)).collect();
+        if abandoned {
+            self.swarms.remove(&task);
+        }
+        let command = |news: changes::News| Command::Parents {
+            to: news.child,
+            task,
+            add: news.add.into_iter().filter_map(|parent| self.contact(parent)).collect(),
+            remove: news.remove,
+        };
+        told.into_iter().map(command).collect()
+    }
+
+    fn contact(&self, node: NodeId) -> Option<Contact> {
+        if node == self.seed.id {
+            return Some(self.seed.clone());
+        }
+        self.tracker.get(node).map(|known| known.member.contact.clone())
+    }
+}

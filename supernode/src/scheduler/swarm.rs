@@ -1,0 +1,415 @@
+//! One task's swarm as a graph: who sits in it, which edges there are, and how deep everybody hangs. The
+//! mechanics only; [`tree`](super::tree) and [`parents`](super::parents) decide which edges to make.
+//!
+//! # Invariants
+//! - Trunk edges form a forest whose roots are the seed and the complete members; no member's children outnumber
+//!   its slots (the seed alone is given more, when nobody else has room).
+//! - A sitter is shelved in the pools exactly where [`Swarm::refresh`] says; a detached subtree is in no trunk
+//!   pool, so whatever is drawn from one reaches a root and closes no cycle.
+//! - Between two sitters there is at most one edge, as a link carries pieces both ways.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Instant;
+
+use common::node::NodeId;
+
+use super::changes::Changes;
+use super::pool::{KINDS, Key, Kind, Pools};
+use crate::tracker::{Place, Standing};
+
+/// The depth of those that hang on no root at the moment.
+pub(super) const DETACHED: u32 = u32::MAX;
+/// Added to the rank of the quarantined: deeper than any honest node.
+pub(super) const QUARANTINE_RANK: u32 = 1 << 30;
+/// How many let-go parents a sitter remembers, to be given others.
+const REMEMBERED: usize = 4;
+
+/// A place in a swarm's table; reused after its sitter left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Seat(pub(super) u32);
+
+/// The seat of the seed, in every swarm.
+pub(super) const SEED: Seat = Seat(0);
+
+/// What the supernode's own node has of the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// Nothing (yet, or any more).
+    None,
+    /// It is being fetched from the origin.
+    Growing,
+    /// All of it, proven.
+    Whole,
+}
+
+/// How far a sitter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nobody sits here.
+    Vacant,
+    /// Wants the task and waits until its length is known.
+    Waiting,
+    /// Wants the task: has a trunk.
+    Wanting,
+    /// Has all of it: a root.
+    Complete,
+    /// The supernode's own node: the first root.
+    Seed,
+}
+
+/// Somebody in a swarm.
+#[derive(Debug)]
+pub(super) struct Sitter {
+    pub(super) node: NodeId,
+    pub(super) place: Place,
+    pub(super) slots: usize,
+    pub(super) standing: Standing,
+    pub(super) stage: Stage,
+    pub(super) held: u32,
+    /// Hops along trunks to a root, 0 for roots, or [`DETACHED`].
+    pub(super) depth: u32,
+    pub(super) trunk: Option<Seat>,
+    /// The other parents.
+    pub(super) mesh: Vec<Seat>,
+    pub(super) trunk_children: Vec<Seat>,
+    pub(super) mesh_children: Vec<Seat>,
+    /// Number of parents in other zones.
+    pub(super) outside: u16,
+    /// When it last had news, to tell the stalled.
+    pub(super) heard: Instant,
+    /// When it was last given more parents on demand.
+    pub(super) given: Option<Instant>,
+    /// Mesh parents that it let go on demand.
+    pub(super) let_go: VecDeque<Seat>,
+    /// Whether the seat (not the sitter) is in the queue of the hungry.
+    pub(super) queued: bool,
+    trunk_rank: Option<u32>,
+    in_mesh: bool,
+    source: bool,
+    spots: [u32; KINDS],
+}
+
+/// What a swarm knows of a zone.
+#[derive(Debug, Default)]
+pub(super) struct Zone {
+    pub(super) population: usize,
+    pub(super) complete: usize,
+    /// Those with parents outside the zone.
+    pub(super) crossers: BTreeSet<Seat>,
+}
+
+/// The swarm of one task.
+#[derive(Debug)]
+pub(super) struct Swarm {
+    pub(super) pieces: Option<u32>,
+    pub(super) copy: Copy,
+    pub(super) sitters: Vec<Sitter>,
+    free: Vec<Seat>,
+    /// Looked up, never walked: its order decides nothing.
+    seats: HashMap<NodeId, Seat>,
+    pub(super) pools: Pools,
+    pub(super) zones: BTreeMap<u64, Zone>,
+    /// Complete members that can serve.
+    pub(super) sources: usize,
+    pub(super) hungry: VecDeque<Seat>,
+    pub(super) changes: Changes,
+}
+
+// === impl Sitter ===
+
+impl Sitter {
+    fn new(node: NodeId, place: Place, slots: usize, stage: Stage, now: Instant) -> Self {
+        Self {
+            node,
+            place,
+            slots,
+            standing: Standing::Good,
+            stage,
+            held: 0,
+            depth: if stage == Stage::Seed { 0 } else { DETACHED },
+            trunk: None,
+            mesh: Vec::new(),
+            trunk_children: Vec::new(),
+            mesh_children: Vec::new(),
+            outside: 0,
+            heard: now,
+            given: None,
+            let_go: VecDeque::new(),
+            queued: false,
+            trunk_rank: None,
+            in_mesh: false,
+            source: false,
+            spots: [0; KINDS],
+        }
+    }
+
+    pub(super) fn children(&self) -> usize {
+        self.trunk_children.len() + self.mesh_children.len()
+    }
+
+    pub(super) fn parents(&self) -> impl Iterator<Item = Seat> {
+        self.trunk.into_iter().chain(self.mesh.iter().copied())
+    }
+
+    /// Where it stands among possible trunks, if it can be one more child's.
+    fn rank(&self) -> Option<u32> {
+        let able = self.depth != DETACHED && self.trunk_children.len() < self.slots;
+        match self.standing {
+            Standing::Outcast => None,
+            Standing::Quarantined => able.then_some(self.depth.saturating_add(QUARANTINE_RANK)),
+            Standing::Good | Standing::Doubted => able.then_some(self.depth),
+        }
+    }
+
+    /// Whether it can take a mesh child: a quarter of the slots is kept for trunks, so that these rarely
+    /// have to drive a mesh child out.
+    fn takes_mesh(&self) -> bool {
+        let settled = matches!(self.stage, Stage::Wanting | Stage::Complete);
+        settled && self.standing <= Standing::Doubted && self.children() < self.slots - self.slots / 4
+    }
+
+    fn group(&self, kind: Kind) -> Option<u64> {
+        match kind {
+            Kind::TrunkZone | Kind::Zone => Some(self.place.zone),
+            Kind::TrunkAll | Kind::All => Some(0),
+            Kind::Rack => Some(self.place.rack).filter(|&rack| rack != 0),
+            Kind::Host => Some(self.place.host).filter(|&host| host != 0),
+        }
+    }
+}
+
+// === impl Swarm ===
+
+impl Swarm {
+    pub(super) fn new(seed: NodeId, place: Place, slots: usize, now: Instant) -> Self {
+        Self {
+            pieces: None,
+            copy: Copy::None,
+            sitters: vec![Sitter::new(seed, place, slots, Stage::Seed, now)],
+            free: Vec::new(),
+            seats: HashMap::new(),
+            pools: Pools::default(),
+            zones: BTreeMap::new(),
+            sources: 0,
+            hungry: VecDeque::new(),
+            changes: Changes::default(),
+        }
+    }
+
+    pub(super) fn at(&self, seat: Seat) -> &Sitter {
+        &self.sitters[seat.0 as usize]
+    }
+
+    pub(super) fn at_mut(&mut self, seat: Seat) -> &mut Sitter {
+        &mut self.sitters[seat.0 as usize]
+    }
+
+    pub(super) fn seat_of(&self, node: NodeId) -> Option<Seat> {
+        self.seats.get(&node).copied()
+    }
+
+    /// Number of members, the seed aside.
+    pub(super) fn population(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// The seats that somebody but the seed sits on.
+    pub(super) fn taken(&self) -> impl Iterator<Item = Seat> {
+        let count = self.sitters.len() as u32;
+        (1..count).map(Seat).filter(|&seat| self.at(seat).stage != Stage::Vacant)
+    }
+
+    /// Seats a newcomer, without any edge.
+    pub(super) fn seat(&mut self, node: NodeId, place: Place, slots: usize, now: Instant) -> Seat {
+        let mut sitter = Sitter::new(node, place, slots, Stage::Waiting, now);
+        let seat = if let Some(seat) = self.free.pop() {
+            sitter.queued = self.at(seat).queued;
+            *self.at_mut(seat) = sitter;
+            seat
+        } else {
+            self.sitters.push(sitter);
+            Seat(self.sitters.len() as u32 - 1)
+        };
+        self.seats.insert(node, seat);
+        self.zones.entry(place.zone).or_default().population += 1;
+        seat
+    }
+
+    /// Frees the seat of somebody whose edges are gone.
+    pub(super) fn vacate(&mut self, seat: Seat) {
+        self.set_stage(seat, Stage::Vacant);
+        let sitter = self.at_mut(seat);
+        sitter.depth = DETACHED;
+        let (node, zone) = (sitter.node, sitter.place.zone);
+        self.refresh(seat);
+        self.seats.remove(&node);
+        self.free.push(seat);
+        let empty = self.zones.get_mut(&zone).is_some_and(|zone| {
+            zone.population -= 1;
+            zone.population == 0
+        });
+        if empty {
+            self.zones.remove(&zone);
+        }
+    }
+
+    /// Notes how far a sitter is; its edges and depth are the caller's.
+    pub(super) fn set_stage(&mut self, seat: Seat, stage: Stage) {
+        let old = std::mem::replace(&mut self.at_mut(seat).stage, stage);
+        let change = |is: Stage| usize::from(is == Stage::Complete);
+        let place = self.at(seat).place;
+        if let Some(zone) = self.zones.get_mut(&place.zone) {
+            zone.complete = zone.complete + change(stage) - change(old);
+        }
+    }
+
+    /// Adds a parent beside the trunk.
+    pub(super) fn link_mesh(&mut self, child: Seat, parent: Seat) {
+        self.at_mut(child).mesh.push(parent);
+        self.at_mut(parent).mesh_children.push(child);
+        self.linked(child, parent);
+    }
+
+    /// Takes a parent beside the trunk away; false when it was none. `told`: the child hears of it.
+    pub(super) fn unlink_mesh(&mut self, child: Seat, parent: Seat, told: bool) -> bool {
+        let mesh = &mut self.at_mut(child).mesh;
+        let Some(index) = mesh.iter().position(|&seat| seat == parent) else { return false };
+        mesh.remove(index);
+        self.at_mut(parent).mesh_children.retain(|&seat| seat != child);
+        self.unlinked(child, parent, told);
+        true
+    }
+
+    /// Hangs a detached sitter, and so its subtree, on a trunk that has a slot, or a mesh child to drive out.
+    pub(super) fn attach(&mut self, child: Seat, parent: Seat) {
+        // The link may be there already, in either direction; it changes its meaning only.
+        self.unlink_mesh(child, parent, true);
+        self.unlink_mesh(parent, child, true);
+        while self.at(parent).children() >= self.at(parent).slots {
+            let Some(driven) = self.least_needy(parent) else { break };
+            self.unlink_mesh(driven, parent, true);
+        }
+        self.at_mut(child).trunk = Some(parent);
+        self.at_mut(parent).trunk_children.push(child);
+        self.linked(child, parent);
+        self.sink(child, self.at(parent).depth.saturating_add(1));
+    }
+
+    /// Takes the trunk away; the subtree is detached until it is attached again.
+    pub(super) fn detach(&mut self, child: Seat, told: bool) -> Option<Seat> {
+        let parent = self.at_mut(child).trunk.take()?;
+        self.at_mut(parent).trunk_children.retain(|&seat| seat != child);
+        self.unlinked(child, parent, told);
+        self.sink(child, DETACHED);
+        Some(parent)
+    }
+
+    /// Sets the depth of a sitter and all below it. A random member's subtree is as large as the tree is deep
+    /// on average, so this is cheap over many departures.
+    pub(super) fn sink(&mut self, seat: Seat, depth: u32) {
+        let mut stack = vec![(seat, depth)];
+        while let Some((seat, depth)) = stack.pop() {
+            self.at_mut(seat).depth = depth;
+            self.refresh(seat);
+            let below = depth.saturating_add(1);
+            stack.extend(self.at(seat).trunk_children.iter().map(|&child| (child, below)));
+        }
+    }
+
+    /// Puts a sitter into the pools that it belongs in now, and counts it as a source.
+    pub(super) fn refresh(&mut self, seat: Seat) {
+        if seat == SEED {
+            return;
+        }
+        let sitter = self.at(seat);
+        let (old_rank, new_rank) = (sitter.trunk_rank, sitter.rank());
+        let (old_mesh, new_mesh) = (sitter.in_mesh, sitter.takes_mesh());
+        let able = sitter.slots > 0 && sitter.standing != Standing::Outcast;
+        let source = able && sitter.stage == Stage::Complete;
+        self.sources = self.sources + usize::from(source) - usize::from(sitter.source);
+        if old_rank != new_rank {
+            for kind in [Kind::TrunkZone, Kind::TrunkAll] {
+                self.reshelve(seat, kind, old_rank, new_rank);
+            }
+        }
+        if old_mesh != new_mesh {
+            for kind in [Kind::Host, Kind::Rack, Kind::Zone, Kind::All] {
+                self.reshelve(seat, kind, old_mesh.then_some(0), new_mesh.then_some(0));
+            }
+        }
+        let sitter = self.at_mut(seat);
+        (sitter.trunk_rank, sitter.in_mesh, sitter.source) = (new_rank, new_mesh, source);
+    }
+
+    fn reshelve(&mut self, seat: Seat, kind: Kind, old: Option<u32>, new: Option<u32>) {
+        let Some(group) = self.at(seat).group(kind) else { return };
+        if let Some(rank) = old {
+            let spot = self.at(seat).spots[kind as usize];
+            if let Some(moved) = self.pools.take(Key { kind, group, rank }, spot) {
+                self.at_mut(moved).spots[kind as usize] = spot;
+            }
+        }
+        if let Some(rank) = new {
+            let spot = self.pools.put(Key { kind, group, rank }, seat);
+            self.at_mut(seat).spots[kind as usize] = spot;
+        }
+    }
+
+    /// The mesh child that can best do without this parent: the one with the most links.
+    fn least_needy(&self, parent: Seat) -> Option<Seat> {
+        let links = |seat: &Seat| self.at(*seat).mesh.len() + self.at(*seat).children();
+        self.at(parent).mesh_children.iter().copied().max_by_key(links)
+    }
+
+    fn linked(&mut self, child: Seat, parent: Seat) {
+        if self.at(child).place.zone != self.at(parent).place.zone {
+            self.cross(child, 1);
+        }
+        self.changes.note(self.at(child).node, self.at(parent).node, true);
+        self.refresh(parent);
+    }
+
+    fn unlinked(&mut self, child: Seat, parent: Seat, told: bool) {
+        if self.at(child).place.zone != self.at(parent).place.zone {
+            self.cross(child, -1);
+        }
+        if told {
+            self.changes.note(self.at(child).node, self.at(parent).node, false);
+        }
+        self.refresh(parent);
+        // Both lost a link; whether they miss it is seen when the queue is worked off.
+        self.queue(child);
+        self.queue(parent);
+    }
+
+    fn cross(&mut self, child: Seat, change: i16) {
+        let sitter = self.at_mut(child);
+        sitter.outside = sitter.outside.saturating_add_signed(change);
+        let (outside, place) = (sitter.outside, sitter.place);
+        if let Some(zone) = self.zones.get_mut(&place.zone) {
+            if outside > 0 {
+                zone.crossers.insert(child);
+            } else {
+                zone.crossers.remove(&child);
+            }
+        }
+    }
+
+    /// Remembers to look whether a sitter needs more parents.
+    pub(super) fn queue(&mut self, seat: Seat) {
+        let sitter = self.at_mut(seat);
+        if sitter.stage == Stage::Wanting && !sitter.queued {
+            sitter.queued = true;
+            self.hungry.push_back(seat);
+        }
+    }
+
+    /// Remembers a mesh parent as one not to give again soon.
+    pub(super) fn remember(&mut self, seat: Seat, parent: Seat) {
+        let let_go = &mut self.at_mut(seat).let_go;
+        if let_go.len() == REMEMBERED {
+            let_go.pop_front();
+        }
+        let_go.push_back(parent);
+    }
+}

@@ -1,0 +1,202 @@
+//! The scheduler's state for people and programs: what the HTTP API, the dashboard and `longshore status` show.
+//! Read-only copies; nothing here is kept.
+
+use common::node::{Contact, Labels, NodeId};
+use common::task::TaskId;
+use serde::{Serialize, Serializer};
+
+use super::Scheduler;
+use super::swarm::{Copy, DETACHED, SEED, Seat, Sitter, Stage, Swarm};
+use crate::tracker::{Known, Standing};
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct View {
+    /// All swarms, by task.
+    pub tasks: Vec<TaskView>,
+    /// All connected peers, by id.
+    pub peers: Vec<PeerView>,
+}
+
+/// What the seed has of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeedView {
+    /// Nothing.
+    None,
+    /// It fetches.
+    Growing,
+    /// All of it.
+    Whole,
+}
+
+/// How far a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageView {
+    /// It waits until the length is known.
+    Waiting,
+    /// It downloads.
+    Wanting,
+    /// It has all.
+    Complete,
+}
+
+/// A swarm in numbers, cheap whatever its size.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskSummary {
+    /// Which task.
+    #[serde(serialize_with = "as_text")]
+    pub task: TaskId,
+    /// Number of pieces, once known.
+    pub pieces: Option<u32>,
+    /// What the seed has.
+    pub seed: SeedView,
+    /// How many pieces the seed has.
+    pub seed_held: u32,
+    /// How many peers take pieces from the seed.
+    pub seed_children: usize,
+    /// Number of peers that want or have it.
+    pub members: usize,
+    /// Number of peers that have all of it.
+    pub complete: usize,
+}
+
+/// A swarm with its members.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskView {
+    /// The numbers.
+    pub summary: TaskSummary,
+    /// The members, by id.
+    pub members: Vec<MemberView>,
+}
+
+/// A member of a swarm.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemberView {
+    /// Who.
+    #[serde(serialize_with = "as_text")]
+    pub node: NodeId,
+    /// How far.
+    pub stage: StageView,
+    /// How many pieces it has.
+    pub held: u32,
+    /// The parent that ties it to a source.
+    #[serde(serialize_with = "as_optional_text")]
+    pub trunk: Option<NodeId>,
+    /// All its parents, the trunk first.
+    #[serde(serialize_with = "as_texts")]
+    pub parents: Vec<NodeId>,
+    /// How many children it has.
+    pub children: usize,
+    /// How many it may have.
+    pub slots: usize,
+    /// Hops to its source, the seed or a complete member; a source has none.
+    pub depth: Option<u32>,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+/// A connected peer.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerView {
+    /// Who, and where.
+    #[serde(serialize_with = "as_text")]
+    pub node: NodeId,
+    /// Its QUIC address.
+    pub address: std::net::SocketAddr,
+    /// Where it stands.
+    pub labels: Labels,
+    /// Its slots per task.
+    pub slots: u16,
+    /// Number of tasks that it wants or has.
+    pub tasks: usize,
+    /// Accusations alive against it.
+    pub blames: usize,
+}
+
+fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn as_optional_text<S: Serializer>(value: &Option<NodeId>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(|node| node.to_string()).serialize(serializer)
+}
+
+fn as_texts<S: Serializer>(values: &[NodeId], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(NodeId::to_string))
+}
+
+// === impl Scheduler ===
+
+impl Scheduler {
+    /// All of it. In a big cluster that is much: the accessors give less.
+    pub fn view(&self) -> View {
+        let tasks = self.swarms.iter().map(|(&task, swarm)| detailed(task, swarm)).collect();
+        View { tasks, peers: self.peers().collect() }
+    }
+
+    /// The swarms in numbers, by task.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskSummary> + '_ {
+        self.swarms.iter().map(|(&task, swarm)| summed(task, swarm))
+    }
+
+    /// One swarm with its members.
+    pub fn task(&self, task: TaskId) -> Option<TaskView> {
+        self.swarms.get(&task).map(|swarm| detailed(task, swarm))
+    }
+
+    /// The connected peers, by id.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
+        let ledger = &self.tracker.ledger;
+        self.tracker.iter().map(|(&node, known)| {
+            let Known { member, tasks, .. } = known;
+            let Contact { address, .. } = member.contact;
+            let labels = member.labels.clone();
+            PeerView { node, address, labels, slots: member.slots, tasks: tasks.len(), blames: ledger.against(node) }
+        })
+    }
+}
+
+fn summed(task: TaskId, swarm: &Swarm) -> TaskSummary {
+    let seed = swarm.at(SEED);
+    TaskSummary {
+        task,
+        pieces: swarm.pieces,
+        seed: match swarm.copy {
+            Copy::None => SeedView::None,
+            Copy::Growing => SeedView::Growing,
+            Copy::Whole => SeedView::Whole,
+        },
+        seed_held: seed.held,
+        seed_children: seed.children(),
+        members: swarm.population(),
+        complete: swarm.zones.values().map(|zone| zone.complete).sum(),
+    }
+}
+
+fn detailed(task: TaskId, swarm: &Swarm) -> TaskView {
+    let mut members: Vec<_> = swarm.taken().filter_map(|seat| seen(swarm, swarm.at(seat))).collect();
+    members.sort_by_key(|member| member.node);
+    TaskView { summary: summed(task, swarm), members }
+}
+
+fn seen(swarm: &Swarm, sitter: &Sitter) -> Option<MemberView> {
+    let name = |seat: Seat| swarm.at(seat).node;
+    Some(MemberView {
+        node: sitter.node,
+        stage: match sitter.stage {
+            Stage::Waiting => StageView::Waiting,
+            Stage::Wanting => StageView::Wanting,
+            Stage::Complete => StageView::Complete,
+            Stage::Vacant | Stage::Seed => return None,
+        },
+        held: sitter.held,
+        trunk: sitter.trunk.map(name),
+        parents: sitter.parents().map(name).collect(),
+        children: sitter.children(),
+        slots: sitter.slots,
+        depth: (sitter.depth != DETACHED).then_some(sitter.depth),
+        standing: sitter.standing,
+    })
+}

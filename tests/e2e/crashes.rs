@@ -1,0 +1,229 @@
+//! `kill -9` in the middle of a pull: of the supernode, of a parent, of the pulling peer, of the registry; and a
+//! disk that fills up. "The middle" is certain: the origin stands still at a known byte until the deed is done.
+
+use std::path::Path;
+use std::process::Command;
+
+use common::digest::{Digest, Hasher};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::support::client::{self, Pulled, blob_url, manifest_url};
+use crate::support::cluster::{Cluster, Node, World};
+use crate::support::faulty::Origin;
+use crate::support::image::{Image, TAG};
+use crate::support::process::succeed;
+use crate::support::registry::Registry;
+use crate::support::{eventually, machine, need};
+
+const MIB: usize = 1 << 20;
+const SIZE: usize = 96 * MIB;
+
+/// An origin that stands still in the middle of its one layer, and a cluster in front of it.
+async fn held(peers: usize, seed: u64) -> (Origin, Image, Cluster) {
+    let origin = Origin::start().await;
+    let image = Image::single("team/app", SIZE, seed);
+    origin.add(&image);
+    origin.hold_at(image.layer().size() / 2);
+    let cluster = Cluster::start(peers, World::registry("quay.test", &origin.url())).await;
+    (origin, image, cluster)
+}
+
+/// Begins to pull the layer through `peer`.
+fn pulling(peer: &Node, image: &Image) -> JoinHandle<Pulled> {
+    let url = blob_url(&peer.at.proxy, "quay.test", &image.repository, image.layer().digest);
+    tokio::spawn(async move { client::get(&url).await })
+}
+
+/// Waits until `peer` holds a quarter of the layer.
+async fn amid(peer: &Node, image: &Image) -> u64 {
+    eventually("a quarter of the layer at a peer", async || {
+        let network = peer.received().await.network();
+        (network >= image.layer().size() / 4).then_some(network)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_supernode_in_mid_pull_fails_no_pull() {
+    let _machine = machine().await;
+    let (origin, image, mut cluster) = held(3, 21).await;
+    let pulls: Vec<_> = cluster.peers.iter().map(|peer| pulling(peer, &image)).collect();
+    for peer in &cluster.peers {
+        amid(peer, &image).await;
+    }
+    cluster.supernode.kill().await;
+    origin.release();
+    for pull in pulls {
+        pull.await.unwrap().is(image.layer().digest);
+    }
+    let copies = origin.copies(&image, image.layer().digest);
+    assert!(copies <= 1.0 + 3.0, "{copies:.2} copies: more than one fetch for every node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_supernode_pulls_go_on_and_a_restarted_one_learns_again_who_holds_what() {
+    let _machine = machine().await;
+    let (origin, image, mut cluster) = held(1, 22).await;
+    origin.release();
+    cluster.supernode.kill().await;
+    pulling(&cluster.peers[0], &image).await.unwrap().is(image.layer().digest);
+    cluster.supernode.restart().await;
+    let mut newcomers = 0;
+    eventually("a newcomer that gets pieces from the peer that was there before", async || {
+        newcomers += 1;
+        let mut newcomer = cluster.spawn_peer(&format!("newcomer{newcomers}"), &[], None);
+        newcomer.ready().await;
+        pulling(&newcomer, &image).await.unwrap().is(image.layer().digest);
+        (newcomer.received().await.peer > 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_one_parent_in_mid_pull_fails_no_other_pull() {
+    let _machine = machine().await;
+    let (origin, image, mut cluster) = held(4, 23).await;
+    let mut pulls: Vec<_> = cluster.peers.iter().map(|peer| pulling(peer, &image)).collect();
+    for peer in &cluster.peers {
+        amid(peer, &image).await;
+    }
+    cluster.peers[0].kill().await;
+    pulls.remove(0).abort();
+    origin.release();
+    for pull in pulls {
+        pull.await.unwrap().is(image.layer().digest);
+    }
+    let copies = origin.copies(&image, image.layer().digest);
+    assert!(copies < 1.005, "{copies:.3} copies left the origin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_that_falls_silent_in_mid_pull_delays_no_other_pull_for_good() {
+    let _machine = machine().await;
+    let (origin, image, mut cluster) = held(3, 24).await;
+    let mut pulls: Vec<_> = cluster.peers.iter().map(|peer| pulling(peer, &image)).collect();
+    for peer in &cluster.peers {
+        amid(peer, &image).await;
+    }
+    cluster.peers[0].process().signal(Signal::STOP);
+    let silent = pulls.remove(0);
+    origin.release();
+    for pull in pulls {
+        pull.await.unwrap().is(image.layer().digest);
+    }
+    // and the one that was asleep catches up
+    cluster.peers[0].process().signal(Signal::CONT);
+    silent.await.unwrap().is(image.layer().digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_peer_goes_on_after_its_restart_with_what_it_held() {
+    let _machine = machine().await;
+    let (origin, image, mut cluster) = held(1, 25).await;
+    let size = image.layer().size();
+    let pull = pulling(&cluster.peers[0], &image);
+    let held = amid(&cluster.peers[0], &image).await;
+    cluster.peers[0].kill().await;
+    assert!(!pull.await.unwrap().looks_finished(), "a killed peer cannot finish an answer");
+    origin.release();
+    cluster.peers[0].restart().await;
+    pulling(&cluster.peers[0], &image).await.unwrap().is(image.layer().digest);
+    let again = cluster.peers[0].received().await.network();
+    assert!(held + again <= size * 11 / 10, "{held} bytes before the kill and {again} after it, of {size}");
+    let copies = origin.copies(&image, image.layer().digest);
+    assert!(copies < 1.005, "{copies:.3} copies left the origin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_blob_is_served_from_disk_after_kill_and_restart() {
+    let _machine = machine().await;
+    let (origin, image, mut cluster) = held(1, 26).await;
+    origin.release();
+    pulling(&cluster.peers[0], &image).await.unwrap().is(image.layer().digest);
+    cluster.peers[0].kill().await;
+    cluster.peers[0].restart().await;
+    pulling(&cluster.peers[0], &image).await.unwrap().is(image.layer().digest);
+    let again = cluster.peers[0].received().await.network();
+    assert!(again <= image.layer().size() / 10, "{again} bytes of a finished blob were fetched again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_anyone_may_read_stays_readable_while_its_registry_is_gone() {
+    need!("docker-registry");
+    let mut registry = Registry::start().await;
+    let image = Image::single("team/public", 4 * MIB, 27);
+    registry.push(&image).await;
+    let cluster = Cluster::start(2, World::registry("quay.test", &registry.url())).await;
+    for proxy in cluster.proxies() {
+        client::pull(proxy, "quay.test".to_owned(), image.clone()).await;
+    }
+    registry.kill().await;
+    let proxy = &cluster.peers[0].at.proxy;
+    let reference = image.manifest.digest.to_string();
+    for reference in [TAG, &reference] {
+        let url = manifest_url(proxy, "quay.test", &image.repository, reference);
+        client::get(&url).await.is(image.manifest.digest);
+    }
+    let url = blob_url(proxy, "quay.test", &image.repository, image.layer().digest);
+    client::get(&url).await.is(image.layer().digest);
+}
+
+/// A small file system of its own; gone when this is dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    async fn new(megabytes: usize) -> Self {
+        let folder = TempDir::new().unwrap();
+        let size = format!("size={megabytes}m");
+        succeed(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path())).await;
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_fails_no_pull() {
+    need!("root", "mount");
+    let _machine = machine().await;
+    let disk = SmallDisk::new(48).await;
+    let (origin, image, cluster) = held(1, 28).await;
+    origin.release();
+    let mut small = cluster.spawn_peer("small", &[], Some(&disk.path().join("data")));
+    small.ready().await;
+    for _ in 0..2 {
+        pulling(&small, &image).await.unwrap().is(image.layer().digest);
+    }
+    // and a blob for which there is room is still kept and right
+    let other = Image::single("team/small", 2 * MIB, 29);
+    origin.add(&other);
+    client::pull(small.at.proxy.clone(), "quay.test".to_owned(), other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_in_mid_pull_harms_nobody() {
+    let _machine = machine().await;
+    let (origin, image, cluster) = held(2, 30).await;
+    let url = blob_url(&cluster.peers[0].at.proxy, "quay.test", &image.repository, image.layer().digest);
+    let mut leaving = client::http().get(&url).send().await.unwrap();
+    let mut hasher = Hasher::new();
+    hasher.update(&leaving.chunk().await.unwrap().expect("a first byte"));
+    assert_ne!(hasher.finish(), Digest::of(b""));
+    let staying = pulling(&cluster.peers[1], &image);
+    drop(leaving);
+    origin.release();
+    staying.await.unwrap().is(image.layer().digest);
+    pulling(&cluster.peers[0], &image).await.unwrap().is(image.layer().digest);
+    let copies = origin.copies(&image, image.layer().digest);
+    assert!(copies < 1.005, "{copies:.3} copies left the origin");
+}

@@ -1,0 +1,229 @@
+//! Real container runtimes in folders of their own: containerd with `ctr`, dockerd with `docker`, and skopeo.
+//! Each is pointed at a mirror in its own way, pulls, says what digest it got, and runs what it pulled.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::digest::Digest;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::process::{Process, output, succeed, without_proxies};
+use super::{eventually, files_below};
+
+/// Where a mirror's client goes when the mirror fails: nowhere, so that a pull that ends went through the mirror.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+/// Plugins of containerd that need what a test machine may not have; none matters to a pull.
+const DISABLED: &str = r#"["io.containerd.internal.v1.opt", "io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]"#;
+
+/// A containerd with its own root.
+pub(crate) struct Containerd {
+    process: Process,
+    root: Root,
+}
+
+/// A dockerd with its own root, no network, and its own containerd.
+pub(crate) struct Dockerd {
+    process: Process,
+    root: Root,
+}
+
+/// A folder that a runtime has for itself. Mounts below it and processes that were started for it go with it.
+struct Root(TempDir);
+
+// === impl Containerd ===
+
+impl Containerd {
+    /// Starts one.
+    pub(crate) async fn start() -> Self {
+        let root = Root::new();
+        let at = root.path().display();
+        let config = format!(
+            "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\ndisabled_plugins = {DISABLED}\n\
+             [grpc]\naddress = \"{at}/c.sock\"\n[ttrpc]\naddress = \"{at}/t.sock\"\n"
+        );
+        let file = root.path().join("config.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new("containerd");
+        without_proxies(command.arg("--config").arg(file));
+        let log = root.path().join("containerd.log");
+        let mut containerd = Self { process: Process::spawn("containerd", &mut command, &log), root };
+        eventually("containerd answering", async || {
+            assert!(
+                containerd.process.ended().is_none(),
+                "containerd ended: {:?}",
+                containerd.process.ended()
+            );
+            output(&containerd.ctr(&["version"])).await.status.success().then_some(())
+        })
+        .await;
+        containerd
+    }
+
+    /// Pulls `reference` of the registry named `registry`, for which `mirror` is the only host; what it got.
+    pub(crate) async fn pull(&self, registry: &str, mirror: &str, reference: &str) -> Digest {
+        let hosts = self.root.path().join("hosts");
+        std::fs::create_dir_all(hosts.join(registry)).unwrap();
+        let host =
+            format!("server = \"{NOWHERE}\"\n[host.\"{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+        std::fs::write(hosts.join(registry).join("hosts.toml"), host).unwrap();
+        let hosts = hosts.display().to_string();
+        let image = format!("{registry}/{reference}");
+        succeed(&self.ctr(&["images", "pull", "--snapshotter", "native", "--hosts-dir", &hosts, &image]))
+            .await;
+        self.check_content();
+        let list = succeed(&self.ctr(&["images", "list", &format!("name=={image}")])).await;
+        digest_in(&list)
+    }
+
+    /// Runs the image once and gives what it printed.
+    pub(crate) async fn run(&self, image: &str) -> String {
+        succeed(&self.ctr(&["run", "--rm", "--snapshotter", "native", image, "e2e"])).await
+    }
+
+    /// Every blob that containerd holds hashes to its own name.
+    fn check_content(&self) {
+        let blobs = files_below(&self.root.path().join("root/io.containerd.content.v1.content/blobs/sha256"));
+        assert!(!blobs.is_empty(), "containerd holds nothing");
+        for blob in blobs {
+            let name = blob.file_name().unwrap().to_string_lossy().into_owned();
+            assert_eq!(Digest::of(&std::fs::read(&blob).unwrap()).hex(), name);
+        }
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.root.path().join("c.sock")).args(arguments);
+        without_proxies(&mut command);
+        command
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.process.stop();
+    }
+}
+
+// === impl Dockerd ===
+
+impl Dockerd {
+    /// Starts one whose mirror for Docker Hub is `mirror`.
+    pub(crate) async fn start(mirror: &str) -> Self {
+        let root = Root::new();
+        let at = root.path().display();
+        let settings = serde_json::json!({
+            "data-root": format!("{at}/data"), "exec-root": format!("{at}/exec"), "pidfile": format!("{at}/d.pid"),
+            "hosts": [format!("unix://{at}/d.sock")], "deprecated-key-path": format!("{at}/key.json"),
+            "bridge": "none", "iptables": false, "ip-forward": false, "ip-masq": false,
+            "storage-driver": "vfs", "registry-mirrors": [mirror],
+        });
+        let file = root.path().join("daemon.json");
+        std::fs::write(&file, settings.to_string()).unwrap();
+        std::fs::create_dir(root.path().join("cli")).unwrap();
+        let mut command = Command::new("dockerd");
+        without_proxies(command.arg("--config-file").arg(file));
+        let log = root.path().join("dockerd.log");
+        let mut dockerd = Self { process: Process::spawn("dockerd", &mut command, &log), root };
+        eventually("dockerd answering", async || {
+            assert!(dockerd.process.ended().is_none(), "dockerd ended: {:?}", dockerd.process.ended());
+            output(&dockerd.docker(&["version"])).await.status.success().then_some(())
+        })
+        .await;
+        dockerd
+    }
+
+    /// Pulls an image of Docker Hub; what it got.
+    pub(crate) async fn pull(&self, image: &str) -> Digest {
+        succeed(&self.docker(&["pull", image])).await;
+        digest_in(&succeed(&self.docker(&["image", "inspect", image, "--format", "{{.RepoDigests}}"])).await)
+    }
+
+    /// Runs the image once and gives what it printed.
+    pub(crate) async fn run(&self, image: &str) -> String {
+        succeed(&self.docker(&["run", "--rm", "--network", "none", image])).await
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.env("DOCKER_HOST", format!("unix://{}", self.root.path().join("d.sock").display()));
+        command.env("DOCKER_CONFIG", self.root.path().join("cli")).args(arguments);
+        without_proxies(&mut command);
+        command
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        // its own containerd ends with it only when it may say good-bye
+        self.process.stop();
+    }
+}
+
+/// Copies `image` (`HOST:PORT/REPOSITORY:TAG`, plain HTTP) into `to` by skopeo, checks every blob, and gives the
+/// manifest's digest.
+pub(crate) async fn skopeo(image: &str, to: &Path, credentials: Option<&str>) -> Digest {
+    let mut command = Command::new("skopeo");
+    command.args(["--insecure-policy", "copy", "--src-tls-verify=false"]);
+    command.args(credentials.map(|user| format!("--src-creds={user}")));
+    command.args([format!("docker://{image}"), format!("dir:{}", to.display())]);
+    succeed(without_proxies(&mut command)).await;
+    for file in files_below(to) {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        if name.len() == 64 {
+            assert_eq!(Digest::of(&std::fs::read(&file).unwrap()).hex(), name);
+        }
+    }
+    Digest::of(&std::fs::read(to.join("manifest.json")).unwrap())
+}
+
+// === impl Root ===
+
+impl Root {
+    fn new() -> Self {
+        // a short path: a socket's name may have 107 bytes
+        Self(TempDir::with_prefix("ls").unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Processes whose command line names this folder: shims and a daemon's own daemons.
+    fn processes(&self) -> Vec<i32> {
+        let folder = self.path().as_os_str().as_encoded_bytes();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        ids.filter(|id| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            line.windows(folder.len()).any(|part| part == folder)
+        })
+        .collect()
+    }
+
+    fn mounts(&self) -> Vec<PathBuf> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+        points.filter(|point| point.starts_with(self.path())).collect()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        for id in self.processes() {
+            if let Some(id) = Pid::from_raw(id) {
+                let _ = kill_process(id, Signal::KILL);
+            }
+        }
+        for point in self.mounts().into_iter().rev() {
+            let _ = Command::new("umount").arg("-l").arg(point).status();
+        }
+    }
+}
+
+/// The first digest in a text.
+fn digest_in(text: &str) -> Digest {
+    let start = text.find("sha256:").unwrap_or_else(|| panic!("no digest in {text:?}"));
+    text[start..].chars().take("sha256:".len() + 64).collect::<String>().parse().unwrap()
+}
