@@ -3,6 +3,8 @@
 //!
 //! The test runs itself as the process to kill: [`child`] is that process, and does nothing in an ordinary run.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -12,7 +12,8 @@ use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
 };
 use http::{Method, StatusCode};
-use peer::engine::{Handle, Request};
+use peer::engine::Request;
+use peer::handle::Handle;
 
 use crate::body;
 use crate::direct::{BodyError, Direct};

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::piece::ByteRange;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
-use peer::engine::Handle;
 use peer::error::FetchError;
+use peer::handle::Handle;
 
 use crate::direct::{BodyError, Direct, Origin};
 use crate::permission::{WayOut, way_out};

@@ -1,5 +1,7 @@
 //! The mirror over a real engine, asked over HTTP as a runtime asks it, with a registry in this process behind it.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod fake;
 
 use std::collections::BTreeMap;
@@ -236,6 +238,7 @@ async fn a_pull_does_not_need_room_in_the_store() {
     let response = lab.get(&path, &[("range", "bytes=5-9")]).await;
     assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
     assert_eq!(response.bytes().await.unwrap(), bytes[5..10]);
+    assert!(lab.origin.sent(&path) > 700_000 * 2, "nothing was kept");
     let (by_tag, _, manifest) = lab.manifest("latest", true);
     assert_eq!(lab.get(&by_tag, &[]).await.bytes().await.unwrap(), manifest);
 

@@ -114,7 +114,10 @@ impl World {
             assert!(parents.is_empty() || known.contains_key(&child), "{child} is no member and has parents");
             for &parent in parents {
                 assert_ne!(parent, child);
-                assert!(parent == seed() || known.contains_key(&parent), "{parent} is no member and has children");
+                assert!(
+                    parent == seed() || known.contains_key(&parent),
+                    "{parent} is no member and has children"
+                );
                 assert!(parent == seed() || self.up.contains(&parent), "{parent} is not connected");
                 *children.entry(parent).or_default() += 1;
             }
@@ -442,11 +445,16 @@ fn measure_events_per_second() {
             let start = Instant::now();
             let commands: usize = events.into_iter().map(|event| scheduler.apply(event, now).len()).sum();
             let rate = f64::from(count) / start.elapsed().as_secs_f64();
-            println!("{peers:>7} peers: {what:<10} {rate:>10.0} events/s, {commands} commands; {}", shape(&scheduler));
+            println!(
+                "{peers:>7} peers: {what:<10} {rate:>10.0} events/s, {commands} commands; {}",
+                shape(&scheduler)
+            );
         };
         rate("join", peers, &mut |index| Event::Join { task, node: node(index), held: 0 });
-        rate("progress", 4 * peers, &mut |index| {
-            Event::Progress { task, node: node(index % peers), held: 100 * (1 + index / peers) }
+        rate("progress", 4 * peers, &mut |index| Event::Progress {
+            task,
+            node: node(index % peers),
+            held: 100 * (1 + index / peers),
         });
         rate("mixed", 4 * peers, &mut |index| {
             let node = node(rng.random_range(0..peers));
@@ -469,5 +477,8 @@ fn shape(scheduler: &Scheduler) -> String {
     let count = depths.len().max(1) as f64;
     let (mean, deepest) = (f64::from(depths.iter().sum::<u32>()) / count, depths.iter().max());
     let parents = view.members.iter().map(|member| member.parents.len()).sum::<usize>() as f64 / count;
-    format!("depth {mean:.1}, at most {deepest:?}; {parents:.1} parents; {} on the seed", view.summary.seed_children)
+    format!(
+        "depth {mean:.1}, at most {deepest:?}; {parents:.1} parents; {} on the seed",
+        view.summary.seed_children
+    )
 }

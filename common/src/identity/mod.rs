@@ -9,7 +9,7 @@
 //! - Both ends speak TLS 1.3, without resumption: a certificate is looked at in every handshake.
 //! - Only the cluster's own CA is trusted; the system's roots have no say.
 //! - Whoever holds no supernode certificate cannot pass for [`SUPERNODE_NAME`].
-//! - Every file here is written whole with mode 0600 (see [`files`]); no secret reaches a log or an error.
+//! - Every file here is written whole with mode 0600 (see `files`); no secret reaches a log or an error.
 
 mod authority;
 mod certificate;

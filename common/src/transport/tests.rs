@@ -28,7 +28,8 @@ async fn two_members_of_one_cluster_meet_and_exchange_streams() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::open(dir.path()).unwrap();
     let (one, two) = (member(&authority, Role::Peer), member(&authority, Role::Peer));
-    let (dialled, accepted) = tokio::join!(one.dial(&contact(&two)), two.accept());
+    let target = contact(&two);
+    let (dialled, accepted) = tokio::join!(one.dial(&target), two.accept());
     let (dialled, Some(Inbound::Member(accepted))) = (dialled.unwrap(), accepted) else { panic!("no member") };
     assert_eq!((dialled.node(), accepted.node()), (two.node(), one.node()));
     let (mut send, _) = dialled.open().await.unwrap();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::digest::Digest;
-use common::node::NodeId;
+use common::node::{Contact, NodeId};
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Outcome};
@@ -83,6 +83,8 @@ pub struct Session {
     /// Pieces on disk that nobody has vouched for yet.
     found: BTreeMap<PieceIndex, Digest>,
     waiting: Vec<(LinkStream, Geometry)>,
+    /// Parents named before the length.
+    early: Vec<Contact>,
     /// The supernode says that its digests make the blob.
     supernode_proved: bool,
     lost: bool,
@@ -113,6 +115,7 @@ impl Session {
             stored: None,
             found: BTreeMap::new(),
             waiting: Vec::new(),
+            early: Vec::new(),
             supernode_proved: false,
             lost: false,
             moved: now,
@@ -249,11 +252,13 @@ impl Session {
                 }
             }
             Some(Order::Digests { first, digests }) => self.vouch(first, &digests).await?,
-            Some(Order::Parents { add, remove }) => {
-                if let Some(mesh) = &mut self.mesh {
-                    mesh.parents(add, &remove, Instant::now());
+            Some(Order::Parents { add, remove }) => match &mut self.mesh {
+                Some(mesh) => mesh.parents(add, &remove, Instant::now()),
+                None => {
+                    self.early.retain(|contact| !remove.contains(&contact.id));
+                    self.early.extend(add.into_iter().take(MAX_WAITING - self.early.len().min(MAX_WAITING)));
                 }
-            }
+            },
             Some(Order::Proven) => {
                 self.supernode_proved = true;
                 self.check()?;
@@ -298,7 +303,9 @@ impl Session {
         let pieces = blob.clone();
         self.found = blocking(move || pieces.pieces()).await?.into_iter().collect();
         self.shared.start(blob);
-        self.mesh = Some(Mesh::new(self.context.clone(), self.shared.clone(), geometry));
+        let mut mesh = Mesh::new(self.context.clone(), self.shared.clone(), geometry);
+        mesh.parents(std::mem::take(&mut self.early), &[], Instant::now());
+        self.mesh = Some(mesh);
         for (link, theirs) in std::mem::take(&mut self.waiting) {
             self.incoming(link, theirs);
         }

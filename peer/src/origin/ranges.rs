@@ -57,14 +57,6 @@ pub enum OriginEvent {
     },
 }
 
-/// The first answer.
-enum First {
-    /// Nothing is in the task.
-    Empty,
-    /// Bytes to read.
-    Body(Opened),
-}
-
 /// Fetches all missing pieces and sends them as events. Ends early, and well, when the receiver is dropped.
 ///
 /// # Errors
@@ -95,8 +87,8 @@ async fn run(client: OriginClient, fetch: Fetch, events: &Sender<OriginEvent>) -
         },
     };
     let opened = match first_answer(&asking, wanted, have.is_none()).await? {
-        First::Body(opened) => opened,
-        First::Empty => {
+        Some(opened) => opened,
+        None => {
             let geometry = geometry_of(&asking, 0, have.as_ref())?;
             announce(events, geometry, None).await;
             return Ok(());
@@ -132,20 +124,24 @@ async fn announce(events: &Sender<OriginEvent>, geometry: Geometry, content_type
     let _ = events.send(OriginEvent::Meta { geometry, content_type }).await;
 }
 
-/// Asks for the first range; tells an empty task from an origin that dislikes the range.
-async fn first_answer(asking: &Asking, wanted: ByteRange, guessed: bool) -> Result<First, OriginError> {
+/// Asks for the first range; tells an empty task (`None`) from an origin that dislikes the range.
+async fn first_answer(
+    asking: &Asking,
+    wanted: ByteRange,
+    guessed: bool,
+) -> Result<Option<Box<Opened>>, OriginError> {
     let opened = match asking.open(Some(wanted), None).await? {
         Reply::Body(opened) => opened,
-        Reply::NoSuchRange(Some(0)) => return Ok(First::Empty),
+        Reply::NoSuchRange(Some(0)) => return Ok(None),
         Reply::NoSuchRange(_) if !guessed => return Err(asking.changed("a range that was there is gone")),
         // The range starts at the first byte, so either there is none, or this origin wants no range beyond the end:
         // its answer without a range tells both.
         Reply::NoSuchRange(_) => match asking.open(None, None).await? {
             Reply::Body(opened) => opened,
-            Reply::NoSuchRange(_) => return Ok(First::Empty),
+            Reply::NoSuchRange(_) => return Ok(None),
         },
     };
-    Ok(if opened.total == 0 { First::Empty } else { First::Body(opened) })
+    Ok((opened.total > 0).then_some(opened))
 }
 
 /// The cut of `total` bytes, which must be the one that is known already, if one is.
@@ -167,7 +163,7 @@ fn geometry_of(
 // === impl Readers ===
 
 impl Readers<'_> {
-    fn start(&mut self, segment: ByteRange, opened: Option<Opened>) {
+    fn start(&mut self, segment: ByteRange, opened: Option<Box<Opened>>) {
         let (asking, content, events) = (self.asking.clone(), self.content.clone(), self.events.clone());
         self.set.spawn(asking.read(content, segment, opened, events));
     }

@@ -59,7 +59,7 @@ pub(super) struct Opened {
 /// What an origin says to a range.
 pub(super) enum Reply {
     /// Here it is, or here is everything.
-    Body(Opened),
+    Body(Box<Opened>),
     /// There is no such range (416); the length, if it is said.
     NoSuchRange(Option<u64>),
 }
@@ -159,9 +159,9 @@ impl Asking {
         }
     }
 
-    fn opened(&self, answer: Answer, body: ByteRange, total: u64, ranged: bool) -> Opened {
+    fn opened(&self, answer: Answer, body: ByteRange, total: u64, ranged: bool) -> Box<Opened> {
         let validator = if self.source.digest.is_none() { strong_etag(&answer.headers) } else { None };
-        Opened { answer, body, total, ranged, validator }
+        Box::new(Opened { answer, body, total, ranged, validator })
     }
 
     /// Reads `segment` (or from `opened` on, if it is open already) and sends its pieces.
@@ -169,7 +169,7 @@ impl Asking {
         self: Arc<Self>,
         content: Arc<Content>,
         segment: ByteRange,
-        mut opened: Option<Opened>,
+        mut opened: Option<Box<Opened>>,
         events: Sender<OriginEvent>,
     ) -> Result<(), OriginError> {
         let mut assembly = Assembly::new(content.clone(), segment.start);
@@ -206,7 +206,7 @@ impl Asking {
         content: &Content,
         assembly: &Assembly,
         segment: ByteRange,
-    ) -> Result<Opened, OriginError> {
+    ) -> Result<Box<Opened>, OriginError> {
         // Elsewhere the ETag is compared after the fact: a failed If-Range would send everything.
         let resuming = assembly.position > segment.start;
         let if_range = content.validator.as_ref().filter(|_| resuming);
@@ -226,12 +226,12 @@ impl Asking {
     /// Takes pieces out of one body until the segment is whole or the body ends.
     async fn drain(
         &self,
-        opened: Opened,
+        opened: Box<Opened>,
         assembly: &mut Assembly,
         end: u64,
         events: &Sender<OriginEvent>,
     ) -> Result<End, OriginError> {
-        let Opened { answer, body, ranged, .. } = opened;
+        let Opened { answer, body, ranged, .. } = *opened;
         let mut stream = answer.bytes_stream();
         let mut at = body.start;
         let mut left = if ranged { REQUEST_TIME } else { Duration::MAX };

@@ -92,6 +92,10 @@ impl BlobInner {
         Self { store, task, geometry, path, file, proven, state }
     }
 
+    pub(super) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,9 +103,12 @@ impl BlobInner {
     /// Takes the task out of the index; the handles keep its claims for themselves.
     pub(super) fn detach(&self) -> Result<(), StoreError> {
         let mut state = self.state();
-        let claims = self.store.index.remove_task(self.task)?;
-        self.store.index.flush()?;
-        state.private = Some(claims.into_iter().collect());
+        let mut claims = BTreeMap::new();
+        self.store.index.durably(|| {
+            claims.extend(self.store.index.remove_task(self.task)?);
+            Ok::<_, StoreError>(())
+        })?;
+        state.private = Some(claims);
         Ok(())
     }
 
@@ -127,7 +134,7 @@ impl BlobInner {
     }
 
     /// Changes the record and stores it.
-    fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
+    pub(super) fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
         let mut state = self.state();
         change(&mut state.record);
         if state.private.is_none() {
@@ -235,17 +242,20 @@ impl Blob {
         if inner.proven.swap(false, Ordering::AcqRel) {
             inner.update(|record| record.proven = false)?;
         }
+        let _gate = inner.store.closed.read().unwrap_or_else(PoisonError::into_inner);
         let mut state = inner.state();
         if let Some(private) = &mut state.private {
             private.remove(&index);
             return Ok(());
         }
-        if inner.store.index.disclaim(inner.task, index)? {
-            inner.store.give_back(inner.task, inner.geometry.range(index).len());
-        }
-        drop(state);
+        let length = inner.geometry.range(index).len();
         // Other bytes may come to stand there, and a kill -9 must not bring the old claim back over them.
-        Ok(inner.store.index.flush()?)
+        inner.store.index.durably(|| {
+            if inner.store.index.disclaim(inner.task, index)? {
+                inner.store.give_back(inner.task, length);
+            }
+            Ok(())
+        })
     }
 
     /// Marks the whole as checked, once its bytes are on the disk itself.
@@ -254,14 +264,22 @@ impl Blob {
     /// [`StoreError::Incomplete`] when a piece is missing; else when the index or the file fails.
     pub fn prove(&self) -> Result<(), StoreError> {
         let inner = &*self.0;
-        let (held, pieces) = (self.pieces()?.len() as u32, inner.geometry.pieces());
-        if held != pieces {
-            return Err(StoreError::Incomplete { task: inner.task, held, pieces });
-        }
+        let complete = || {
+            let (held, pieces) = (self.pieces()?.len() as u32, inner.geometry.pieces());
+            match held == pieces {
+                true => Ok(()),
+                false => Err(StoreError::Incomplete { task: inner.task, held, pieces }),
+            }
+        };
+        // Before the sync, so that it covers every piece; after it, in case the index has lost some since.
+        complete()?;
         rustix::fs::fdatasync(&inner.file).map_err(|error| inner.failed("sync")(error.into()))?;
-        inner.update(|record| record.proven = true)?;
+        inner.store.index.durably(|| {
+            complete()?;
+            inner.update(|record| record.proven = true)
+        })?;
         inner.proven.store(true, Ordering::Release);
-        Ok(inner.store.index.flush()?)
+        Ok(())
     }
 
     /// The digest of the whole file.

@@ -1,7 +1,7 @@
 //! The store's folder: where things lie in it, the lock that keeps a second process out, and how much room the
 //! disk has. [`super::Store`] opens it first of all.
 //!
-//! `lock` · `index/` · `index.broken-<unix seconds>/` (the newest damaged index) · `blobs/<2 hex>/<64 hex>`
+//! `lock` · `index/` · `index.spare` · `index.broken-<unix seconds>/` (the newest damaged index) · `blobs/<2 hex>/<64 hex>`
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use super::error::StoreError;
 
 /// Blobs and index may hold what not every user of the machine may read.
 const PRIVATE: u32 = 0o700;
-/// What blobs leave free for the index: sled does not recover from a full disk before it is opened anew.
+/// What blobs leave free for the index, which a full disk throws out of step.
 const INDEX_ROOM: u64 = 16 * 1024 * 1024;
 /// On a small disk the index gets this share instead.
 const INDEX_SHARE: u64 = 8;
@@ -156,15 +156,13 @@ impl Folder {
         Ok(aside)
     }
 
-    /// Fails as a full disk does when `bytes` more would eat into what the index needs.
-    pub(super) fn keeps_index_room(&self, bytes: u64) -> io::Result<()> {
+    /// How much of the disk must become free before `bytes` more leave the index what it needs.
+    pub(super) fn shortfall(&self, bytes: u64) -> io::Result<u64> {
         let disk = rustix::fs::fstatvfs(&self.lock)?;
         let (total, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
         // Some network file systems do not tell.
-        if total > 0 && free < bytes + INDEX_ROOM.min(total / INDEX_SHARE) {
-            return Err(Errno::NOSPC.into());
-        }
-        Ok(())
+        let wanted = if total > 0 { bytes + INDEX_ROOM.min(total / INDEX_SHARE) } else { 0 };
+        Ok(wanted.saturating_sub(free))
     }
 }
 

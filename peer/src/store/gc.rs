@@ -13,6 +13,7 @@ use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use common::task::TaskId;
+use rustix::io::Errno;
 
 use super::blobs::BlobInner;
 use super::error::{FullCause, StoreError, means_full};
@@ -22,6 +23,10 @@ use super::{Inner, unix_millis};
 
 /// Part of the blobs that goes when the disk is full, so that not every single write has to evict.
 const DISK_STEP: u64 = 32;
+
+/// The index itself may be what finds the disk full; it then draws on its spare room, and forgets what was not
+/// flushed.
+const EVICTION_TRIES: u32 = 2;
 
 /// The right to change one task's slot; given back when dropped.
 pub(super) struct Turn<'a> {
@@ -152,8 +157,7 @@ impl Inner {
 
     /// Takes a task out that nobody has open.
     pub(super) fn remove_closed(&self, turn: Turn<'_>) -> Result<(), StoreError> {
-        self.index.remove_task(turn.task)?;
-        self.index.flush()?;
+        self.index.durably(|| self.index.remove_task(turn.task).map(drop))?;
         self.unlink(turn)
     }
 
@@ -166,16 +170,15 @@ impl Inner {
 
     fn evict(&self, tasks: &[TaskId]) -> Result<(), StoreError> {
         let turns: Vec<_> = tasks.iter().map(|&task| Turn { store: self, task, gone: false }).collect();
-        for turn in &turns {
-            self.index.remove_task(turn.task)?;
-        }
-        self.index.flush()?;
+        self.index
+            .durably(|| turns.iter().try_for_each(|turn| self.index.remove_task(turn.task).map(drop)))?;
         tracing::debug!(tasks = turns.len(), dir = %self.folder.root().display(), "evicted to make room");
         turns.into_iter().try_for_each(|turn| self.unlink(turn))
     }
 
     /// Reserves `bytes` under the quota, evicting what must go.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>, StoreError> {
+        self.balance()?;
         let quota = self.quota.unwrap_or(u64::MAX);
         let mut shelf = self.shelf();
         loop {
@@ -204,10 +207,7 @@ impl Inner {
         mut write: impl FnMut() -> io::Result<T>,
     ) -> Result<T, StoreError> {
         let mut attempt = || {
-            if self.durable {
-                self.folder.keeps_index_room(bytes)?;
-            }
-            write()
+            if self.shortfall(bytes)? > 0 { Err(Errno::NOSPC.into()) } else { write() }
         };
         let mut outcome = attempt();
         if outcome.as_ref().is_err_and(means_full) && self.ease_disk(bytes)? {
@@ -219,19 +219,33 @@ impl Inner {
         })
     }
 
+    /// What the disk lacks before `bytes` fit; only a durable index needs room of its own.
+    fn shortfall(&self, bytes: u64) -> io::Result<u64> {
+        if self.durable { self.folder.shortfall(bytes) } else { Ok(0) }
+    }
+
     /// Frees some of the disk; false when nothing could go.
     fn ease_disk(&self, bytes: u64) -> Result<bool, StoreError> {
-        let mut shelf = self.shelf();
-        let wanted = bytes.max(shelf.used / DISK_STEP).max(1);
-        match shelf.plan(wanted, Effort::Best) {
-            Plan::Evict(tasks) => {
-                drop(shelf);
-                self.evict(&tasks)?;
+        let short = self.shortfall(bytes).unwrap_or_default();
+        for _ in 0..EVICTION_TRIES {
+            let mut shelf = self.shelf();
+            let wanted = bytes.max(short).max(shelf.used / DISK_STEP).max(1);
+            match shelf.plan(wanted, Effort::Best) {
+                Plan::Evict(tasks) => {
+                    drop(shelf);
+                    match self.evict(&tasks) {
+                        Err(error) if error.is_full() => continue,
+                        other => return other.map(|()| true),
+                    }
+                }
+                Plan::Wait => {
+                    drop(self.wait(shelf));
+                    return Ok(true);
+                }
+                Plan::Enough | Plan::Impossible => return Ok(false),
             }
-            Plan::Wait => drop(self.wait(shelf)),
-            Plan::Enough | Plan::Impossible => return Ok(false),
         }
-        Ok(true)
+        Ok(false)
     }
 
     /// A piece of `task` is no longer there.

@@ -45,6 +45,10 @@ pub(super) trait Index: Send + Sync {
     fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), IndexError>;
     /// Returns once all that was done so far survives a loss of power.
     fn flush(&self) -> Result<(), IndexError>;
+    /// How often, since it was opened, it lost what was not flushed.
+    fn losses(&self) -> u64 {
+        0
+    }
 }
 
 /// What is known of a task besides its pieces.
@@ -150,6 +154,22 @@ impl dyn Index + '_ {
             self.disclaim(task, *index)?;
         }
         Ok(claims)
+    }
+
+    /// Makes a change that has to outlive a crash before anything is built on it. An index that lost the change on
+    /// its way to the disk has it made again, so it must bear that.
+    pub(super) fn durably<E: From<IndexError>>(
+        &self,
+        mut change: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let losses = self.losses();
+            change()?;
+            self.flush()?;
+            if self.losses() == losses {
+                return Ok(());
+            }
+        }
     }
 
     /// The mark of the last run; the default when there is none.

@@ -1,9 +1,9 @@
 //! The blob store: one sparse file a task, and an index of the pieces that are in it. The engine writes verified
 //! pieces here, reads them back for clients and for other nodes, and finds after a restart what it had.
 //!
-//! All calls block; async callers go through `spawn_blocking`. What each file is for: [`blobs`] a task's handle,
-//! [`index`] what is known, [`shelf`] and [`gc`] who goes when room is wanted, [`recovery`] what is believed after a
-//! restart, [`folder`] where things lie.
+//! All calls block; async callers go through `spawn_blocking`. What each file is for: `blobs` a task's handle,
+//! `index` what is known, `shelf` and `gc` who goes when room is wanted, `recovery` what is believed after a
+//! restart, `folder` where things lie.
 //!
 //! # Invariants
 //! - A claimed piece's bytes are on the disk and have the claimed digest: bytes first, then the claim.
@@ -12,7 +12,7 @@
 //!
 //! # Crash safety
 //! After a kill -9 the kernel still holds every byte that was written before its claim. After a loss of power it
-//! may not: then every claim that was not proven is checked again ([`recovery`]).
+//! may not: then every claim that was not proven is checked again (`recovery`).
 
 mod blobs;
 mod error;
@@ -26,6 +26,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -80,8 +81,11 @@ struct Inner {
     shelf: Mutex<Shelf<BlobInner>>,
     /// Told whenever a task's turn ends.
     changed: Condvar,
-    /// True once closed. Claims are made under a read guard, so none can follow the mark of a clean end.
+    /// True once closed. Claims are made and dropped under a read guard, so that none follows the mark of a clean
+    /// end or falls between the lines while the books are drawn up anew.
     closed: RwLock<bool>,
+    /// The index's losses that the books know of.
+    losses: AtomicU64,
     boot_id: String,
 }
 
@@ -96,9 +100,6 @@ impl Store {
         let folder = Folder::open(dir)?;
         let boot_id = recovery::boot_id();
         let (index, slots) = recovery::open_index(&folder, options.durable, &boot_id)?;
-        // From here on the disk may hold less than the index claims.
-        index.set_run(&Run { boot_id: boot_id.clone(), clean: false })?;
-        index.flush()?;
         let store = Self(Arc::new(Inner {
             folder,
             index,
@@ -107,6 +108,7 @@ impl Store {
             shelf: Mutex::new(Shelf::new(slots)),
             changed: Condvar::new(),
             closed: RwLock::new(false),
+            losses: AtomicU64::new(0),
             boot_id,
         }));
         // The quota may be lower than it was; nothing is in use yet, so there is always enough to evict.

@@ -7,6 +7,8 @@
 //!   called so.
 //! - Records without a file, proven ones whose file has another length, and claims past a file's end are dropped.
 //! - A file without a record is kept when its SHA-256 is its name, since then it proves itself, and deleted when not.
+//! - An index that met a full disk and was opened anew is as after a kill, with the process still running: the books
+//!   are drawn up again.
 //! - An index that cannot be opened is set aside and a new one begun. All files are then without a record, so the
 //!   rule above rebuilds it.
 
@@ -14,6 +16,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use common::digest::{Digest, Hasher};
 use common::piece::{Geometry, PieceIndex};
@@ -25,8 +29,8 @@ use super::folder::{Folder, Found, remove_if_there};
 use super::index::memory::MemoryIndex;
 use super::index::sled::SledIndex;
 use super::index::{Index, Record, Run};
-use super::shelf::Slot;
-use super::unix_seconds;
+use super::shelf::{Slot, Stage};
+use super::{Inner, unix_seconds};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -71,6 +75,8 @@ pub(super) fn open_index(
             tracing::warn!(%error, aside = %aside.display(), "the index is rebuilt from the blobs");
             attempt()
         }
+        // The index has given up its spare room, which may be just enough.
+        Err(error) if error.is_full() => attempt(),
         other => other,
     }
 }
@@ -135,6 +141,8 @@ fn accord(
             }
         }
     }
+    // From here on the disk may hold less than the index claims.
+    index.set_run(&Run { boot_id: boot_id.to_owned(), clean: false })?;
     index.flush()?;
     tally.tell(folder, lost_power);
     Ok((index, slots))
@@ -222,6 +230,46 @@ fn proof(found: &Found, geometry: Geometry) -> io::Result<Option<Vec<Digest>>> {
     }
     rustix::fs::fdatasync(&file)?;
     Ok(Some(digests))
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Draws the books up anew after the index lost what was not flushed: claims are gone, and perhaps records.
+    pub(super) fn balance(&self) -> Result<(), StoreError> {
+        if self.index.losses() == self.losses.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let gate = self.closed.write().unwrap_or_else(PoisonError::into_inner);
+        let losses = self.index.losses();
+        let recorded: HashMap<TaskId, Geometry> = self
+            .index
+            .records()?
+            .into_iter()
+            .filter_map(|(task, record)| Some((task, record?.geometry)))
+            .collect();
+        let mut pieces: HashMap<TaskId, Vec<PieceIndex>> = HashMap::new();
+        self.index.each_claim(&mut |claim| pieces.entry(claim.task).or_default().push(claim.index))?;
+        let (mut open, mut lost) = (Vec::new(), Vec::new());
+        let mut shelf = self.shelf();
+        let under_way = shelf.used.saturating_sub(shelf.slots.values().map(|slot| slot.bytes).sum());
+        for (&task, slot) in &mut shelf.slots {
+            let live = slot.live.upgrade();
+            let geometry = live.as_ref().map(|blob| blob.geometry()).or(recorded.get(&task).copied());
+            let held = geometry.zip(pieces.get(&task));
+            slot.bytes = held.map_or(0, |(cut, held)| held.iter().map(|&at| cut.range(at).len()).sum());
+            match live {
+                Some(blob) if !recorded.contains_key(&task) => open.push(blob),
+                None if !recorded.contains_key(&task) && slot.stage == Stage::Settled => lost.push(task),
+                _ => {}
+            }
+        }
+        shelf.used = under_way + shelf.slots.values().map(|slot| slot.bytes).sum::<u64>();
+        drop((shelf, gate));
+        self.losses.store(losses, Ordering::Release);
+        open.iter().try_for_each(|blob| blob.update(|_| {}))?;
+        lost.into_iter().try_for_each(|task| self.remove(task))
+    }
 }
 
 // === impl Tally ===

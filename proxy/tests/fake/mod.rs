@@ -13,25 +13,25 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, StatusCode};
 
 /// The only password, as `Authorization` says it.
-pub const ALICE: &str = "Basic YWxpY2U6YWxpY2Vwdw==";
+pub(crate) const ALICE: &str = "Basic YWxpY2U6YWxpY2Vwdw==";
 /// What is asked of a stranger.
-pub const CHALLENGE: &str = r#"Basic realm="the lab""#;
+pub(crate) const CHALLENGE: &str = r#"Basic realm="the lab""#;
 
 /// How a path is answered, beside its content.
 #[derive(Clone, Default)]
-pub struct Manners {
+pub(crate) struct Manners {
     /// Alice only.
-    pub private: bool,
+    pub(crate) private: bool,
     /// Headers of the answer.
-    pub headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
     /// The bytes that are sent differ from the content in the last byte.
-    pub damaged: bool,
+    pub(crate) damaged: bool,
     /// This many GETs break off after half of what they are to bring.
-    pub cuts: usize,
+    pub(crate) cuts: usize,
     /// A HEAD is answered without a length.
-    pub head_says_nothing: bool,
+    pub(crate) head_says_nothing: bool,
     /// This status is the answer to every GET.
-    pub get_fails: Option<u16>,
+    pub(crate) get_fails: Option<u16>,
 }
 
 #[derive(Default)]
@@ -44,11 +44,11 @@ struct Content {
 
 /// A request that came.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    pub method: Method,
-    pub path: String,
-    pub query: Option<String>,
-    pub headers: HeaderMap,
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) headers: HeaderMap,
 }
 
 #[derive(Default)]
@@ -59,13 +59,13 @@ struct Inner {
 
 /// The registry; it stops when the test's runtime does.
 #[derive(Clone)]
-pub struct Origin {
+pub(crate) struct Origin {
     inner: Arc<Inner>,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Origin {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let inner = Arc::new(Inner::default());
@@ -74,18 +74,18 @@ impl Origin {
         Self { inner, url }
     }
 
-    pub fn put(&self, path: impl Into<String>, bytes: impl Into<Bytes>, manners: Manners) {
+    pub(crate) fn put(&self, path: impl Into<String>, bytes: impl Into<Bytes>, manners: Manners) {
         let content = Content { bytes: bytes.into(), manners, sent: 0 };
         self.inner.content.lock().unwrap().insert(path.into(), content);
     }
 
     /// Bytes of a path's content that left.
-    pub fn sent(&self, path: &str) -> usize {
+    pub(crate) fn sent(&self, path: &str) -> usize {
         self.inner.content.lock().unwrap()[path].sent
     }
 
     /// What was asked of a path with this method.
-    pub fn asked(&self, method: Method, path: &str) -> Vec<Asked> {
+    pub(crate) fn asked(&self, method: Method, path: &str) -> Vec<Asked> {
         let asked = self.inner.asked.lock().unwrap();
         asked.iter().filter(|asked| asked.method == method && asked.path == path).cloned().collect()
     }

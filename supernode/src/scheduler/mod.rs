@@ -17,6 +17,8 @@ mod membership;
 mod parents;
 mod pool;
 mod swarm;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod view;
 
@@ -307,8 +309,7 @@ impl Scheduler {
     fn seed_meta(&mut self, task: TaskId, pieces: u32, now: Instant) -> Vec<Command> {
         self.swarm(task, now);
         let mut refuted = Vec::new();
-        let commands =
-            self.within(task, now, |swarm, context| refuted = swarm.seed_meta(pieces, context));
+        let commands = self.within(task, now, |swarm, context| refuted = swarm.seed_meta(pieces, context));
         self.delist_strangers(task, &refuted);
         commands
     }

@@ -124,7 +124,8 @@ impl Swarm {
 
     /// Answers a cry for more parents: others than those it has and had, in the place of the hindmost.
     pub(super) fn give_more(&mut self, child: Seat, context: &mut Context<'_>) {
-        let recently = |given| context.now.saturating_duration_since(given) < context.settings.more_parents_every;
+        let recently =
+            |given| context.now.saturating_duration_since(given) < context.settings.more_parents_every;
         let sitter = self.at(child);
         if sitter.stage != Stage::Wanting || sitter.given.is_some_and(recently) {
             return;

@@ -75,7 +75,14 @@ impl Pools {
     }
 
     /// Draws up to `count` seats of an unranked pool into `drawn`.
-    pub(super) fn draw(&self, kind: Kind, group: u64, count: usize, rng: &mut SmallRng, drawn: &mut Vec<Seat>) {
+    pub(super) fn draw(
+        &self,
+        kind: Kind,
+        group: u64,
+        count: usize,
+        rng: &mut SmallRng,
+        drawn: &mut Vec<Seat>,
+    ) {
         if let Some(pool) = self.0.get(&Key { kind, group, rank: 0 }) {
             draw(pool, count, rng, drawn);
         }

@@ -101,7 +101,9 @@ impl Swarm {
             let room = sitter.depth != DETACHED && sitter.trunk_children.len() < sitter.slots;
             let honest = sitter.standing <= Standing::Doubted && parent != SEED;
             let inside = kind == Kind::TrunkAll || sitter.place.zone == zone;
-            if let Some(found) = (room && honest && inside).then(|| self.weigh(orphan, parent, context)).flatten() {
+            if let Some(found) =
+                (room && honest && inside).then(|| self.weigh(orphan, parent, context)).flatten()
+            {
                 best = best.filter(|best| best.cost <= found.cost).or(Some(found));
             }
         }

@@ -153,7 +153,14 @@ impl Scheduler {
             let Known { member, tasks, .. } = known;
             let Contact { address, .. } = member.contact;
             let labels = member.labels.clone();
-            PeerView { node, address, labels, slots: member.slots, tasks: tasks.len(), blames: ledger.against(node) }
+            PeerView {
+                node,
+                address,
+                labels,
+                slots: member.slots,
+                tasks: tasks.len(),
+                blames: ledger.against(node),
+            }
         })
     }
 }

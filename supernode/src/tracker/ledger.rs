@@ -107,7 +107,8 @@ impl Ledger {
     pub(crate) fn standing(&self, node: NodeId, now: Instant) -> Standing {
         let Some(accusations) = self.accused.get(&node) else { return Standing::Good };
         let penalty: u64 = accusations.iter().map(|accusation| accusation.weight(now)).sum();
-        let serious = |accusation: &&Accusation| accusation.fault != Fault::Silent && accusation.weight(now) > 0;
+        let serious =
+            |accusation: &&Accusation| accusation.fault != Fault::Silent && accusation.weight(now) > 0;
         let mut by = accusations.iter().filter(serious).map(|accusation| accusation.by);
         let first = by.next();
         let several = by.any(|other| Some(other) != first);

@@ -4,17 +4,26 @@
 //! # Crash safety
 //! sled writes a log; what a kill -9 or a loss of power leaves is a prefix of the operations, without those of the
 //! last [`FLUSH_EVERY_MS`] unless [`Index::flush`] was called after them.
+//!
+//! # Full disks
+//! Once sled has met a full disk, every later operation fails until it is opened anew. So a file of [`SPARE_BYTES`]
+//! beside the index is kept in reserve: on a full disk it is given up and the database opened again, which loses
+//! what was not flushed, as a kill would. The operation still fails; the next one can succeed, and can evict.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::{Index, Visit};
 use crate::store::error::{IndexError, means_full};
+use crate::store::folder::remove_if_there;
 
 /// sled's default is 1 GiB, more than the daemon itself takes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
@@ -24,10 +33,22 @@ const FLUSH_EVERY_MS: u64 = 200;
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
+/// Eight of sled's segments: enough to open and to write down some evictions.
+const SPARE_BYTES: u64 = 4 * 1024 * 1024;
+
 /// An index in a sled database.
 pub(in crate::store) struct SledIndex {
     path: PathBuf,
-    db: sled::Db,
+    database: RwLock<Database>,
+    /// The spare file was given up and is to be laid again.
+    spent: AtomicBool,
+}
+
+struct Database {
+    /// How often it was opened anew.
+    opened: u64,
+    /// `None` after an attempt to open it anew has failed.
+    db: Option<sled::Db>,
 }
 
 // === impl SledIndex ===
@@ -35,24 +56,109 @@ pub(in crate::store) struct SledIndex {
 impl SledIndex {
     /// Opens or makes the database in the folder `path`.
     pub(in crate::store) fn open(path: &Path) -> Result<Self, IndexError> {
-        remove_half_snapshots(path).map_err(|source| IndexError::System { path: path.to_owned(), source })?;
-        let config =
-            sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
-        let mut tries = 0;
-        loop {
-            match config.open() {
-                Ok(db) => return Ok(Self { path: path.to_owned(), db }),
-                Err(sled::Error::Io(error)) if is_lock(&error) && tries < LOCK_TRIES => {
-                    tries += 1;
-                    thread::sleep(LOCK_PAUSE);
+        let db = match open_database(path) {
+            Err(IndexError::System { source, .. }) if means_full(&source) => {
+                give_up_spare(path);
+                open_database(path)?
+            }
+            other => other?,
+        };
+        let database = RwLock::new(Database { opened: 0, db: Some(db) });
+        let index = Self { path: path.to_owned(), database, spent: AtomicBool::new(true) };
+        index.lay_spare();
+        Ok(index)
+    }
+
+    fn run<T>(&self, operation: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, IndexError> {
+        let (opened, outcome) = {
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let outcome = match &database.db {
+                Some(db) => operation(db),
+                None => Err(sled::Error::Io(io::ErrorKind::StorageFull.into())),
+            };
+            (database.opened, outcome)
+        };
+        match outcome {
+            Ok(value) => {
+                self.lay_spare();
+                Ok(value)
+            }
+            Err(error) => {
+                let error = told(&self.path, error);
+                if matches!(&error, IndexError::System { source, .. } if means_full(source)) {
+                    self.open_anew(opened);
                 }
-                Err(error) => return Err(told(path, error)),
+                Err(error)
             }
         }
     }
 
-    fn told(&self, error: sled::Error) -> IndexError {
-        told(&self.path, error)
+    /// Recovers from a full disk, unless somebody else has since this was the case.
+    fn open_anew(&self, opened: u64) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.opened != opened {
+            return;
+        }
+        tracing::warn!(path = %self.path.display(), "the disk is full: the index is opened anew");
+        database.opened += 1;
+        // The old one holds sled's lock.
+        database.db = None;
+        give_up_spare(&self.path);
+        self.spent.store(true, Ordering::Release);
+        match open_database(&self.path) {
+            Ok(db) => database.db = Some(db),
+            Err(error) => tracing::warn!(%error, "the index cannot be opened for now"),
+        }
+    }
+
+    /// Lays the spare file where it is missing and there is room for twice that: sled needs some now, too.
+    fn lay_spare(&self) {
+        let roomy = || {
+            let disk = rustix::fs::statvfs(&self.path);
+            disk.is_ok_and(|disk| disk.f_bavail * disk.f_frsize >= 2 * SPARE_BYTES)
+        };
+        if !self.spent.load(Ordering::Acquire) || !roomy() || !self.spent.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let path = spare(&self.path);
+        let laid = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .and_then(|file| Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, SPARE_BYTES)?));
+        if let Err(error) = laid {
+            tracing::debug!(path = %path.display(), %error, "no spare room for the index");
+            give_up_spare(&self.path);
+            self.spent.store(means_full(&error), Ordering::Release);
+        }
+    }
+}
+
+fn open_database(path: &Path) -> Result<sled::Db, IndexError> {
+    remove_half_snapshots(path).map_err(|source| IndexError::System { path: path.to_owned(), source })?;
+    let config =
+        sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
+    let mut tries = 0;
+    loop {
+        match config.open() {
+            Ok(db) => return Ok(db),
+            Err(sled::Error::Io(error)) if is_lock(&error) && tries < LOCK_TRIES => {
+                tries += 1;
+                thread::sleep(LOCK_PAUSE);
+            }
+            Err(error) => return Err(told(path, error)),
+        }
+    }
+}
+
+fn spare(path: &Path) -> PathBuf {
+    path.with_extension("spare")
+}
+
+fn give_up_spare(path: &Path) {
+    if let Err(error) = remove_if_there(&spare(path)) {
+        tracing::debug!(path = %path.display(), %error, "the spare room stays");
     }
 }
 
@@ -100,27 +206,29 @@ fn told(path: &Path, error: sled::Error) -> IndexError {
 
 impl Index for SledIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        Ok(self.db.get(key).map_err(|error| self.told(error))?.map(|value| value.to_vec()))
+        Ok(self.run(|db| db.get(key))?.map(|value| value.to_vec()))
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<bool, IndexError> {
-        Ok(self.db.insert(key, value).map_err(|error| self.told(error))?.is_none())
+        Ok(self.run(|db| db.insert(key, value))?.is_none())
     }
 
     fn delete(&self, key: &[u8]) -> Result<bool, IndexError> {
-        Ok(self.db.remove(key).map_err(|error| self.told(error))?.is_some())
+        Ok(self.run(|db| db.remove(key))?.is_some())
     }
 
     fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), IndexError> {
-        for pair in self.db.scan_prefix(prefix) {
-            let (key, value) = pair.map_err(|error| self.told(error))?;
-            visit(&key, &value);
-        }
-        Ok(())
+        self.run(|db| {
+            db.scan_prefix(prefix).try_for_each(|pair| pair.map(|(key, value)| visit(&key, &value)))
+        })
     }
 
     fn flush(&self) -> Result<(), IndexError> {
-        self.db.flush().map(drop).map_err(|error| self.told(error))
+        self.run(|db| db.flush().map(drop))
+    }
+
+    fn losses(&self) -> u64 {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).opened
     }
 }
 

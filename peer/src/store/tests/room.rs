@@ -179,3 +179,57 @@ fn a_full_disk_evicts_once_and_then_says_so() {
     assert!(tasks(&store).contains(&101));
     check(&store);
 }
+
+/// Fills the disk to the last byte, as another program may.
+fn fill(disk: &Path) -> std::path::PathBuf {
+    use std::io::Write;
+    let path = disk.join("filler");
+    let mut file = std::fs::File::create(&path).unwrap();
+    for chunk in [1 << 16, 1 << 12, 1] {
+        while file.write_all(&vec![7; chunk]).is_ok() {}
+    }
+    path
+}
+
+#[test]
+fn a_disk_that_others_fill_stops_nothing_for_good() {
+    let Some(disk) = SmallDisk::mount(48 << 20) else {
+        println!("skipped: mounting a small file system takes root");
+        return;
+    };
+    let dir = disk.0.path().join("store");
+    let mut store = Store::open(&dir, DURABLE).unwrap();
+    (1..6).for_each(|n| used_at(&store, n, 16, u64::from(n)));
+    for round in 0..3 {
+        let filler = fill(disk.0.path());
+        // The index itself meets the full disk.
+        let blob = store.get(task(5)).unwrap().unwrap();
+        let long = "x".repeat(4000);
+        let met = (0..2000).find_map(|_| blob.set_media_type(&long).err());
+        assert!(met.is_none_or(|error| error.is_full()));
+        drop(blob);
+        if round == 2 {
+            drop(store);
+            store = Store::open(&dir, DURABLE).unwrap();
+        }
+        let n = 100 + round;
+        let written = (0..4).any(|_| {
+            let made = store.create(task(n), geometry(PIECE), "");
+            match made.and_then(|blob| write(&blob, 0, &content(PIECE, n))) {
+                Ok(_) => true,
+                Err(error) => {
+                    assert!(error.is_full(), "{error}");
+                    false
+                }
+            }
+        });
+        assert!(written, "evictions make room, round {round}");
+        check(&store);
+        std::fs::remove_file(filler).unwrap();
+        (1..6).for_each(|n| used_at(&store, n, 16, u64::from(n)));
+        check(&store);
+    }
+    store.close();
+    drop(store);
+    check(&Store::open(&dir, DURABLE).unwrap());
+}

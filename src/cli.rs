@@ -1,0 +1,285 @@
+//! The command line, as clap reads it. Flags of daemons are texts here; [`crate::settings`] lays them over the
+//! environment and the configuration file and reads them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use common::telemetry::LogFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  longshore demo                                    see a swarm at work; needs nothing else
+  longshore up --registry docker.io=https://registry-1.docker.io
+                                                    supernode, peer and proxy on this machine
+  longshore get https://example.com/big.iso -o big.iso --digest sha256:…
+                                                    fetch a file, through the swarm where there is one";
+
+/// Carries container images to thousands of nodes at once, peer to peer.
+#[derive(Parser)]
+#[command(name = "longshore", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// How log lines are written; what is logged is set by LONGSHORE_LOG (for example `debug`)
+    #[arg(long, global = true, value_enum, default_value = "human")]
+    pub log_format: Format,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Format {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Human => Self::Human,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Supernode, peer and proxy in one process, on loopback
+    Up(Up),
+    /// A supernode, several peers and a built-in origin: watch them share a generated image
+    Demo(Demo),
+    /// The supernode: tracks and schedules pieces, asks the origin, lets peers join
+    Supernode(Supernode),
+    /// The peer of a node: fetches and serves pieces, and carries the registry proxy
+    Peer(Peer),
+    /// Fetch one URL: through the local peer if one runs, else by joining the swarm, else straight
+    Get(Get),
+    /// What is going on at the local daemon
+    Status(Status),
+    /// Make, list or revoke the tokens that let peers join; on the supernode's machine
+    Token(Token),
+}
+
+/// Where origins are, for the daemons that ask them.
+#[derive(Args, Default)]
+pub struct Origins {
+    /// Where a registry's name is reached, as NAME=URL (repeatable)
+    #[arg(long, value_name = "NAME=URL")]
+    pub registry: Vec<String>,
+    /// A registry that is spoken to in plain HTTP, as HOST:PORT (repeatable)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub insecure_registry: Vec<String>,
+}
+
+#[derive(Args, Default)]
+pub struct Supernode {
+    /// TOML file with settings; flags and LONGSHORE_SUPERNODE_… variables go before it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where keys and cached blobs are kept [default: /var/lib/longshore as root, else the XDG data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// UDP address for peers [default: 0.0.0.0:7700]
+    #[arg(long, value_name = "ADDRESS")]
+    pub quic_listen: Option<String>,
+    /// TCP address for the API, /metrics, /healthz and /readyz [default: 0.0.0.0:7701]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<String>,
+    /// The address that peers are told, if not the one that they dial
+    #[arg(long, value_name = "IP:PORT")]
+    pub advertise: Option<String>,
+    /// An origin that may be asked: host, host:port, *.domain, or * for all (repeatable) [default: every host that
+    /// is not loopback; link-local and metadata addresses never]
+    #[arg(long, value_name = "PATTERN")]
+    pub origin_allow: Vec<String>,
+    #[command(flatten)]
+    pub origins: Origins,
+    /// How much of the disk may be used, for example 100GiB [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub quota: Option<String>,
+}
+
+#[derive(Args, Default)]
+pub struct Peer {
+    /// TOML file with settings; flags and LONGSHORE_PEER_… variables go before it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where keys and blobs are kept [default: /var/lib/longshore as root, else the XDG data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// The supernode, or a DNS name with several addresses (repeatable)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub supernode: Vec<String>,
+    /// The token that lets this node join: the supernode wrote one to its <data-dir>/join-token
+    #[arg(long, value_name = "FILE")]
+    pub join_token_file: Option<String>,
+    /// UDP address for neighbours [default: 0.0.0.0:7710]
+    #[arg(long, value_name = "ADDRESS")]
+    pub quic_listen: Option<String>,
+    /// TCP address of the registry proxy [default: 127.0.0.1:7711]
+    #[arg(long, value_name = "ADDRESS")]
+    pub proxy_listen: Option<String>,
+    /// TCP address for /metrics, /healthz and /readyz [default: 0.0.0.0:7712]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<String>,
+    /// The address that neighbours are told, if not the one that this node's packets come from
+    #[arg(long, value_name = "IP:PORT")]
+    pub advertise: Option<String>,
+    /// The zone that this node stands in: a blob crosses into a zone about once
+    #[arg(long, value_name = "NAME")]
+    pub zone: Option<String>,
+    /// The rack that this node stands in
+    #[arg(long, value_name = "NAME")]
+    pub rack: Option<String>,
+    /// The registry meant where a request has no ?ns= [default: docker.io]
+    #[arg(long, value_name = "NAME")]
+    pub default_registry: Option<String>,
+    #[command(flatten)]
+    pub origins: Origins,
+    /// How much of the disk may be used, for example 50GiB [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub quota: Option<String>,
+    /// How fast pieces are handed on, for example 200mbit or 25MiB/s [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub upload_limit: Option<String>,
+    /// How fast pieces are taken in [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub download_limit: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Up {
+    /// TOML file with settings, under [supernode] and [peer]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything is kept [default: /var/lib/longshore as root, else the XDG data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// UDP address of the supernode [default: 127.0.0.1:7700]
+    #[arg(long, value_name = "ADDRESS")]
+    pub quic_listen: Option<String>,
+    /// TCP address of the supernode's HTTP [default: 127.0.0.1:7701]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<String>,
+    /// UDP address of the peer [default: 127.0.0.1:7710]
+    #[arg(long, value_name = "ADDRESS")]
+    pub peer_quic_listen: Option<String>,
+    /// TCP address of the peer's /metrics and health [default: 127.0.0.1:7712]
+    #[arg(long, value_name = "ADDRESS")]
+    pub peer_http_listen: Option<String>,
+    /// TCP address of the registry proxy [default: 127.0.0.1:7711]
+    #[arg(long, value_name = "ADDRESS")]
+    pub proxy_listen: Option<String>,
+    /// The registry meant where a request has no ?ns= [default: docker.io]
+    #[arg(long, value_name = "NAME")]
+    pub default_registry: Option<String>,
+    /// An origin that may be asked [default: all but link-local and metadata addresses]
+    #[arg(long, value_name = "PATTERN")]
+    pub origin_allow: Vec<String>,
+    #[command(flatten)]
+    pub origins: Origins,
+    /// How much of the disk supernode and peer may use each [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub quota: Option<String>,
+    /// How fast pieces are handed on [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub upload_limit: Option<String>,
+    /// How fast pieces are taken in [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub download_limit: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Demo {
+    /// Number of peers
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub peers: u16,
+    /// Size of the generated image
+    #[arg(long, default_value = "192MiB", value_name = "SIZE")]
+    pub size: String,
+    /// Keep running afterwards, until Ctrl-C, to look around
+    #[arg(long)]
+    pub stay: bool,
+}
+
+#[derive(Args)]
+pub struct Get {
+    /// What to fetch: an http:// or https:// URL
+    pub source: String,
+    /// The file to write; it appears only when it is whole and right
+    #[arg(short, long, value_name = "PATH")]
+    pub output: PathBuf,
+    /// The content's digest, sha256:<64 hex>: nothing else is accepted
+    #[arg(long, value_name = "DIGEST")]
+    pub digest: Option<String>,
+    /// A word that separates this swarm from others of the same URL
+    #[arg(long, default_value = "", value_name = "TAG")]
+    pub tag: String,
+    /// A header for the origin, as 'Name: value' (repeatable); it is kept secret
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Where the local peer's socket is looked for [default: the daemons' data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Without a local peer: join the swarm of this supernode (repeatable)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub supernode: Vec<String>,
+    /// The token to join it with
+    #[arg(long, value_name = "FILE", requires = "supernode")]
+    pub join_token_file: Option<PathBuf>,
+    /// One JSON object on standard output when it is done
+    #[arg(long)]
+    pub json: bool,
+    /// No progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct Status {
+    /// The daemon's data directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Token {
+    #[command(subcommand)]
+    pub deed: TokenDeed,
+    /// The supernode's data directory
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// For programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum TokenDeed {
+    /// Make a token and print it
+    Create {
+        /// How long it is good for, for example 24h [default: until revoked]
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// How many nodes may join with it [default: any number]
+        #[arg(long, value_name = "N")]
+        uses: Option<u32>,
+        /// What it is for
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        note: String,
+    },
+    /// List the tokens; their secrets are not kept
+    List,
+    /// Make a token useless; nodes that joined with it stay
+    Revoke {
+        /// Its id, as `list` shows it
+        id: String,
+    },
+}

@@ -1,0 +1,214 @@
+//! `supernode`, `peer` and `up`: start the rooms, say where they are, wait for the end.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::Context as _;
+use peer::daemon::{Peer, listen};
+use proxy::MirrorOptions;
+use supernode::daemon::Supernode;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::addresses::{self, Addresses, Published};
+use crate::settings::{self, Flags, PeerPlan};
+use crate::{cli, shutdown, usage};
+
+/// A peer with the proxy in front of it.
+pub struct Node {
+    peer: Peer,
+    proxy: SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
+    stop: CancellationToken,
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Starts a peer and its proxy.
+    pub async fn start(plan: PeerPlan) -> anyhow::Result<Self> {
+        // The port first: a peer that cannot be pulled through is no use.
+        let listener = listen(plan.proxy_listen, "the registry proxy", "--proxy-listen").await?;
+        let proxy = listener.local_addr()?;
+        let peer = Peer::start(plan.options).await?;
+        let router =
+            proxy::router(peer.engine().clone(), MirrorOptions { default_registry: plan.default_registry });
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let serving =
+            tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
+        Ok(Self { peer, proxy, serving, stop })
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Where the proxy listens.
+    pub fn proxy(&self) -> SocketAddr {
+        self.proxy
+    }
+
+    /// Ends running pulls if they end soon, then the peer.
+    pub async fn close(self) {
+        self.stop.cancel();
+        let mut serving = self.serving;
+        if tokio::time::timeout(std::time::Duration::from_secs(5), &mut serving).await.is_err() {
+            serving.abort();
+        }
+        self.peer.close().await;
+    }
+
+    fn publish(&self, dir: &Path) -> anyhow::Result<Published> {
+        let addresses = Addresses {
+            pid: std::process::id(),
+            quic: self.peer.quic(),
+            http: self.peer.http().context("the peer has no HTTP port")?,
+            proxy: Some(self.proxy),
+            socket: Some(self.peer.socket().to_owned()),
+        };
+        addresses.publish(dir)
+    }
+}
+
+fn publish(supernode: &Supernode, dir: &Path) -> anyhow::Result<Published> {
+    let (quic, http) = (supernode.quic(), supernode.http());
+    Addresses { pid: std::process::id(), quic, http, proxy: None, socket: None }.publish(dir)
+}
+
+/// `longshore supernode`
+pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
+    let config = flags.config.clone();
+    let options = settings::supernode(config.as_deref(), supernode_flags(flags), Ipv4Addr::UNSPECIFIED)?;
+    let dir = options.data_dir.clone();
+    addresses::forget(&dir);
+    let supernode = Supernode::start(options).await?;
+    tracing::info!(
+        quic = %supernode.quic(), http = %supernode.http(), join_token = %supernode.token().display(),
+        "supernode is up"
+    );
+    let _published = publish(&supernode, &dir)?;
+    shutdown::asked().await?;
+    supernode.close().await;
+    Ok(())
+}
+
+/// `longshore peer`
+pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
+    let config = flags.config.clone();
+    let plan = settings::peer(config.as_deref(), peer_flags(flags), Ipv4Addr::UNSPECIFIED, Vec::new())?;
+    if plan.options.supernodes.is_empty() {
+        return Err(usage(anyhow::anyhow!(
+            "no supernode is named: give --supernode HOST:PORT, or run `longshore up` for a node of its own"
+        )));
+    }
+    let dir = plan.options.data_dir.clone();
+    addresses::forget(&dir);
+    let node = Node::start(plan).await?;
+    tracing::info!(
+        quic = %node.peer.quic(), proxy = %node.proxy, http = ?node.peer.http(), socket = %node.peer.socket().display(),
+        "peer is up"
+    );
+    let _published = node.publish(&dir)?;
+    shutdown::asked().await?;
+    node.close().await;
+    Ok(())
+}
+
+/// `longshore up`
+pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
+    let base = settings::prepared(flags.data_dir.clone().map(Into::into))?;
+    let config = flags.config.clone();
+    let dir = |name: &str| base.join(name).to_string_lossy().into_owned();
+    let open = || vec!["*".to_owned()];
+    let allow = if flags.origin_allow.is_empty() { open() } else { flags.origin_allow };
+    let supernode_flags = Flags::default()
+        .text("data-dir", Some(dir("supernode")))
+        .text("quic-listen", flags.quic_listen)
+        .text("http-listen", flags.http_listen)
+        .text("quota", flags.quota.clone())
+        .list("origin-allow", allow.clone())
+        .list("registry", flags.origins.registry.clone())
+        .list("insecure-registry", flags.origins.insecure_registry.clone());
+    let options = settings::supernode(config.as_deref(), supernode_flags, Ipv4Addr::LOCALHOST)?;
+    let supernode_dir = options.data_dir.clone();
+    addresses::forget(&supernode_dir);
+    let supernode = Supernode::start(options).await?;
+    let peer_flags = Flags::default()
+        .text("data-dir", Some(dir("peer")))
+        .list("supernode", vec![supernode.quic().to_string()])
+        .text("join-token-file", Some(supernode.token().to_string_lossy().into_owned()))
+        .text("quic-listen", flags.peer_quic_listen)
+        .text("http-listen", flags.peer_http_listen)
+        .text("proxy-listen", flags.proxy_listen)
+        .text("default-registry", flags.default_registry)
+        .text("quota", flags.quota)
+        .text("upload-limit", flags.upload_limit)
+        .text("download-limit", flags.download_limit)
+        .list("registry", flags.origins.registry)
+        .list("insecure-registry", flags.origins.insecure_registry);
+    let plan = settings::peer(config.as_deref(), peer_flags, Ipv4Addr::LOCALHOST, allow)?;
+    let peer_dir = plan.options.data_dir.clone();
+    addresses::forget(&peer_dir);
+    let node = Node::start(plan).await?;
+    tracing::info!(
+        quic = %supernode.quic(), http = %supernode.http(), proxy = %node.proxy, peer_quic = %node.peer.quic(),
+        peer_http = ?node.peer.http(), socket = %node.peer.socket().display(), "longshore is up"
+    );
+    let _published = (publish(&supernode, &supernode_dir)?, node.publish(&peer_dir)?, node.publish(&base)?);
+    advise(node.proxy);
+    shutdown::asked().await?;
+    node.close().await;
+    supernode.close().await;
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what the user is to do next")]
+fn advise(proxy: SocketAddr) {
+    println!(
+        "
+Point a runtime at http://{proxy}:
+
+  containerd  in /etc/containerd/certs.d/docker.io/hosts.toml (config_path = \"/etc/containerd/certs.d\"):
+                server = \"https://registry-1.docker.io\"
+                [host.\"http://{proxy}\"]
+                  capabilities = [\"pull\", \"resolve\"]
+  docker      in /etc/docker/daemon.json, then restart it:
+                {{ \"registry-mirrors\": [\"http://{proxy}\"] }}
+  skopeo      skopeo copy --src-tls-verify=false docker://{proxy}/library/busybox:latest oci:busybox
+
+Ctrl-C ends it."
+    );
+}
+
+fn supernode_flags(flags: cli::Supernode) -> Flags {
+    Flags::default()
+        .text("data-dir", flags.data_dir)
+        .text("quic-listen", flags.quic_listen)
+        .text("http-listen", flags.http_listen)
+        .text("advertise", flags.advertise)
+        .text("quota", flags.quota)
+        .list("origin-allow", flags.origin_allow)
+        .list("registry", flags.origins.registry)
+        .list("insecure-registry", flags.origins.insecure_registry)
+}
+
+fn peer_flags(flags: cli::Peer) -> Flags {
+    Flags::default()
+        .text("data-dir", flags.data_dir)
+        .list("supernode", flags.supernode)
+        .text("join-token-file", flags.join_token_file)
+        .text("quic-listen", flags.quic_listen)
+        .text("proxy-listen", flags.proxy_listen)
+        .text("http-listen", flags.http_listen)
+        .text("advertise", flags.advertise)
+        .text("zone", flags.zone)
+        .text("rack", flags.rack)
+        .text("default-registry", flags.default_registry)
+        .text("quota", flags.quota)
+        .text("upload-limit", flags.upload_limit)
+        .text("download-limit", flags.download_limit)
+        .list("registry", flags.origins.registry)
+        .list("insecure-registry", flags.origins.insecure_registry)
+}

@@ -1,0 +1,89 @@
+//! Speaks to the local daemon: to a peer over its Unix socket, to a supernode over HTTP on loopback.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use peer::local_api::ApiError;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A status or an error is a page, not a download.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// The daemon is on this machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The sockets at which a peer may be found, given a data folder.
+pub fn sockets(dir: Option<&Path>) -> [PathBuf; 2] {
+    let dir = dir.map_or_else(common::config::data_dir_default, Path::to_owned);
+    // `longshore up` keeps its peer one folder below.
+    [dir.join(peer::daemon::SOCKET), dir.join("peer").join(peer::daemon::SOCKET)]
+}
+
+/// A connection to the first peer that answers at one of the sockets; `None` when none is there.
+pub async fn connect(dir: Option<&Path>) -> anyhow::Result<Option<UnixStream>> {
+    for socket in sockets(dir) {
+        match UnixStream::connect(&socket).await {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                bail!("the peer's socket {} is not open to this user: run as the peer's user", socket.display())
+            }
+            // Nobody there, or left over from a killed daemon.
+            Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// One request over a fresh connection.
+pub async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> anyhow::Result<Response<Incoming>> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the response's body, or when that is dropped.
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "longshore")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let text = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?.to_bytes();
+    match serde_json::from_slice::<ApiError>(&text) {
+        Ok(error) => bail!("{}", error.error),
+        Err(_) => bail!("the daemon answered {status}"),
+    }
+}
+
+/// The JSON that a daemon answers a GET with.
+pub async fn json(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    path: &str,
+) -> anyhow::Result<serde_json::Value> {
+    let response = ask(stream, Method::GET, path, Vec::new()).await?;
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
+    Ok(serde_json::from_slice(&body.to_bytes())?)
+}
+
+/// Connects to a daemon's HTTP port on this machine.
+pub async fn dial(mut address: SocketAddr) -> anyhow::Result<TcpStream> {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    connecting.context("it does not answer")?.with_context(|| format!("no daemon at {address}"))
+}

@@ -1,0 +1,208 @@
+//! Which settings there are, and how flags, environment and file become the options of the daemons.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use common::config::{ByteSize, Key, Kind, ListenAddr, Rate, Schema, Settings, environment};
+use common::identity::JoinToken;
+use common::node::Labels;
+use peer::daemon::PeerOptions;
+use peer::origin::OriginOptions;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use supernode::daemon::SupernodeOptions;
+use toml::Value;
+
+use crate::usage;
+
+const SUPERNODE: &[Key] = &[
+    Key::new("data-dir", Kind::Text, "/var/lib/longshore"),
+    Key::new("quic-listen", Kind::Address, "0.0.0.0:7700"),
+    Key::new("http-listen", Kind::Address, "0.0.0.0:7701"),
+    Key::new("advertise", Kind::Text, "10.0.0.1:7700"),
+    Key::new("origin-allow", Kind::List, "*.example.com"),
+    Key::new("registry", Kind::Table, "docker.io=https://registry-1.docker.io"),
+    Key::new("insecure-registry", Kind::List, "registry.local:5000"),
+    Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
+    Key::new("quota", Kind::Size, "100GiB"),
+];
+
+const PEER: &[Key] = &[
+    Key::new("data-dir", Kind::Text, "/var/lib/longshore"),
+    Key::new("supernode", Kind::List, "supernode.example:7700"),
+    Key::new("join-token-file", Kind::Text, "/etc/longshore/join-token"),
+    Key::new("quic-listen", Kind::Address, "0.0.0.0:7710"),
+    Key::new("proxy-listen", Kind::Address, "127.0.0.1:7711"),
+    Key::new("http-listen", Kind::Address, "0.0.0.0:7712"),
+    Key::new("advertise", Kind::Text, "10.0.0.2:7710"),
+    Key::new("zone", Kind::Text, "eu-1a"),
+    Key::new("rack", Kind::Text, "r12"),
+    Key::new("host", Kind::Text, "node-7"),
+    Key::new("default-registry", Kind::Text, "docker.io"),
+    Key::new("registry", Kind::Table, "docker.io=https://registry-1.docker.io"),
+    Key::new("insecure-registry", Kind::List, "registry.local:5000"),
+    Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
+    Key::new("quota", Kind::Size, "50GiB"),
+    Key::new("upload-limit", Kind::Rate, "200mbit"),
+    Key::new("download-limit", Kind::Rate, "200mbit"),
+];
+
+const SCHEMA: Schema =
+    Schema { sections: &[("supernode", SUPERNODE), ("peer", PEER)], exempt: &["LONGSHORE_TESTS_"] };
+
+/// Flags of one section, as they were typed.
+#[derive(Default)]
+pub struct Flags(Vec<(&'static str, Value)>);
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct SupernodeSection {
+    data_dir: Option<PathBuf>,
+    quic_listen: Option<ListenAddr>,
+    http_listen: Option<ListenAddr>,
+    advertise: Option<SocketAddr>,
+    origin_allow: Vec<String>,
+    registry: BTreeMap<String, String>,
+    insecure_registry: Vec<String>,
+    ca_file: Vec<PathBuf>,
+    quota: Option<ByteSize>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct PeerSection {
+    data_dir: Option<PathBuf>,
+    supernode: Vec<String>,
+    join_token_file: Option<PathBuf>,
+    quic_listen: Option<ListenAddr>,
+    proxy_listen: Option<ListenAddr>,
+    http_listen: Option<ListenAddr>,
+    advertise: Option<SocketAddr>,
+    zone: String,
+    rack: String,
+    host: String,
+    default_registry: Option<String>,
+    registry: BTreeMap<String, String>,
+    insecure_registry: Vec<String>,
+    ca_file: Vec<PathBuf>,
+    quota: Option<ByteSize>,
+    upload_limit: Option<Rate>,
+    download_limit: Option<Rate>,
+}
+
+/// A peer's options, and those of the proxy that it carries.
+pub struct PeerPlan {
+    /// The peer.
+    pub options: PeerOptions,
+    /// Where the proxy listens.
+    pub proxy_listen: SocketAddr,
+    /// What it takes for meant.
+    pub default_registry: String,
+}
+
+// === impl Flags ===
+
+impl Flags {
+    /// A flag that may be missing.
+    pub fn text(mut self, key: &'static str, value: Option<String>) -> Self {
+        self.0.extend(value.map(|value| (key, Value::String(value))));
+        self
+    }
+
+    /// A repeatable flag.
+    pub fn list(mut self, key: &'static str, values: Vec<String>) -> Self {
+        if !values.is_empty() {
+            self.0.push((key, Value::Array(values.into_iter().map(Value::String).collect())));
+        }
+        self
+    }
+}
+
+fn gather(config: Option<&Path>, section: &'static str, flags: Flags) -> anyhow::Result<Settings> {
+    let mut settings = match config {
+        Some(path) => Settings::from_file(path).map_err(usage)?,
+        None => Settings::empty(),
+    };
+    settings.overlay_env(environment(), &SCHEMA).map_err(usage)?;
+    for (key, value) in flags.0 {
+        settings.set(section, key, value);
+    }
+    Ok(settings)
+}
+
+fn section<T: DeserializeOwned>(settings: &Settings, name: &str) -> anyhow::Result<T> {
+    settings.section(name, &SCHEMA).map_err(usage)
+}
+
+fn on(interface: IpAddr, given: Option<ListenAddr>, port: u16) -> SocketAddr {
+    given.unwrap_or(ListenAddr::Port(port)).resolve(interface)
+}
+
+/// A folder that can be written.
+pub fn prepared(dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let dir = dir.unwrap_or_else(common::config::data_dir_default);
+    common::config::prepare_data_dir(&dir)?;
+    Ok(dir)
+}
+
+/// The supernode's options; `interface` is where it listens unless told otherwise.
+pub fn supernode(config: Option<&Path>, flags: Flags, interface: Ipv4Addr) -> anyhow::Result<SupernodeOptions> {
+    let settings: SupernodeSection = section(&gather(config, "supernode", flags)?, "supernode")?;
+    Ok(SupernodeOptions {
+        data_dir: prepared(settings.data_dir)?,
+        quic_listen: on(interface.into(), settings.quic_listen, 7700),
+        http_listen: on(interface.into(), settings.http_listen, 7701),
+        advertise: settings.advertise,
+        origin: OriginOptions {
+            allow: settings.origin_allow,
+            registries: settings.registry,
+            insecure_registries: settings.insecure_registry,
+            extra_ca: settings.ca_file,
+        },
+        quota: settings.quota.map(|quota| quota.0),
+    })
+}
+
+/// The peer's options; `interface` is where its QUIC and HTTP listen unless told otherwise (the proxy is on
+/// loopback). A lone machine's peer may be asked for `loopback` origins, too.
+pub fn peer(config: Option<&Path>, flags: Flags, interface: Ipv4Addr, allow: Vec<String>) -> anyhow::Result<PeerPlan> {
+    let settings: PeerSection = section(&gather(config, "peer", flags)?, "peer")?;
+    for supernode in &settings.supernode {
+        let port = supernode.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
+        if !matches!(port, Some(Ok(1..))) {
+            return Err(usage(anyhow::anyhow!("--supernode {supernode:?} is not HOST:PORT, for example supernode.example:7700")));
+        }
+    }
+    let token = settings.join_token_file.as_deref().map(JoinToken::read).transpose()?;
+    let host = if settings.host.is_empty() { hostname() } else { settings.host };
+    let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
+    Ok(PeerPlan {
+        options: PeerOptions {
+            data_dir: prepared(settings.data_dir)?,
+            supernodes: settings.supernode,
+            token,
+            quic_listen: on(interface.into(), settings.quic_listen, 7710),
+            http_listen: Some(on(interface.into(), settings.http_listen, 7712)),
+            advertise: settings.advertise,
+            labels: Labels { zone: settings.zone, rack: settings.rack, host },
+            origin: OriginOptions {
+                allow,
+                registries: settings.registry,
+                insecure_registries: settings.insecure_registry,
+                extra_ca: settings.ca_file,
+            },
+            quota: settings.quota.map(|quota| quota.0),
+            upload_limit: rate(settings.upload_limit),
+            download_limit: rate(settings.download_limit),
+        },
+        proxy_listen: on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711),
+        default_registry: settings.default_registry.unwrap_or_else(|| "docker.io".into()),
+    })
+}
+
+/// This machine's name, which tells neighbours on one machine that they are near.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}

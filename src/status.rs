@@ -1,0 +1,75 @@
+//! `longshore status`: how the local daemon is, as a table or as JSON.
+
+use anyhow::bail;
+use serde_json::Value;
+
+use crate::addresses::Addresses;
+use crate::cli::Status;
+use crate::local;
+use crate::progress::bytes;
+
+/// Runs the command.
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+pub async fn run(flags: Status) -> anyhow::Result<()> {
+    let dir = flags.data_dir.clone().unwrap_or_else(common::config::data_dir_default);
+    let status = match local::connect(Some(&dir)).await? {
+        Some(stream) => local::json(stream, "/v1/status").await?,
+        None => match Addresses::read(&dir) {
+            Some(addresses) => local::json(local::dial(addresses.http).await?, "/api/v1/status").await?,
+            None => bail!(
+                "no daemon runs in {}: start one with `longshore up`, or name its folder with --data-dir",
+                dir.display()
+            ),
+        },
+    };
+    if flags.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+        return Ok(());
+    }
+    match status.get("seed") {
+        Some(seed) => {
+            println!("supernode");
+            node(seed);
+            println!("  {:<16} {}", "sessions", status["sessions"]);
+            swarms(&status["swarm"]);
+        }
+        None => {
+            println!("peer");
+            node(&status);
+            let session = if status["supernode"] == true { "up" } else { "down: pulls go to the origin" };
+            println!("  {:<16} {session}", "supernode");
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+fn node(status: &Value) {
+    let count = |value: &Value| bytes(value.as_u64().unwrap_or(0));
+    println!("  {:<16} {}", "node", text(&status["node"]));
+    println!("  {:<16} {}", "version", text(&status["version"]));
+    println!("  {:<16} {} in {} tasks", "stored", count(&status["stored_bytes"]), status["stored_tasks"]);
+    for (direction, kinds) in [("received from", "received"), ("sent to", "sent")] {
+        for (name, value) in status[kinds].as_object().into_iter().flatten() {
+            println!("  {:<16} {}", format!("{direction} {name}"), count(value));
+        }
+    }
+    for task in status["tasks"].as_array().into_iter().flatten() {
+        let pieces = task["pieces"].as_u64().map_or_else(|| "?".into(), |pieces| pieces.to_string());
+        let id: String = text(&task["task"]).chars().take(12).collect();
+        println!("  {:<16} {id} {}/{pieces} pieces of {}", "task", task["held"], count(&task["length"]));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+fn swarms(swarm: &Value) {
+    for task in swarm["tasks"].as_array().into_iter().flatten() {
+        let summary = &task["summary"];
+        let id: String = text(&summary["task"]).chars().take(12).collect();
+        println!("  {:<16} {id} {} members, {} complete", "swarm", summary["members"], summary["complete"]);
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}

@@ -1,0 +1,231 @@
+//! A supernode as a process: opens the data folder, makes or loads the cluster's CA, and runs the seed, the
+//! sessions, the enrolment office and the HTTP API over one QUIC port and one TCP port.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use common::identity::{self, Admits, Authority, Identity, JoinToken, TokenBook, TokenOptions};
+use common::node::{Contact, Labels, Role};
+use common::telemetry::{Metrics, TurnedAway};
+use common::transport::{self, Inbound, Transport, TransportOptions};
+use peer::daemon::{DaemonError, listen};
+use peer::engine::{Engine, EngineOptions};
+use peer::exchange::reveal::Style;
+use peer::origin::{OriginClient, OriginOptions};
+use peer::store::{Store, StoreOptions};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api;
+use crate::enrolment::Office;
+use crate::hub::Hub;
+use crate::scheduler::{Event, Settings};
+use crate::seed::{self, SeedCoordinator};
+use crate::sessions::Sessions;
+
+/// The first join token's file in the data folder.
+pub const JOIN_TOKEN: &str = "join-token";
+/// The scheduler's clock.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the own certificate's age is looked at.
+const RENEWAL_CHECK: Duration = Duration::from_secs(600);
+/// Open requests get so long to end when the daemon stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a supernode is to be.
+pub struct SupernodeOptions {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// UDP address.
+    pub quic_listen: SocketAddr,
+    /// TCP address.
+    pub http_listen: SocketAddr,
+    /// Where peers reach us, if not at the address they dial.
+    pub advertise: Option<SocketAddr>,
+    /// Which origins, and how.
+    pub origin: OriginOptions,
+    /// Bytes to keep; none is as much as the disk holds.
+    pub quota: Option<u64>,
+}
+
+/// A running supernode.
+pub struct Supernode {
+    engine: Engine,
+    transport: Transport,
+    quic: SocketAddr,
+    http: SocketAddr,
+    token: PathBuf,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+// === impl Supernode ===
+
+impl Supernode {
+    /// Starts a supernode on the present runtime.
+    ///
+    /// # Errors
+    /// When the folder, the ports or the settings cannot be used.
+    pub async fn start(options: SupernodeOptions) -> Result<Self, DaemonError> {
+        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota } = options;
+        let store_dir = data_dir.clone();
+        let store_options = StoreOptions { quota, durable: true };
+        let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
+        let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let identity_dir = data_dir.join("identity");
+        let authority = Arc::new(Authority::open(&identity_dir)?);
+        let tokens = Arc::new(TokenBook::open(&identity_dir)?);
+        let token = data_dir.join(JOIN_TOKEN);
+        first_token(&token, &tokens, &authority)?;
+        let identity = Identity::open(&identity_dir)?;
+        certify(&identity, &authority)?;
+
+        let metrics = Metrics::new();
+        let mut hello = transport::hello(identity.node(), Role::Supernode);
+        hello.advertise = advertise;
+        let admits = Admits::MembersAndStrangers;
+        let bind = TransportOptions { listen: quic_listen, identity: identity.clone(), admits, hello };
+        let transport = Transport::bind(bind)?;
+        let quic = transport.local_addr().unwrap_or(quic_listen);
+        let listener = listen(http_listen, "the API, metrics and health", "--http-listen").await?;
+        let http = listener.local_addr().unwrap_or(http_listen);
+
+        let (coordinator, notices) = SeedCoordinator::new(identity.node());
+        let (sessions, streams) = mpsc::channel(64);
+        let engine = Engine::start(EngineOptions {
+            store,
+            transport: Some(transport.clone()),
+            coordinator: Arc::new(coordinator),
+            origin: OriginClient::new(origin)?,
+            metrics: metrics.clone(),
+            style: Style::Seed,
+            sessions: Some(sessions),
+            upload_limit: None,
+            download_limit: None,
+        });
+        let contact = Contact { id: identity.node(), address: advertise.unwrap_or(quic) };
+        let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
+        let hub = Arc::new(Hub::new(contact, settings, metrics.clone()));
+        let office = Office::new(authority.clone(), tokens, metrics);
+        let running = Self {
+            engine: engine.clone(),
+            transport: transport.clone(),
+            quic,
+            http,
+            token,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        running.spawn(seed::listen(hub.clone(), notices));
+        let shared = Sessions { engine: engine.clone(), hub: hub.clone(), authority: authority.clone() };
+        running.spawn(shared.run(streams));
+        running.spawn(accept(transport, engine.clone(), office));
+        running.spawn(keep_time(hub.clone(), identity, authority));
+        let (router, stop) = (api::router(hub, engine), running.stop.clone());
+        running.tasks.spawn(async move {
+            let _ = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+        });
+        Ok(running)
+    }
+
+    /// The UDP address that was bound.
+    pub fn quic(&self) -> SocketAddr {
+        self.quic
+    }
+
+    /// The HTTP address that was bound.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The file with the first join token.
+    pub fn token(&self) -> &std::path::Path {
+        &self.token
+    }
+
+    /// The seed's engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Ends open requests, then everything, and flushes the store.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(GRACE, self.tasks.wait()).await;
+        self.engine.close().await;
+        self.transport.close().await;
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(work).await;
+        });
+    }
+}
+
+/// The first start makes a token that does not end, so that a peer needs a file and an address and nothing else.
+fn first_token(
+    path: &std::path::Path,
+    tokens: &TokenBook,
+    authority: &Authority,
+) -> Result<(), DaemonError> {
+    let ours = |token: &JoinToken| token.ca() == authority.fingerprint();
+    if path.exists() && JoinToken::read(path).is_ok_and(|token| ours(&token)) {
+        return Ok(());
+    }
+    let options = TokenOptions { note: "made at the first start".into(), ..TokenOptions::default() };
+    let token = tokens.create(authority.fingerprint(), options, SystemTime::now())?;
+    identity::write_secret(path, format!("{token}\n").as_bytes())?;
+    Ok(())
+}
+
+/// The supernode's own certificate, which it can always issue.
+fn certify(identity: &Identity, authority: &Authority) -> Result<(), DaemonError> {
+    let now = SystemTime::now();
+    let ours = identity.certificate().is_some_and(|own| own.ca_fingerprint == authority.fingerprint());
+    if !ours || identity.renewal_due(now) {
+        let issued = authority.issue(&identity.csr()?, Role::Supernode, now)?;
+        identity.install(&issued.chain)?;
+    }
+    Ok(())
+}
+
+async fn keep_time(hub: Arc<Hub>, identity: Identity, authority: Arc<Authority>) {
+    let mut ticks = tokio::time::interval(TICK);
+    let mut renewals = tokio::time::interval(RENEWAL_CHECK);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => hub.apply(Event::Tick),
+            _ = renewals.tick() => {
+                if let Err(error) = certify(&identity, &authority) {
+                    tracing::error!("the supernode's certificate cannot be renewed: {error}");
+                }
+            }
+        }
+    }
+}
+
+async fn accept(transport: Transport, engine: Engine, office: Office) {
+    let mut enrolments = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            inbound = transport.accept() => match inbound {
+                Some(Inbound::Member(connection)) => engine.adopt(connection).await,
+                Some(Inbound::Enrolling(enrolling)) => {
+                    enrolments.spawn(office.clone().answer(enrolling));
+                }
+                Some(Inbound::TurnedAway { remote, reason }) => {
+                    engine.metrics().turned_away.of(TurnedAway::Identity).inc();
+                    tracing::warn!(%remote, "turned away: {reason}");
+                }
+                None => return,
+            },
+            Some(_) = enrolments.join_next() => {}
+        }
+    }
+}

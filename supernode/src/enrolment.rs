@@ -1,0 +1,60 @@
+//! How strangers become members: a join token is checked and a certificate issued. Everything that comes here is
+//! from outside the cluster, so little of it is done at once.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use common::identity::{Authority, TokenBook};
+use common::node::Role;
+use common::telemetry::{Enrolment, Metrics};
+use common::transport::Enrolling;
+use common::wire::enrol::Reply;
+use tokio::sync::Semaphore;
+
+/// Enrolments at once; the others wait, and give up by their own time limit.
+const AT_ONCE: usize = 16;
+
+/// The office.
+#[derive(Clone)]
+pub struct Office {
+    authority: Arc<Authority>,
+    tokens: Arc<TokenBook>,
+    metrics: Metrics,
+    desks: Arc<Semaphore>,
+}
+
+// === impl Office ===
+
+impl Office {
+    /// An office that issues under `authority` for the tokens of the book.
+    pub fn new(authority: Arc<Authority>, tokens: Arc<TokenBook>, metrics: Metrics) -> Self {
+        Self { authority, tokens, metrics, desks: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Answers one request.
+    pub async fn answer(self, enrolling: Enrolling) {
+        let remote = enrolling.remote();
+        let Ok(_desk) = self.desks.acquire().await else { return };
+        let (office, request) = (self.clone(), enrolling.request().clone());
+        let decided = tokio::task::spawn_blocking(move || {
+            office.tokens.redeem(&request.token_id, &request.secret, SystemTime::now()).map_err(|e| e.to_string())?;
+            office.authority.issue(&request.csr, Role::Peer, SystemTime::now()).map_err(|e| e.to_string())
+        });
+        let reply = match decided.await {
+            Ok(Ok(issued)) => {
+                self.metrics.enrolments.of(Enrolment::Issued).inc();
+                tracing::info!(%remote, node = %issued.node, token = %enrolling.request().token_id, "enrolled");
+                Reply::Issued(issued.chain)
+            }
+            Ok(Err(reason)) => {
+                self.metrics.enrolments.of(Enrolment::Refused).inc();
+                tracing::warn!(%remote, "enrolment refused: {reason}");
+                Reply::Refused(reason)
+            }
+            Err(_) => Reply::Refused("the supernode failed".into()),
+        };
+        if let Err(error) = enrolling.answer(&reply).await {
+            tracing::debug!(%remote, "the answer was not heard: {error}");
+        }
+    }
+}

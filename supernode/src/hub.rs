@@ -1,0 +1,129 @@
+//! The thin driver of the scheduler: it gives events and the time to [`Scheduler::apply`] and carries the commands
+//! to the peers' sessions. The lock is held for one event only, never across an await.
+//!
+//! # Invariants
+//! - A command for a peer is put into its session's queue in the order in which the scheduler gave it.
+//! - A peer whose queue is full does not read: its session is ended, and it comes back with a clean state.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use common::node::{Contact, NodeId};
+use common::telemetry::Metrics;
+use common::wire::swarm::ToPeer;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::scheduler::{Command, Event, Member, Scheduler, Settings, View};
+
+/// Messages waiting for a peer.
+pub const OUTBOX: usize = 1024;
+
+/// The scheduler and the way to every peer.
+pub struct Hub {
+    state: Mutex<State>,
+    metrics: Metrics,
+}
+
+struct State {
+    scheduler: Scheduler,
+    sessions: HashMap<NodeId, Line>,
+    generation: u64,
+}
+
+struct Line {
+    outbox: mpsc::Sender<ToPeer>,
+    stop: CancellationToken,
+    generation: u64,
+}
+
+/// A session's place in the hub; the peer is taken for gone when it is dropped.
+pub struct Place<'a> {
+    hub: &'a Hub,
+    node: NodeId,
+    generation: u64,
+}
+
+// === impl Hub ===
+
+impl Hub {
+    /// A hub without peers.
+    pub fn new(seed: Contact, settings: Settings, metrics: Metrics) -> Self {
+        let scheduler = Scheduler::new(seed, settings, rand::random());
+        let state = State { scheduler, sessions: HashMap::new(), generation: 0 };
+        Self { state: Mutex::new(state), metrics }
+    }
+
+    /// A peer's session is up. An older session of the same peer is ended.
+    pub fn enter(&self, member: Member, outbox: mpsc::Sender<ToPeer>, stop: CancellationToken) -> Place<'_> {
+        let node = member.contact.id;
+        let generation = {
+            let mut state = self.lock();
+            state.generation += 1;
+            let generation = state.generation;
+            if let Some(old) = state.sessions.insert(node, Line { outbox, stop, generation }) {
+                old.stop.cancel();
+            }
+            generation
+        };
+        self.apply(Event::PeerUp(member));
+        Place { hub: self, node, generation }
+    }
+
+    /// Tells the scheduler what happened, and the peers what follows.
+    pub fn apply(&self, event: Event) {
+        let mut state = self.lock();
+        for command in state.scheduler.apply(event, Instant::now()) {
+            let Command::Parents { to, task, add, remove } = command;
+            if let Some(line) = state.sessions.get(&to)
+                && line.outbox.try_send(ToPeer::Parents { task, add, remove }).is_err()
+            {
+                line.stop.cancel();
+            }
+        }
+    }
+
+    /// Refreshes the gauges.
+    pub fn sample(&self) {
+        let state = self.lock();
+        let (mut tasks, mut members) = (0, 0);
+        for task in state.scheduler.tasks() {
+            tasks += 1;
+            members += task.members as i64;
+        }
+        self.metrics.swarm_tasks.set(tasks);
+        self.metrics.swarm_members.set(members);
+    }
+
+    /// Number of sessions.
+    pub fn sessions(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    /// The scheduler's state, for people and programs.
+    pub fn view(&self) -> View {
+        self.lock().scheduler.view()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic inside the scheduler would be a bug; its state is still the best there is.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let ours = {
+            let mut state = self.hub.lock();
+            let ours = state.sessions.get(&self.node).is_some_and(|line| line.generation == self.generation);
+            if ours {
+                state.sessions.remove(&self.node);
+            }
+            ours
+        };
+        if ours {
+            self.hub.apply(Event::PeerDown(self.node));
+        }
+    }
+}

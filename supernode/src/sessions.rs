@@ -1,0 +1,181 @@
+//! The peers' sessions: one control stream each. A session reads what its peer says and turns it into events and
+//! feeders; what is to be said to it goes through one bounded queue, so messages keep their order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use common::identity::Authority;
+use common::node::{Contact, Role};
+use common::task::TaskId;
+use common::telemetry::TurnedAway;
+use common::transport::CONTROL_PRIORITY;
+use common::wire::codec::{self, CodecError};
+use common::wire::swarm::{Failure, Join, MAX_ENTRIES, ToPeer, ToSupernode};
+use peer::engine::Engine;
+use peer::exchange::serve::SessionStream;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::feeder::Feeder;
+use crate::hub::{Hub, OUTBOX};
+use crate::scheduler::{Event, Member};
+
+/// A peer that does not take a message within this is gone.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Tasks that one peer may be joining at once: an image has at most some hundred layers.
+const MAX_FEEDERS: usize = 1024;
+
+/// What all sessions share.
+#[derive(Clone)]
+pub struct Sessions {
+    /// The seed's engine.
+    pub engine: Engine,
+    /// The scheduler.
+    pub hub: Arc<Hub>,
+    /// Renews certificates.
+    pub authority: Arc<Authority>,
+}
+
+struct Session {
+    shared: Sessions,
+    feeder: Feeder,
+    feeding: JoinSet<TaskId>,
+    by_task: HashMap<TaskId, AbortHandle>,
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    /// Runs sessions as they come, until the caller drops the future.
+    pub async fn run(self, mut streams: mpsc::Receiver<SessionStream>) {
+        let mut sessions = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = streams.recv() => {
+                    let Some(stream) = stream else { return };
+                    sessions.spawn(self.clone().session(stream));
+                }
+                Some(_) = sessions.join_next() => {}
+            }
+        }
+    }
+
+    async fn session(self, stream: SessionStream) {
+        let SessionStream { connection, send, mut reader } = stream;
+        let (hello, remote) = (connection.hello().clone(), connection.remote_address());
+        let contact = Contact { id: hello.node, address: hello.advertise.unwrap_or(remote) };
+        let node = contact.id;
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let stop = CancellationToken::new();
+        let member = Member { contact, labels: hello.labels, slots: hello.slots };
+        let hub = self.hub.clone();
+        let _place = hub.enter(member, outbox.clone(), stop.clone());
+        tracing::info!(%node, %remote, "peer joined");
+        let feeder = Feeder { engine: self.engine.clone(), hub: self.hub.clone(), node, outbox };
+        let mut session =
+            Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new() };
+        let mut writer = JoinSet::new();
+        writer.spawn(write(send, messages));
+        let reason = loop {
+            tokio::select! {
+                message = reader.next::<ToSupernode>() => match message {
+                    Ok(Some(message)) => session.heard(message).await,
+                    Ok(None) => break "it said goodbye".to_owned(),
+                    Err(CodecError::Io(_)) => break "the connection is gone".to_owned(),
+                    Err(error) => {
+                        session.shared.engine.metrics().turned_away.of(TurnedAway::Malformed).inc();
+                        break error.to_string();
+                    }
+                },
+                Some(ended) = session.feeding.join_next() => {
+                    if let Ok(task) = ended {
+                        session.by_task.remove(&task);
+                    }
+                }
+                Some(ended) = writer.join_next() => {
+                    break ended.map_or_else(|_| "the writer ended".to_owned(), |error| error);
+                }
+                () = stop.cancelled() => break "it does not read, or has a newer session".to_owned(),
+            }
+        };
+        tracing::info!(%node, %remote, "peer left: {reason}");
+        connection.close("session over");
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    async fn heard(&mut self, message: ToSupernode) {
+        let (hub, node) = (&self.feeder.hub, self.feeder.node);
+        match message {
+            ToSupernode::Join(join) => self.join(join).await,
+            ToSupernode::Progress(entries) => {
+                for (task, held) in entries.into_iter().take(MAX_ENTRIES) {
+                    hub.apply(Event::Progress { task, node, held });
+                }
+            }
+            ToSupernode::Holdings(entries) => {
+                for (task, geometry) in entries.into_iter().take(MAX_ENTRIES) {
+                    hub.apply(Event::Hold { task, node, pieces: geometry.pieces() });
+                }
+            }
+            ToSupernode::Leave(task) => {
+                if let Some(feeding) = self.by_task.remove(&task) {
+                    feeding.abort();
+                }
+                self.feeder.leave(task);
+            }
+            ToSupernode::Blame { task, node: about, fault } => {
+                tracing::info!(by = %node, about = %about, ?task, ?fault, "blame");
+                hub.apply(Event::Blame { task, by: node, about, fault });
+            }
+            ToSupernode::MoreParents(task) => hub.apply(Event::MoreParents { task, node }),
+            ToSupernode::Renew(csr) => self.renew(&csr).await,
+        }
+    }
+
+    async fn join(&mut self, join: Join) {
+        let task = join.source.task();
+        if let Some(old) = self.by_task.remove(&task) {
+            old.abort();
+        }
+        if self.by_task.len() >= MAX_FEEDERS {
+            let failure = Failure::Unavailable(format!("too many tasks at once: at most {MAX_FEEDERS}"));
+            let _ = self.feeder.outbox.send(ToPeer::Failed { task, failure }).await;
+            return;
+        }
+        let feeder = self.feeder.clone();
+        let feeding = self.feeding.spawn(async move {
+            feeder.run(join).await;
+            task
+        });
+        self.by_task.insert(task, feeding);
+    }
+
+    async fn renew(&self, csr: &[u8]) {
+        let issued = self.shared.authority.issue(csr, Role::Peer, SystemTime::now());
+        let answer = match issued {
+            Ok(issued) if issued.node == self.feeder.node => ToPeer::Renewed(issued.chain),
+            Ok(_) => ToPeer::RenewalRefused("the request is for another key".into()),
+            Err(error) => ToPeer::RenewalRefused(error.to_string()),
+        };
+        let _ = self.feeder.outbox.send(answer).await;
+    }
+}
+
+/// Sends what is queued; returns why it ended.
+async fn write(mut send: quinn::SendStream, mut messages: mpsc::Receiver<ToPeer>) -> String {
+    let _ = send.set_priority(CONTROL_PRIORITY);
+    while let Some(message) = messages.recv().await {
+        match timeout(SEND_TIMEOUT, codec::send(&mut send, &message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return "it does not read".into(),
+        }
+    }
+    "nothing more to say".into()
+}
