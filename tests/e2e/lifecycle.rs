@@ -4,10 +4,10 @@
 use tempfile::TempDir;
 
 use crate::support::client::{self, blob_url};
-use crate::support::cluster::{Cluster, World, longshore};
+use crate::support::cluster::{Cluster, Node, World, longshore};
 use crate::support::faulty::Origin;
-use crate::support::image::{Image, noise};
-use crate::support::process::{Process, succeed};
+use crate::support::image::Image;
+use crate::support::process::succeed;
 use crate::support::{eventually, machine};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,20 +135,20 @@ async fn demo_shows_one_copy_from_its_origin_and_ends_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_get_leaves_no_file_and_the_next_one_is_right() {
+async fn up_is_a_whole_cluster_in_one_process() {
     let home = TempDir::new().unwrap();
     let origin = Origin::start().await;
-    let content = noise(32 << 20, 62);
-    let url = origin.add_file("file", content.clone());
-    origin.hold_at(16 << 20);
-    let out = home.path().join("out");
-    let arguments = ["get", &url, "-o", &out.display().to_string()];
-    let log = home.path().join("get.log");
-    let mut first = Process::spawn("get", longshore(home.path()).args(arguments), &log);
-    eventually("the origin standing still", async || (origin.left() == 16 << 20).then_some(())).await;
-    first.kill().await;
-    assert!(!out.exists(), "half a file stands under the final name");
-    origin.release();
-    succeed(longshore(home.path()).args(arguments)).await;
-    assert!(std::fs::read(&out).unwrap() == content);
+    let image = Image::single("team/app", 8 << 20, 62);
+    origin.add(&image);
+    let mut arguments = vec!["up".to_owned(), "--registry".to_owned(), format!("quay.test={}", origin.url())];
+    let doors =
+        ["--quic-listen", "--http-listen", "--peer-quic-listen", "--peer-http-listen", "--proxy-listen"];
+    arguments.extend(doors.iter().flat_map(|door| [(*door).to_owned(), "127.0.0.1:0".to_owned()]));
+    let mut up = Node::spawn("up", arguments, home.path(), None);
+    up.ready().await;
+    up.process().says(&format!("http://{}", up.at.proxy)).await;
+    client::pull(up.at.proxy.clone(), "quay.test".to_owned(), image.clone()).await;
+    let copies = origin.copies(&image, image.layer().digest);
+    assert!((0.995..1.005).contains(&copies), "{copies:.3} copies left the origin");
+    assert_eq!(up.terminate().await.code(), Some(0));
 }

@@ -11,6 +11,7 @@ mod support;
 
 mod burst;
 mod crashes;
+mod get;
 mod harness;
 mod input;
 mod lifecycle;

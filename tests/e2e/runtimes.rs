@@ -110,3 +110,15 @@ async fn skopeo_pulls_through_a_peer_and_again_from_its_store() {
     }
     registry.served_once(&image).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_is_reached_by_its_address_where_plain_http_is_allowed() {
+    need!("docker-registry", "busybox", "containerd", "ctr", "root");
+    let (registry, image) = stocked().await;
+    let cluster = Cluster::start(1, World::default().insecure(&registry.address)).await;
+    let mirror = format!("http://{}", cluster.peers[0].at.proxy);
+    let containerd = Containerd::start().await;
+    let got = containerd.pull(&registry.address, &mirror, &format!("library/app:{TAG}")).await;
+    assert_eq!(got, image.manifest.digest);
+    registry.served_once(&image).await;
+}

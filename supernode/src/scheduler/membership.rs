@@ -3,7 +3,8 @@
 use common::node::NodeId;
 
 use super::Context;
-use super::swarm::{Copy, DETACHED, SEED, Seat, Stage, Swarm};
+use super::sitter::{DETACHED, SEED, Seat, Stage};
+use super::swarm::{Copy, Swarm};
 use crate::tracker::Standing;
 
 // === impl Swarm ===

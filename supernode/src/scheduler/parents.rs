@@ -5,7 +5,8 @@ use rand::Rng;
 
 use super::Context;
 use super::pool::Kind;
-use super::swarm::{Copy, SEED, Seat, Stage, Swarm};
+use super::sitter::{SEED, Seat, Stage};
+use super::swarm::{Copy, Swarm};
 use crate::tracker::{Nearness, Standing};
 
 /// Candidates drawn from each neighbourhood: 24 in all.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::swarm::Seat;
+use super::sitter::Seat;
 
 /// What a pool is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,10 @@
 //! One scene for each promise about quality; that the promises about safety hold in any history is shown by
 //! `tests/scheduler_properties.rs`.
 
+use std::time::Duration;
+
+use common::node::Labels;
+
 use super::*;
 
 const TASK: TaskId = TaskId([7; 32]);

@@ -10,7 +10,8 @@ use rand::Rng;
 
 use super::Context;
 use super::pool::{self, Kind};
-use super::swarm::{Copy, DETACHED, QUARANTINE_RANK, SEED, Seat, Stage, Swarm};
+use super::sitter::{DETACHED, QUARANTINE_RANK, SEED, Seat, Stage};
+use super::swarm::{Copy, Swarm};
 use crate::tracker::{Nearness, Standing};
 
 /// Candidates looked at per depth, and depths looked at.

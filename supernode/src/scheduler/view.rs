@@ -6,7 +6,8 @@ use common::task::TaskId;
 use serde::{Serialize, Serializer};
 
 use super::Scheduler;
-use super::swarm::{Copy, DETACHED, SEED, Seat, Sitter, Stage, Swarm};
+use super::sitter::{DETACHED, SEED, Seat, Sitter, Stage};
+use super::swarm::{Copy, Swarm};
 use crate::tracker::{Known, Standing};
 
 /// Everything.

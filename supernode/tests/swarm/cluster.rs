@@ -31,7 +31,7 @@ pub(crate) struct Cluster {
     pub(crate) supernode: Supernode,
     pub(crate) origin: Origin,
     pub(crate) token: JoinToken,
-    dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 /// Bytes that a node received, by where from.
@@ -68,6 +68,18 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
     }
 }
 
+async fn start_supernode(dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> Supernode {
+    let options = SupernodeOptions {
+        data_dir: dir.join("supernode"),
+        quic_listen,
+        http_listen: loopback(),
+        advertise: None,
+        origin: origins(origin),
+        quota: None,
+    };
+    Supernode::start(options).await.unwrap()
+}
+
 // === impl Cluster ===
 
 impl Cluster {
@@ -76,16 +88,17 @@ impl Cluster {
         init_logging(LogFormat::Human, "off");
         let dir = tempfile::tempdir().unwrap();
         let origin = Origin::start().await;
-        let options = SupernodeOptions {
-            data_dir: dir.path().join("supernode"),
-            quic_listen: loopback(),
-            http_listen: loopback(),
-            advertise: None,
-            origin: origins(&origin),
-            quota: None,
-        };
-        let supernode = Supernode::start(options).await.unwrap();
+        let supernode = start_supernode(dir.path(), &origin, loopback()).await;
         let token = JoinToken::read(supernode.token()).unwrap();
+        Self { supernode, origin, token, dir }
+    }
+
+    /// Closes the supernode and starts it again on its port and folder.
+    pub(crate) async fn restart_supernode(self) -> Self {
+        let Self { supernode, origin, token, dir } = self;
+        let address = supernode.quic();
+        supernode.close().await;
+        let supernode = start_supernode(dir.path(), &origin, address).await;
         Self { supernode, origin, token, dir }
     }
 

@@ -2,13 +2,13 @@
 //! its log, and ports that stay its own over a restart.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::process::{Process, without_proxies};
+use super::process::{Process, output, without_proxies};
 use super::{client, eventually};
 
 /// The built binary.
@@ -18,11 +18,11 @@ const LONGSHORE: &str = env!("CARGO_BIN_EXE_longshore");
 #[derive(Default, Clone)]
 pub(crate) struct World {
     /// `NAME=URL`: where a registry's name is reached.
-    pub(crate) registries: Vec<String>,
+    registries: Vec<String>,
     /// `HOST:PORT` of registries that speak plain HTTP.
-    pub(crate) insecure: Vec<String>,
+    insecure: Vec<String>,
     /// Origins outside registries that the supernode may fetch from.
-    pub(crate) origins: Vec<String>,
+    origins: Vec<String>,
 }
 
 /// A supernode and its peers.
@@ -75,6 +75,13 @@ pub(crate) fn longshore(home: &Path) -> Command {
     command
 }
 
+/// Runs the command in `home` to its end; its exit status and all that it said.
+pub(crate) async fn run(home: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = output(longshore(home).args(arguments)).await;
+    let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    (status.code(), said)
+}
+
 // === impl World ===
 
 impl World {
@@ -86,6 +93,18 @@ impl World {
     /// The same, and `name` is the registry at `url`.
     pub(crate) fn and(mut self, name: &str, url: &str) -> Self {
         self.registries.push(format!("{name}={url}"));
+        self
+    }
+
+    /// The same, and the registry at `address`, named so, speaks plain HTTP.
+    pub(crate) fn insecure(mut self, address: &str) -> Self {
+        self.insecure.push(address.to_owned());
+        self
+    }
+
+    /// The same, and the origin at `address` may be fetched from.
+    pub(crate) fn allowing(mut self, address: &str) -> Self {
+        self.origins.push(address.to_owned());
         self
     }
 

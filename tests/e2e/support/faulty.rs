@@ -142,11 +142,15 @@ impl Origin {
         *self.shared.left.lock().unwrap()
     }
 
-    /// How many copies of the blob have left, counted as they were handed to the connection.
+    /// How many copies of the image's blob have left, counted as they were handed to the connection.
     pub(crate) fn copies(&self, image: &Image, digest: Digest) -> f64 {
-        let path = format!("/v2/{}/blobs/{digest}", image.repository);
-        let size = self.shared.objects.lock().unwrap()[&path].bytes.len();
-        let given = self.shared.given.lock().unwrap().get(&path).copied().unwrap_or_default();
+        self.copies_of(&format!("/v2/{}/blobs/{digest}", image.repository))
+    }
+
+    /// How many copies of the object at `path` have left.
+    pub(crate) fn copies_of(&self, path: &str) -> f64 {
+        let size = self.shared.objects.lock().unwrap()[path].bytes.len();
+        let given = self.shared.given.lock().unwrap().get(path).copied().unwrap_or_default();
         #[allow(clippy::cast_precision_loss, reason = "sizes here are far below 2^52")]
         let copies = given.bytes as f64 / size as f64;
         copies
