@@ -146,7 +146,8 @@ async fn up_is_a_whole_cluster_in_one_process() {
     arguments.extend(doors.iter().flat_map(|door| [(*door).to_owned(), "127.0.0.1:0".to_owned()]));
     let mut up = Node::spawn("up", arguments, home.path(), None);
     up.ready().await;
-    up.process().says(&format!("http://{}", up.at.proxy)).await;
+    let advice = format!("http://{}", up.at.proxy);
+    up.process().says(&advice).await;
     client::pull(up.at.proxy.clone(), "quay.test".to_owned(), image.clone()).await;
     let copies = origin.copies(&image, image.layer().digest);
     assert!((0.995..1.005).contains(&copies), "{copies:.3} copies left the origin");
