@@ -96,7 +96,7 @@ impl Sessions {
                     }
                 }
                 Some(ended) = writer.join_next() => {
-                    break ended.map_or_else(|_| "the writer ended".to_owned(), |error| error);
+                    break ended.unwrap_or_else(|_| "the writer ended".to_owned());
                 }
                 () = stop.cancelled() => break "it does not read, or has a newer session".to_owned(),
             }

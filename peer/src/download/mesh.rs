@@ -69,7 +69,7 @@ struct Parent {
 }
 
 enum LinkEvent {
-    Opened(NodeId, Result<LinkStream, LinkEnd>),
+    Opened(NodeId, Result<Box<LinkStream>, LinkEnd>),
     Ended(NodeId, u64, LinkEnd),
 }
 
@@ -189,9 +189,8 @@ impl Mesh {
     /// A neighbour opened a link.
     pub fn incoming(&mut self, link: LinkStream) {
         let node = link.connection.node();
-        if self.links.len() >= MAX_LINKS {
-            self.refuse(link, Refusal::Busy);
-        } else if self.links.get(&node).is_some_and(|other| link::keeps(other.opener, node)) {
+        let kept = self.links.get(&node).is_some_and(|other| link::keeps(other.opener, node));
+        if kept || self.links.len() >= MAX_LINKS {
             self.refuse(link, Refusal::Busy);
         } else {
             self.link_up(link);
@@ -284,7 +283,7 @@ impl Mesh {
             let (pool, contact, task, geometry) = (pool.clone(), parent.contact.clone(), self.task, self.geometry);
             self.link_tasks.spawn(async move {
                 let opened = match pool.get(&contact).await {
-                    Ok(connection) => link::open(connection, task, geometry).await,
+                    Ok(connection) => link::open(connection, task, geometry).await.map(Box::new),
                     Err(error) => Err(LinkEnd::Broken(error.to_string())),
                 };
                 LinkEvent::Opened(contact.id, opened)
@@ -292,7 +291,7 @@ impl Mesh {
         }
     }
 
-    fn opened(&mut self, node: NodeId, result: Result<LinkStream, LinkEnd>) {
+    fn opened(&mut self, node: NodeId, result: Result<Box<LinkStream>, LinkEnd>) {
         let wanted = self.parents.get_mut(&node);
         match (result, wanted) {
             (Ok(link), Some(parent)) => {
@@ -300,7 +299,7 @@ impl Mesh {
                 parent.attempts = 0;
                 let ours = self.context.node();
                 if !self.links.get(&node).is_some_and(|other| link::keeps(other.opener, ours)) {
-                    self.link_up(link);
+                    self.link_up(*link);
                 }
             }
             (Ok(_), None) => {}
