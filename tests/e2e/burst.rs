@@ -52,6 +52,13 @@ async fn four_cold_peers_take_one_copy_from_the_registry_and_most_of_it_from_eac
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_cold_peers_take_one_copy_from_the_registry() {
+    need!("docker-registry");
+    let _machine = machine().await;
+    burst(2, 64 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn twelve_cold_peers_take_one_copy_from_the_registry() {
     need!("docker-registry");
     let _machine = machine().await;

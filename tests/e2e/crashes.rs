@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use common::digest::{Digest, Hasher};
 use rustix::process::Signal;
@@ -19,6 +20,9 @@ use crate::support::{eventually, machine, need};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 96 * MIB;
+/// The store writes its claims behind, by half a second. What a peer got before that must survive `kill -9`; this
+/// is four times as long, and nothing is asserted about it.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// An origin that stands still in the middle of its one layer, and a cluster in front of it.
 async fn held(peers: usize, seed: u64) -> (Origin, Image, Cluster) {
@@ -124,7 +128,13 @@ async fn a_killed_peer_goes_on_after_its_restart_with_what_it_held() {
     let (origin, image, mut cluster) = held(1, 25).await;
     let size = image.layer().size();
     let pull = pulling(&cluster.peers[0], &image);
-    let held = amid(&cluster.peers[0], &image).await;
+    // all that has left the origin has come to rest at the peer
+    let held = eventually("nearly half of the layer at the peer", async || {
+        let network = cluster.peers[0].received().await.network();
+        (network >= size * 48 / 100).then_some(network)
+    })
+    .await;
+    tokio::time::sleep(SETTLE).await;
     cluster.peers[0].kill().await;
     assert!(!pull.await.unwrap().looks_finished(), "a killed peer cannot finish an answer");
     origin.release();
@@ -147,27 +157,6 @@ async fn a_finished_blob_is_served_from_disk_after_kill_and_restart() {
     pulling(&cluster.peers[0], &image).await.unwrap().is(image.layer().digest);
     let again = cluster.peers[0].received().await.network();
     assert!(again <= image.layer().size() / 10, "{again} bytes of a finished blob were fetched again");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_anyone_may_read_stays_readable_while_its_registry_is_gone() {
-    need!("docker-registry");
-    let mut registry = Registry::start().await;
-    let image = Image::single("team/public", 4 * MIB, 27);
-    registry.push(&image).await;
-    let cluster = Cluster::start(2, World::registry("quay.test", &registry.url())).await;
-    for proxy in cluster.proxies() {
-        client::pull(proxy, "quay.test".to_owned(), image.clone()).await;
-    }
-    registry.kill().await;
-    let proxy = &cluster.peers[0].at.proxy;
-    let reference = image.manifest.digest.to_string();
-    for reference in [TAG, &reference] {
-        let url = manifest_url(proxy, "quay.test", &image.repository, reference);
-        client::get(&url).await.is(image.manifest.digest);
-    }
-    let url = blob_url(proxy, "quay.test", &image.repository, image.layer().digest);
-    client::get(&url).await.is(image.layer().digest);
 }
 
 /// A small file system of its own; gone when this is dropped.

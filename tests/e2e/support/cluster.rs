@@ -63,7 +63,7 @@ pub(crate) struct Received {
     pub(crate) peer: u64,
 }
 
-/// The command, with nothing of the machine's own settings and `home` as its home.
+/// The command, with nothing of the machine's own settings but how much is logged, and `home` as its home.
 pub(crate) fn longshore(home: &Path) -> Command {
     let mut command = Command::new(LONGSHORE);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LONGSHORE_"))

@@ -59,10 +59,8 @@ impl Graded {
             board.show_all(*node, |index| self.young.contains_key(&index), &mut tells);
         }
         for index in self.young.keys() {
-            for (node, child) in &mut board.children {
-                if child.told.insert(*index) {
-                    tells.entry(*node).hold.push(*index);
-                }
+            for node in &nodes {
+                board.tell(*node, *index, &mut tells);
             }
         }
         tells.into_vec()

@@ -176,17 +176,27 @@ impl Board {
         true
     }
 
+    /// Lets a child know that a piece is here. Those that have it themselves hear it, too: who gave it to us counts
+    /// on that to know that it arrived.
+    fn tell(&mut self, node: NodeId, index: PieceIndex, tells: &mut Tells) {
+        let Some(child) = self.children.get_mut(&node) else { return };
+        if child.told.insert(index) {
+            tells.entry(node).hold.push(index);
+        }
+    }
+
     /// Shows everything that is shared and not among `except`.
     fn show_all(&mut self, node: NodeId, except: impl Fn(PieceIndex) -> bool, tells: &mut Tells) {
         let Some(child) = self.children.get(&node) else { return };
-        let unseen = self.shared.count() - child.shown.count();
-        if unseen == 0 {
+        if child.told.count() == self.shared.count() && child.shown.count() == self.shared.count() {
             return;
         }
-        let new: Vec<PieceIndex> =
-            self.shared.iter().filter(|index| !child.shown.contains(*index) && !except(*index)).collect();
+        let unseen = |index: &PieceIndex| !child.shown.contains(*index) && !except(*index);
+        let new: Vec<PieceIndex> = self.shared.iter().filter(unseen).collect();
         for index in new {
-            self.show(node, index, tells);
+            if !self.show(node, index, tells) {
+                self.tell(node, index, tells);
+            }
         }
     }
 }

@@ -60,6 +60,39 @@ fn a_peer_shows_a_new_piece_to_a_few_and_lets_the_others_know_of_it() {
     assert_eq!(shown(&reveal.drain(PACE, now + PACE * 9)).len(), 6, "and everybody soon after");
 }
 
+#[test]
+fn who_gave_a_piece_hears_that_it_arrived() {
+    let now = Instant::now();
+    for children in [1, 2, 5] {
+        let mut reveal = Reveal::new(Style::Peer, 4);
+        (0..children).for_each(|n| reveal.child_up(node(n)));
+        reveal.child_has(node(0), std::slice::from_ref(&(0..4)));
+        reveal.piece(PieceIndex(3), now);
+        let heard = |tell: &Tell| tell.to == node(0) && tell.show.is_empty() && tell.hold == [PieceIndex(3)];
+        assert!(reveal.drain(PACE, now).iter().any(heard), "of {children} neighbours");
+    }
+}
+
+#[test]
+fn the_seed_goes_on_as_its_children_take_what_it_showed() {
+    let now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 60);
+    (0..2).for_each(|n| reveal.child_up(node(n)));
+    (0..60).for_each(|index| reveal.piece(PieceIndex(index), now));
+    let mut all = 0;
+    loop {
+        let tells = reveal.drain(PACE, now);
+        if tells.is_empty() {
+            break;
+        }
+        for tell in tells {
+            all += tell.show.len();
+            tell.show.iter().for_each(|index| reveal.child_has(tell.to, &[index.0..index.0 + 1]));
+        }
+    }
+    assert_eq!(all, 60, "each piece once, and all of them without waiting");
+}
+
 proptest! {
     #[test]
     fn everybody_sees_everything_in_bounded_time(
