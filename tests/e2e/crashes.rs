@@ -3,27 +3,21 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use common::digest::{Digest, Hasher};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::support::client::{self, Pulled, blob_url, manifest_url};
+use crate::support::client::{self, Pulled, blob_url};
 use crate::support::cluster::{Cluster, Node, World};
 use crate::support::faulty::Origin;
-use crate::support::image::{Image, TAG};
+use crate::support::image::Image;
 use crate::support::process::succeed;
-use crate::support::registry::Registry;
 use crate::support::{eventually, machine, need};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 96 * MIB;
-/// The store writes its claims behind, by half a second. What a peer got before that must survive `kill -9`; this
-/// is four times as long, and nothing is asserted about it.
-const SETTLE: Duration = Duration::from_secs(2);
-
 /// An origin that stands still in the middle of its one layer, and a cluster in front of it.
 async fn held(peers: usize, seed: u64) -> (Origin, Image, Cluster) {
     let origin = Origin::start().await;
@@ -134,7 +128,6 @@ async fn a_killed_peer_goes_on_after_its_restart_with_what_it_held() {
         (network >= size * 48 / 100).then_some(network)
     })
     .await;
-    tokio::time::sleep(SETTLE).await;
     cluster.peers[0].kill().await;
     assert!(!pull.await.unwrap().looks_finished(), "a killed peer cannot finish an answer");
     origin.release();

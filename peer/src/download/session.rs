@@ -19,8 +19,8 @@ use common::node::{Contact, NodeId};
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Outcome};
-use common::wire::swarm::Failure;
 use common::wire::exchange::Refusal;
+use common::wire::swarm::Failure;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -33,6 +33,7 @@ use crate::error::FetchError;
 use crate::exchange::link::{self, LinkStream};
 use crate::exchange::reveal::Style;
 use crate::origin::Fetch;
+use crate::store::StoreError;
 
 /// Without the supernode, and with nothing more from the known parents, the origin is asked after this.
 const LOST_PATIENCE: Duration = Duration::from_secs(1);
@@ -44,6 +45,8 @@ const NAG: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(10);
 /// Links that wait for the task's length.
 const MAX_WAITING: usize = 128;
+/// Pieces looked for in one go on a blocking thread.
+const SALVAGE_BATCH: usize = 64;
 /// Ranged requests at the origin, side by side.
 const PARALLEL: usize = 4;
 
@@ -181,7 +184,8 @@ impl Session {
     /// When to look again for lack of news; does what patience has run out for.
     fn patience(&mut self, now: Instant) -> Option<Instant> {
         if self.is_proven() {
-            let linked = self.mesh.as_ref().is_some_and(|mesh| mesh.links() > 0) || !self.background.is_empty();
+            let linked =
+                self.mesh.as_ref().is_some_and(|mesh| mesh.links() > 0) || !self.background.is_empty();
             let since = *self.idle_since.get_or_insert(now);
             if linked {
                 self.idle_since = None;
@@ -314,12 +318,17 @@ impl Session {
 
     /// A small task came with the answer.
     async fn take_inline(&mut self, bytes: Bytes) -> Result<(), FetchError> {
-        let (Some(blob), Some(geometry)) = (self.shared.blob(), self.shared.geometry()) else { return Ok(()) };
+        let (Some(blob), Some(geometry)) = (self.shared.blob(), self.shared.geometry()) else {
+            return Ok(());
+        };
         let digest = Digest::of(&bytes);
         let expected = self.source.as_ref().and_then(|source| source.digest);
         let whole = geometry.pieces() <= 1 && bytes.len() as u64 == geometry.length();
         if !whole || expected.is_some_and(|expected| expected != digest) {
-            return Err(FetchError::Swarm(format!("the supernode sent wrong bytes for task {}", self.shared.task())));
+            return Err(FetchError::Swarm(format!(
+                "the supernode sent wrong bytes for task {}",
+                self.shared.task()
+            )));
         }
         if geometry.pieces() == 1 {
             self.count(ByteSource::Seed, geometry.length());
@@ -331,22 +340,50 @@ impl Session {
     }
 
     async fn vouch(&mut self, first: PieceIndex, digests: &[Digest]) -> Result<(), FetchError> {
+        let (Some(mesh), Some(blob)) = (&mut self.mesh, self.shared.blob()) else { return Ok(()) };
+        let mut unclaimed = Vec::new();
         for (offset, digest) in digests.iter().enumerate() {
             let index = PieceIndex(first.0.saturating_add(offset as u32));
-            let Some(mesh) = &mut self.mesh else { return Ok(()) };
             mesh.vouch(index, *digest);
+            unclaimed.push((index, *digest));
+        }
+        for (index, digest) in std::mem::take(&mut unclaimed) {
             match self.found.remove(&index) {
-                Some(found) if found == *digest => self.arrived(index, found, None, true),
+                Some(found) if found == digest => self.arrived(index, found, None, true),
                 Some(_) => {
                     tracing::warn!(task = ?self.shared.task(), piece = index.0, "a stored piece is another one: dropped");
-                    if let Some(blob) = self.shared.blob() {
-                        blocking(move || blob.forget_piece(index)).await?;
-                    }
+                    let blob = blob.clone();
+                    blocking(move || blob.forget_piece(index)).await?;
                 }
-                None => {}
+                None => unclaimed.push((index, digest)),
             }
         }
+        if self.stored.is_some() {
+            self.salvage(unclaimed).await?;
+        }
         self.check()
+    }
+
+    /// Looks among the bytes that an earlier run left for pieces that its index lost.
+    async fn salvage(&mut self, pieces: Vec<(PieceIndex, Digest)>) -> Result<(), FetchError> {
+        let Some(blob) = self.shared.blob() else { return Ok(()) };
+        for batch in pieces.chunks(SALVAGE_BATCH) {
+            let (blob, missing) = (blob.clone(), |index| self.shared.ready(index, 1) == 0);
+            let batch: Vec<_> = batch.iter().copied().filter(|(index, _)| missing(*index)).collect();
+            let salvaged = blocking(move || {
+                let mut salvaged = Vec::new();
+                for (index, digest) in batch {
+                    if blob.salvage(index, digest)? {
+                        salvaged.push((index, digest));
+                    }
+                }
+                Ok::<_, StoreError>(salvaged)
+            });
+            for (index, digest) in salvaged.await? {
+                self.arrived(index, digest, None, true);
+            }
+        }
+        Ok(())
     }
 
     fn say(&self, notice: Notice) {
@@ -394,7 +431,9 @@ impl Session {
     // --- the origin ------------------------------------------------------------------------------------------
 
     fn go_to_origin(&mut self) {
-        let Some(source) = self.source.clone().filter(|_| self.feed.is_none() && !self.is_proven()) else { return };
+        let Some(source) = self.source.clone().filter(|_| self.feed.is_none() && !self.is_proven()) else {
+            return;
+        };
         let have = match self.shared.geometry() {
             Some(geometry) => {
                 self.take_found();
@@ -502,7 +541,10 @@ impl Session {
         }
         let digest = self.source.as_ref().and_then(|source| source.digest);
         let empty_and_right = geometry.pieces() == 0 && digest == Some(Digest::of(b""));
-        if empty_and_right || (self.supernode_proved && self.feed.is_none()) || digest.is_none() && self.trusts_itself() {
+        if empty_and_right
+            || (self.supernode_proved && self.feed.is_none())
+            || digest.is_none() && self.trusts_itself()
+        {
             self.prove();
         } else if self.lost && self.feed.is_none() && digest.is_some() && self.proof.is_empty() {
             self.proof.spawn(proof::digest(self.shared.clone()));

@@ -70,6 +70,13 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Lets the next one in, whatever handles are still about: they can claim nothing any more.
+    pub(super) fn release(&self) {
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(dir = %self.root.display(), %error, "the folder stays locked until the process ends");
+        }
+    }
+
     pub(super) fn root(&self) -> &Path {
         &self.root
     }

@@ -211,7 +211,7 @@ impl Store {
     }
 
     /// Brings everything to the disk and marks the end as clean, so that the next start has nothing to check. No
-    /// piece can be claimed after this.
+    /// piece can be claimed after this, and the folder may be opened anew.
     pub fn close(&self) {
         let mut closed = self.0.closed.write().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *closed, true) {
@@ -225,6 +225,7 @@ impl Store {
             let dir = self.0.folder.root().display();
             tracing::warn!(%dir, %error, "the store did not close cleanly: the next start checks it");
         }
+        self.0.folder.release();
     }
 }
 

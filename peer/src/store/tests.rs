@@ -327,3 +327,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bytes_whose_claim_was_lost_are_claimed_again_if_they_are_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = content(3 * PIECE, 5);
+    let store = Store::open(dir.path(), DURABLE).unwrap();
+    let blob = store.create(task(9), geometry(3 * PIECE), "https://origin.example/x").unwrap();
+    let digest = write(&blob, 1, &whole).unwrap();
+    blob.forget_piece(PieceIndex(1)).unwrap();
+    assert!(!blob.salvage(PieceIndex(0), digest).unwrap(), "nothing stands there");
+    assert!(!blob.salvage(PieceIndex(1), Digest::of(b"other")).unwrap(), "other bytes stand there");
+    assert!(blob.pieces().unwrap().is_empty());
+    assert!(blob.salvage(PieceIndex(1), digest).unwrap());
+    assert_eq!(blob.pieces().unwrap(), [(PieceIndex(1), digest)]);
+    assert_eq!(store.usage(), PIECE);
+}
