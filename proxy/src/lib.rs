@@ -6,6 +6,8 @@ mod blobs;
 mod body;
 mod direct;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod manifests;
 mod mirror;
 mod path;

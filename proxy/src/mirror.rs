@@ -143,7 +143,7 @@ async fn pass_through(read: &Read) -> Result<Response, Refusal> {
 }
 
 /// The registry that `?ns=` names, and the rest of the query as it was sent.
-fn split_query(uri: &Uri) -> Result<(Option<String>, String), Refusal> {
+pub(crate) fn split_query(uri: &Uri) -> Result<(Option<String>, String), Refusal> {
     let unreadable = |_| Refusal::Registry("the query is not name=value pairs".to_owned());
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(unreadable)?;
     let mut named: Vec<String> =

@@ -1,0 +1,45 @@
+//! One door for the fuzz target: all of a request's text that this crate parses itself. Called by nothing else.
+
+use http::header::{IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Uri};
+
+use crate::mirror::split_query;
+use crate::path::Target;
+use crate::range::Wanted;
+
+/// Parses the text as a path, a URI's query and a range; panics where a rule of the parsers is broken.
+pub fn request(text: &str) {
+    if let Ok(target) = text.parse::<Target>() {
+        let path = target.path();
+        assert!(path.starts_with("/v2/") && !path.contains("/../"), "{text:?} became {path:?}");
+    }
+    if let Ok(uri) = text.parse::<Uri>() {
+        let _ = split_query(&uri);
+    }
+    let Ok(value) = HeaderValue::from_str(text) else { return };
+    let mut headers = HeaderMap::new();
+    headers.insert(RANGE, value.clone());
+    for length in [0, 1, 1 << 40] {
+        let range = Wanted::of(&headers, "\"tag\"", length).range(length);
+        assert!(range.start <= range.end && range.end <= length, "{text:?} of {length} became {range:?}");
+    }
+    headers.insert(IF_RANGE, value);
+    let _ = Wanted::of(&headers, "\"tag\"", 10);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_the_parsers(text in "(/v2/)?[a-z0-9/:._%?=&-]{0,60}|.{0,60}") {
+            super::request(&text);
+        }
+
+        #[test]
+        fn no_range_breaks_the_parser(text in "bytes=[0-9]{0,22}-[0-9]{0,22}(,[0-9-]{0,9})?") {
+            super::request(&text);
+        }
+    }
+}
