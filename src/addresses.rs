@@ -46,11 +46,6 @@ impl Addresses {
     }
 }
 
-/// Forgets what a killed daemon left.
-pub fn forget(dir: &Path) {
-    let _ = std::fs::remove_file(file(dir));
-}
-
 fn file(dir: &Path) -> PathBuf {
     dir.join("addresses.json")
 }

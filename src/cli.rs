@@ -135,6 +135,9 @@ pub struct Peer {
     /// The registry meant where a request has no ?ns= [default: docker.io]
     #[arg(long, value_name = "NAME")]
     pub default_registry: Option<String>,
+    /// An origin that may be asked, as at the supernode (repeatable) [default: every host that is not loopback]
+    #[arg(long, value_name = "PATTERN")]
+    pub origin_allow: Vec<String>,
     #[command(flatten)]
     pub origins: Origins,
     /// How much of the disk may be used, for example 50GiB [default: no limit]

@@ -1,6 +1,6 @@
 //! `supernode`, `peer` and `up`: start the rooms, say where they are, wait for the end.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -10,7 +10,7 @@ use supernode::daemon::Supernode;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::addresses::{self, Addresses, Published};
+use crate::addresses::{Addresses, Published};
 use crate::settings::{self, Flags, PeerPlan};
 use crate::{cli, shutdown, usage};
 
@@ -80,9 +80,8 @@ fn publish(supernode: &Supernode, dir: &Path) -> anyhow::Result<Published> {
 /// `longshore supernode`
 pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
     let config = flags.config.clone();
-    let options = settings::supernode(config.as_deref(), supernode_flags(flags), Ipv4Addr::UNSPECIFIED)?;
+    let options = settings::supernode(config.as_deref(), supernode_flags(flags), settings::CLUSTER)?;
     let dir = options.data_dir.clone();
-    addresses::forget(&dir);
     let supernode = Supernode::start(options).await?;
     tracing::info!(
         quic = %supernode.quic(), http = %supernode.http(), join_token = %supernode.token().display(),
@@ -97,14 +96,13 @@ pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
 /// `longshore peer`
 pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
     let config = flags.config.clone();
-    let plan = settings::peer(config.as_deref(), peer_flags(flags), Ipv4Addr::UNSPECIFIED, Vec::new())?;
+    let plan = settings::peer(config.as_deref(), peer_flags(flags), settings::CLUSTER)?;
     if plan.options.supernodes.is_empty() {
         return Err(usage(anyhow::anyhow!(
             "no supernode is named: give --supernode HOST:PORT, or run `longshore up` for a node of its own"
         )));
     }
     let dir = plan.options.data_dir.clone();
-    addresses::forget(&dir);
     let node = Node::start(plan).await?;
     tracing::info!(
         quic = %node.peer.quic(), proxy = %node.proxy, http = ?node.peer.http(), socket = %node.peer.socket().display(),
@@ -121,19 +119,16 @@ pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
     let base = settings::prepared(flags.data_dir.clone().map(Into::into))?;
     let config = flags.config.clone();
     let dir = |name: &str| base.join(name).to_string_lossy().into_owned();
-    let open = || vec!["*".to_owned()];
-    let allow = if flags.origin_allow.is_empty() { open() } else { flags.origin_allow };
     let supernode_flags = Flags::default()
         .text("data-dir", Some(dir("supernode")))
         .text("quic-listen", flags.quic_listen)
         .text("http-listen", flags.http_listen)
         .text("quota", flags.quota.clone())
-        .list("origin-allow", allow.clone())
+        .list("origin-allow", flags.origin_allow.clone())
         .list("registry", flags.origins.registry.clone())
         .list("insecure-registry", flags.origins.insecure_registry.clone());
-    let options = settings::supernode(config.as_deref(), supernode_flags, Ipv4Addr::LOCALHOST)?;
+    let options = settings::supernode(config.as_deref(), supernode_flags, settings::LOOPBACK)?;
     let supernode_dir = options.data_dir.clone();
-    addresses::forget(&supernode_dir);
     let supernode = Supernode::start(options).await?;
     let peer_flags = Flags::default()
         .text("data-dir", Some(dir("peer")))
@@ -146,11 +141,11 @@ pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
         .text("quota", flags.quota)
         .text("upload-limit", flags.upload_limit)
         .text("download-limit", flags.download_limit)
+        .list("origin-allow", flags.origin_allow)
         .list("registry", flags.origins.registry)
         .list("insecure-registry", flags.origins.insecure_registry);
-    let plan = settings::peer(config.as_deref(), peer_flags, Ipv4Addr::LOCALHOST, allow)?;
+    let plan = settings::peer(config.as_deref(), peer_flags, settings::LOOPBACK)?;
     let peer_dir = plan.options.data_dir.clone();
-    addresses::forget(&peer_dir);
     let node = Node::start(plan).await?;
     tracing::info!(
         quic = %supernode.quic(), http = %supernode.http(), proxy = %node.proxy, peer_quic = %node.peer.quic(),
@@ -209,6 +204,7 @@ fn peer_flags(flags: cli::Peer) -> Flags {
         .text("quota", flags.quota)
         .text("upload-limit", flags.upload_limit)
         .text("download-limit", flags.download_limit)
+        .list("origin-allow", flags.origin_allow)
         .list("registry", flags.origins.registry)
         .list("insecure-registry", flags.origins.insecure_registry)
 }

@@ -25,9 +25,10 @@ use hyper::Method;
 use peer::coordinator::Nobody;
 use peer::daemon::{Peer, PeerOptions};
 use peer::engine::{Engine, EngineOptions, Request};
+use peer::error::FetchError;
 use peer::exchange::reveal::Style;
 use peer::local_api::FetchRequest;
-use peer::origin::{OriginClient, OriginOptions};
+use peer::origin::{OriginClient, OriginOptions, revised};
 use peer::store::{Store, StoreOptions};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -81,7 +82,10 @@ pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
     let path = wanted.output.display().to_string();
     if flags.json {
         let digest = wanted.source.digest.map(|digest| digest.to_string());
-        println!("{}", json!({ "path": path, "bytes": done.length, "seconds": seconds, "through": done.way, "digest": digest }));
+        println!(
+            "{}",
+            json!({ "path": path, "bytes": done.length, "seconds": seconds, "through": done.way, "digest": digest })
+        );
     } else if !flags.quiet {
         let proof = if wanted.source.digest.is_some() { ", digest verified" } else { "" };
         println!("{path}: {} in {seconds:.1} s through {}{proof}", bytes(done.length), done.way);
@@ -91,7 +95,10 @@ pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
 
 fn understand(flags: &cli::Get) -> anyhow::Result<Wanted> {
     let url = reqwest::Url::parse(&flags.source).map_err(|error| {
-        usage(anyhow!("{:?} is not a URL ({error}): give http://… or https://…", common::telemetry::redact(&flags.source)))
+        usage(anyhow!(
+            "{:?} is not a URL ({error}): give http://… or https://…",
+            common::telemetry::redact(&flags.source)
+        ))
     })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(usage(anyhow!("{}:// cannot be fetched: give http://… or https://…", url.scheme())));
@@ -99,9 +106,8 @@ fn understand(flags: &cli::Get) -> anyhow::Result<Wanted> {
     let digest = flags.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(usage)?;
     let mut credentials = Credentials::none();
     for header in &flags.headers {
-        let (name, value) = header
-            .split_once(':')
-            .ok_or_else(|| usage(anyhow!("a header is given as 'Name: value'")))?;
+        let (name, value) =
+            header.split_once(':').ok_or_else(|| usage(anyhow!("a header is given as 'Name: value'")))?;
         credentials.add(name.trim(), value.trim());
     }
     let output = std::path::absolute(&flags.output)?;
@@ -168,7 +174,8 @@ async fn as_member(flags: &cli::Get, wanted: &Wanted) -> anyhow::Result<Done> {
 async fn alone(wanted: &Wanted) -> anyhow::Result<Done> {
     let draft = Draft::folder(&wanted.output)?;
     let dir = draft.0.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&dir, StoreOptions { quota: None, durable: false }));
+    let opened =
+        tokio::task::spawn_blocking(move || Store::open(&dir, StoreOptions { quota: None, durable: false }));
     let engine = Engine::start(EngineOptions {
         store: opened.await??,
         transport: None,
@@ -194,7 +201,9 @@ fn typed_by_the_user() -> OriginOptions {
 
 /// Fetches with an engine of our own and moves its finished file to the output.
 async fn keep(engine: &Engine, wanted: &Wanted) -> anyhow::Result<u64> {
-    let request = Request { source: wanted.source.clone(), credentials: wanted.credentials.clone() };
+    let source = revised(engine.origin(), wanted.source.clone(), &wanted.credentials).await;
+    let source = source.map_err(FetchError::from)?;
+    let request = Request { source, credentials: wanted.credentials.clone() };
     let handle = engine.open(request).await?;
     let screen = Screen::new(wanted.quiet);
     let mut progress = screen.transfer(&name(&wanted.output), handle.length());
@@ -214,7 +223,9 @@ async fn keep(engine: &Engine, wanted: &Wanted) -> anyhow::Result<u64> {
     progress.add(handle.length().saturating_sub(shown));
     progress.finish();
     let path = handle.path().context("the finished file is gone")?;
-    std::fs::rename(&path, &wanted.output).with_context(|| format!("cannot write {}", wanted.output.display()))?;
+    std::fs::File::open(&path)?.sync_all().with_context(|| format!("cannot keep {}", path.display()))?;
+    std::fs::rename(&path, &wanted.output)
+        .with_context(|| format!("cannot write {}", wanted.output.display()))?;
     Ok(handle.length())
 }
 
@@ -226,7 +237,7 @@ async fn receive(
 ) -> anyhow::Result<()> {
     let draft = Draft(beside(&wanted.output));
     let failed = || format!("cannot write {}", draft.0.display());
-    let mut file = tokio::fs::File::create(&draft.0).await.with_context(failed)?;
+    let mut file = tokio::fs::File::create_new(&draft.0).await.with_context(failed)?;
     let screen = Screen::new(wanted.quiet);
     let mut progress = screen.transfer(&name(&wanted.output), length);
     let (mut hasher, mut received) = (Hasher::new(), 0);
@@ -249,7 +260,8 @@ async fn receive(
     }
     file.sync_all().await.with_context(failed)?;
     progress.finish();
-    std::fs::rename(&draft.0, &wanted.output).with_context(|| format!("cannot write {}", wanted.output.display()))
+    std::fs::rename(&draft.0, &wanted.output)
+        .with_context(|| format!("cannot write {}", wanted.output.display()))
 }
 
 // === impl Draft ===
@@ -265,14 +277,16 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        let _ = if self.0.is_dir() { std::fs::remove_dir_all(&self.0) } else { std::fs::remove_file(&self.0) };
+        let _ =
+            if self.0.is_dir() { std::fs::remove_dir_all(&self.0) } else { std::fs::remove_file(&self.0) };
     }
 }
 
 fn beside(output: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(output.file_name().unwrap_or_default());
-    name.push(format!(".longshore-{}", std::process::id()));
+    // Random: containers share process ids, and whoever can guess a name in a shared folder can be there first.
+    name.push(format!(".longshore-{:016x}", rand::random::<u64>()));
     output.with_file_name(name)
 }
 

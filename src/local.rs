@@ -32,7 +32,10 @@ pub async fn connect(dir: Option<&Path>) -> anyhow::Result<Option<UnixStream>> {
         match UnixStream::connect(&socket).await {
             Ok(stream) => return Ok(Some(stream)),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                bail!("the peer's socket {} is not open to this user: run as the peer's user", socket.display())
+                bail!(
+                    "the peer's socket {} is not open to this user: run as the peer's user",
+                    socket.display()
+                )
             }
             // Nobody there, or left over from a killed daemon.
             Err(_) => {}
@@ -62,7 +65,11 @@ pub async fn ask(
         return Ok(response);
     }
     let status = response.status();
-    let text = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?.to_bytes();
+    let text = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(|error| anyhow!(error))?
+        .to_bytes();
     match serde_json::from_slice::<ApiError>(&text) {
         Ok(error) => bail!("{}", error.error),
         Err(_) => bail!("the daemon answered {status}"),
@@ -75,7 +82,8 @@ pub async fn json(
     path: &str,
 ) -> anyhow::Result<serde_json::Value> {
     let response = ask(stream, Method::GET, path, Vec::new()).await?;
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
+    let body =
+        Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
     Ok(serde_json::from_slice(&body.to_bytes())?)
 }
 

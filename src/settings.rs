@@ -8,7 +8,7 @@ use common::config::{ByteSize, Key, Kind, ListenAddr, Rate, Schema, Settings, en
 use common::identity::JoinToken;
 use common::node::Labels;
 use peer::daemon::PeerOptions;
-use peer::origin::OriginOptions;
+use peer::origin::{OriginClient, OriginOptions};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use supernode::daemon::SupernodeOptions;
@@ -40,6 +40,7 @@ const PEER: &[Key] = &[
     Key::new("rack", Kind::Text, "r12"),
     Key::new("host", Kind::Text, "node-7"),
     Key::new("default-registry", Kind::Text, "docker.io"),
+    Key::new("origin-allow", Kind::List, "*.example.com"),
     Key::new("registry", Kind::Table, "docker.io=https://registry-1.docker.io"),
     Key::new("insecure-registry", Kind::List, "registry.local:5000"),
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
@@ -83,6 +84,7 @@ struct PeerSection {
     rack: String,
     host: String,
     default_registry: Option<String>,
+    origin_allow: Vec<String>,
     registry: BTreeMap<String, String>,
     insecure_registry: Vec<String>,
     ca_file: Vec<PathBuf>,
@@ -146,35 +148,72 @@ pub fn prepared(dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// The supernode's options; `interface` is where it listens unless told otherwise.
-pub fn supernode(config: Option<&Path>, flags: Flags, interface: Ipv4Addr) -> anyhow::Result<SupernodeOptions> {
+/// How a daemon is, unless told otherwise.
+#[derive(Clone, Copy)]
+pub struct Defaults {
+    /// Where it listens.
+    pub interface: Ipv4Addr,
+    /// Which origins may be asked; empty means all that are not loopback.
+    pub origin_allow: &'static [&'static str],
+}
+
+/// A daemon on a machine among others.
+pub const CLUSTER: Defaults = Defaults { interface: Ipv4Addr::UNSPECIFIED, origin_allow: &[] };
+/// All daemons in one process, for this machine alone: its own loopback origins are meant, too.
+pub const LOOPBACK: Defaults = Defaults { interface: Ipv4Addr::LOCALHOST, origin_allow: &["*"] };
+
+fn allowed(given: Vec<String>, defaults: Defaults) -> Vec<String> {
+    if given.is_empty() {
+        defaults.origin_allow.iter().map(|&pattern| pattern.to_owned()).collect()
+    } else {
+        given
+    }
+}
+
+/// Finds out what is wrong with the origin settings before anything is opened.
+fn checked(origin: OriginOptions) -> anyhow::Result<OriginOptions> {
+    OriginClient::new(origin.clone()).map_err(usage)?;
+    Ok(origin)
+}
+
+/// The supernode's options.
+pub fn supernode(
+    config: Option<&Path>,
+    flags: Flags,
+    defaults: Defaults,
+) -> anyhow::Result<SupernodeOptions> {
     let settings: SupernodeSection = section(&gather(config, "supernode", flags)?, "supernode")?;
+    let interface = defaults.interface;
     Ok(SupernodeOptions {
         data_dir: prepared(settings.data_dir)?,
         quic_listen: on(interface.into(), settings.quic_listen, 7700),
         http_listen: on(interface.into(), settings.http_listen, 7701),
         advertise: settings.advertise,
-        origin: OriginOptions {
-            allow: settings.origin_allow,
+        origin: checked(OriginOptions {
+            allow: allowed(settings.origin_allow, defaults),
             registries: settings.registry,
             insecure_registries: settings.insecure_registry,
             extra_ca: settings.ca_file,
-        },
+        })?,
         quota: settings.quota.map(|quota| quota.0),
     })
 }
 
-/// The peer's options; `interface` is where its QUIC and HTTP listen unless told otherwise (the proxy is on
-/// loopback). A lone machine's peer may be asked for `loopback` origins, too.
-pub fn peer(config: Option<&Path>, flags: Flags, interface: Ipv4Addr, allow: Vec<String>) -> anyhow::Result<PeerPlan> {
+/// The peer's options. The proxy is on loopback unless told otherwise.
+pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::Result<PeerPlan> {
+    let interface = defaults.interface;
     let settings: PeerSection = section(&gather(config, "peer", flags)?, "peer")?;
     for supernode in &settings.supernode {
-        let port = supernode.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
+        let port = supernode
+            .rsplit_once(':')
+            .and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
         if !matches!(port, Some(Ok(1..))) {
-            return Err(usage(anyhow::anyhow!("--supernode {supernode:?} is not HOST:PORT, for example supernode.example:7700")));
+            return Err(usage(anyhow::anyhow!(
+                "--supernode {supernode:?} is not HOST:PORT, for example supernode.example:7700"
+            )));
         }
     }
-    let token = settings.join_token_file.as_deref().map(JoinToken::read).transpose()?;
+    let token = settings.join_token_file.as_deref().map(JoinToken::read).transpose().map_err(usage)?;
     let host = if settings.host.is_empty() { hostname() } else { settings.host };
     let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
     Ok(PeerPlan {
@@ -186,12 +225,12 @@ pub fn peer(config: Option<&Path>, flags: Flags, interface: Ipv4Addr, allow: Vec
             http_listen: Some(on(interface.into(), settings.http_listen, 7712)),
             advertise: settings.advertise,
             labels: Labels { zone: settings.zone, rack: settings.rack, host },
-            origin: OriginOptions {
-                allow,
+            origin: checked(OriginOptions {
+                allow: allowed(settings.origin_allow, defaults),
                 registries: settings.registry,
                 insecure_registries: settings.insecure_registry,
                 extra_ca: settings.ca_file,
-            },
+            })?,
             quota: settings.quota.map(|quota| quota.0),
             upload_limit: rate(settings.upload_limit),
             download_limit: rate(settings.download_limit),

@@ -31,7 +31,7 @@ pub async fn run(flags: Status) -> anyhow::Result<()> {
             println!("supernode");
             node(seed);
             println!("  {:<16} {}", "sessions", status["sessions"]);
-            swarms(&status["swarm"]);
+            swarms(&status["tasks"]);
         }
         None => {
             println!("peer");
@@ -62,9 +62,8 @@ fn node(status: &Value) {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]
-fn swarms(swarm: &Value) {
-    for task in swarm["tasks"].as_array().into_iter().flatten() {
-        let summary = &task["summary"];
+fn swarms(tasks: &Value) {
+    for summary in tasks.as_array().into_iter().flatten() {
         let id: String = text(&summary["task"]).chars().take(12).collect();
         println!("  {:<16} {id} {} members, {} complete", "swarm", summary["members"], summary["complete"]);
     }

@@ -23,7 +23,8 @@ pub fn run(flags: Token) -> anyhow::Result<()> {
     let book = TokenBook::open(&identity)?;
     match flags.deed {
         TokenDeed::Create { expires, uses, note } => {
-            let expires_in = expires.map(|text| text.parse::<Span>()).transpose().map_err(usage)?.map(|span| span.0);
+            let expires_in =
+                expires.map(|text| text.parse::<Span>()).transpose().map_err(usage)?.map(|span| span.0);
             let authority = Authority::open(&identity)?;
             let options = TokenOptions { note, expires_in, uses };
             let token = book.create(authority.fingerprint(), options, SystemTime::now())?;
@@ -41,7 +42,8 @@ pub fn run(flags: Token) -> anyhow::Result<()> {
             } else {
                 println!("{:<10} {:<9} {:>6} NOTE", "ID", "STATE", "USES");
                 for token in &tokens {
-                    let left = token.uses.map_or_else(|| "any".into(), |uses| format!("{}/{uses}", token.used));
+                    let left =
+                        token.uses.map_or_else(|| "any".into(), |uses| format!("{}/{uses}", token.used));
                     println!("{:<10} {:<9} {left:>6} {}", token.id, state(token), token.note);
                 }
             }

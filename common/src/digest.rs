@@ -48,7 +48,8 @@ impl FromStr for Digest {
         let quoted = || text.chars().take(140).collect::<String>();
         let (algorithm, value) = text.split_once(':').ok_or_else(|| DigestError::Malformed(quoted()))?;
         if algorithm != "sha256" {
-            let plain = !algorithm.is_empty() && algorithm.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
+            let plain =
+                !algorithm.is_empty() && algorithm.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
             return Err(if plain && algorithm.len() < 32 {
                 DigestError::Algorithm(algorithm.to_owned())
             } else {

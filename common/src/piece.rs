@@ -46,8 +46,9 @@ impl ByteRange {
     }
 }
 
-/// How a task of a known length is cut into pieces.
+/// How a task of a known length is cut into pieces. One that breaks the rules cannot be read from a wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(u64, u32)", into = "(u64, u32)")]
 pub struct Geometry {
     length: u64,
     piece_length: u32,
@@ -62,6 +63,20 @@ pub struct GeometryError {
 }
 
 // === impl Geometry ===
+
+impl TryFrom<(u64, u32)> for Geometry {
+    type Error = GeometryError;
+
+    fn try_from((length, piece_length): (u64, u32)) -> Result<Self, GeometryError> {
+        Self::with(length, piece_length)
+    }
+}
+
+impl From<Geometry> for (u64, u32) {
+    fn from(geometry: Geometry) -> Self {
+        (geometry.length, geometry.piece_length)
+    }
+}
 
 impl Geometry {
     /// The cut of a task of `length` bytes: pieces of `clamp(next_power_of_two(length / 1024), 256 KiB, 4 MiB)`.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::coordinator::remote::{Remote, RemoteOptions};
+use crate::coordinator::remote::{self, Remote, RemoteOptions};
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
@@ -72,7 +72,9 @@ pub enum DaemonError {
     #[error(transparent)]
     Origin(#[from] OriginError),
     /// The join token does not open this cluster.
-    #[error("cannot join the cluster: {0}; make a token for it with `longshore token create` on its supernode")]
+    #[error(
+        "cannot join the cluster: {0}; make a token for it with `longshore token create` on its supernode"
+    )]
     Token(TransportError),
     /// A TCP port.
     #[error("cannot listen on {address}/tcp for {purpose}: {source}; choose another with {flag}")]
@@ -194,7 +196,8 @@ impl Peer {
             let _ = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
         });
         let socket = bind_socket(&self.socket)?;
-        let (router, stop) = (local_api::router(self.engine.clone(), self.connected.clone()), self.stop.clone());
+        let (router, stop) =
+            (local_api::router(self.engine.clone(), self.connected.clone()), self.stop.clone());
         self.tasks.spawn(async move {
             let _ = axum::serve(socket, router).with_graceful_shutdown(stop.cancelled_owned()).await;
         });
@@ -250,7 +253,10 @@ async fn first_enrolment(
     token: Option<&JoinToken>,
     identity: &Identity,
 ) -> Result<(), DaemonError> {
-    let Some(token) = token.filter(|_| !identity.is_valid(SystemTime::now())) else { return Ok(()) };
+    let Some(token) = token.filter(|token| remote::must_enrol(identity, Some(token), SystemTime::now()))
+    else {
+        return Ok(());
+    };
     for name in supernodes {
         let Ok(addresses) = tokio::net::lookup_host(name).await else { continue };
         for address in addresses {
@@ -259,8 +265,11 @@ async fn first_enrolment(
                     tracing::info!(supernode = %address, node = %identity.node(), "enrolled");
                     return Ok(());
                 }
-                Err(TransportError::Silent { .. }) => {}
-                Err(error) => return Err(DaemonError::Token(error)),
+                Err(error @ (TransportError::TokenRefused { .. } | TransportError::OtherCluster { .. })) => {
+                    return Err(DaemonError::Token(error));
+                }
+                // It may be there in a moment: the session tries again.
+                Err(error) => tracing::debug!(supernode = %address, "not enrolled yet: {error}"),
             }
         }
     }
@@ -270,7 +279,7 @@ async fn first_enrolment(
 async fn accept(transport: Transport, engine: Engine) {
     while let Some(inbound) = transport.accept().await {
         match inbound {
-            Inbound::Member(connection) => engine.adopt(connection).await,
+            Inbound::Member(connection) => engine.adopt(connection),
             Inbound::TurnedAway { remote, reason } => {
                 engine.metrics().turned_away.of(TurnedAway::Identity).inc();
                 tracing::warn!(%remote, "turned away: {reason}");

@@ -134,11 +134,14 @@ impl Engine {
     /// When the task cannot be had: with the origin's own answer, where it gave one.
     pub async fn open(&self, request: Request) -> Result<Handle, FetchError> {
         let task = request.source.task();
-        let local = self.live(task).is_none_or(|live| matches!(live.shared.phase(), Phase::Proven))
-            && self.is_stored(task).await?;
+        let local = self.is_here(task).await?;
         let start = Start::Wanted { source: request.source, credentials: request.credentials };
         let shared = self.session_for(task, start);
         let geometry = shared.started().await?;
+        if geometry.length() == 0 {
+            // There is no last piece to withhold until it is known that there should be none.
+            shared.finished().await?;
+        }
         Ok(Handle::new(shared, geometry, self.metrics().clone(), local))
     }
 
@@ -147,7 +150,7 @@ impl Engine {
     /// # Errors
     /// When the store fails.
     pub async fn local(&self, task: TaskId) -> Result<Option<Handle>, FetchError> {
-        if !self.is_stored(task).await? {
+        if !self.is_here(task).await? {
             return Ok(None);
         }
         let shared = self.session_for(task, Start::Held);
@@ -156,9 +159,11 @@ impl Engine {
     }
 
     /// Serves a member's connection, and uses it for pieces, too.
-    pub async fn adopt(&self, connection: Connection) {
-        if let Some(pool) = &self.inner.context.pool {
-            pool.register(connection.clone()).await;
+    pub fn adopt(&self, connection: Connection) {
+        if let Some(pool) = self.inner.context.pool.clone() {
+            let connection = connection.clone();
+            // The pool may be dialling this very node, which is no reason to keep others waiting.
+            self.spawn(async move { pool.register(connection).await });
         }
         self.serve(connection);
     }
@@ -239,7 +244,8 @@ impl Engine {
         }
         let store = self.store().clone();
         let stored = tokio::task::spawn_blocking(move || store.get(task)).await;
-        let blob = stored.ok().and_then(Result::ok).flatten().filter(Blob::is_proven).ok_or(Refusal::UnknownTask)?;
+        let blob =
+            stored.ok().and_then(Result::ok).flatten().filter(Blob::is_proven).ok_or(Refusal::UnknownTask)?;
         if index.0 < blob.geometry().pieces() { Ok(blob) } else { Err(Refusal::UnknownPiece) }
     }
 
@@ -259,7 +265,9 @@ impl Engine {
             Some(sessions) => {
                 let _ = sessions.send(stream).await;
             }
-            None => tracing::debug!(node = %stream.connection.node(), "asked for a session, but this is no supernode"),
+            None => {
+                tracing::debug!(node = %stream.connection.node(), "asked for a session, but this is no supernode")
+            }
         }
     }
 
@@ -267,6 +275,12 @@ impl Engine {
 
     fn live(&self, task: TaskId) -> Option<Live> {
         self.inner.live.get(&task).map(|live| live.value().clone())
+    }
+
+    /// Whether the task is here, whole. Its session knows that a moment before the store does.
+    async fn is_here(&self, task: TaskId) -> Result<bool, FetchError> {
+        let proven = self.live(task).is_some_and(|live| matches!(live.shared.phase(), Phase::Proven));
+        Ok(self.is_stored(task).await? || proven)
     }
 
     async fn is_stored(&self, task: TaskId) -> Result<bool, FetchError> {

@@ -18,22 +18,24 @@ pub enum FetchError {
     #[error("{0}")]
     Forbidden(String),
     /// The origin cannot be reached, or says things that cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Unavailable(Arc<OriginError>),
     /// The supernode could not get it, and neither could this node.
     #[error("{0}")]
     Swarm(String),
     /// The bytes do not have the digest that they were asked by.
-    #[error("the content of task {task} does not have its digest: the origin's copy is damaged; nothing of it was kept")]
+    #[error(
+        "the content of task {task} does not have its digest: the origin's copy is damaged; nothing of it was kept"
+    )]
     Poisoned {
         /// Which task.
         task: TaskId,
     },
     /// The disk or the quota is full: the caller may stream from the origin without keeping.
-    #[error("{0}")]
+    #[error(transparent)]
     StoreFull(Arc<StoreError>),
     /// The store failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(Arc<StoreError>),
     /// This node is shutting down.
     #[error("longshore is shutting down")]

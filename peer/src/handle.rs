@@ -92,11 +92,12 @@ impl Handle {
     }
 
     /// The bytes of `range` (cut to the task's length), in order, each chunk as soon as its pieces are verified.
-    /// The task's very last piece is withheld until the whole is proven. Ends early with an error, never with
-    /// wrong bytes.
+    /// The task's very last piece is withheld until the whole is proven, and the range's until it is vouched for or
+    /// proven. Ends early with an error, never with wrong bytes.
     pub fn read(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, FetchError>> + Send + 'static {
         let range = ByteRange::new(range.start.min(self.length()), range.end.min(self.length()));
-        let reader = Reader { handle: self.clone(), changes: self.shared.changes(), at: range.start, end: range.end };
+        let reader =
+            Reader { handle: self.clone(), changes: self.shared.changes(), at: range.start, end: range.end };
         futures_util::stream::try_unfold(reader, Reader::next)
     }
 }
@@ -147,6 +148,11 @@ impl Reader {
         let mut end = first.0 + self.handle.shared.ready(first, most);
         if !proven {
             end = end.min(geometry.pieces() - 1);
+            // A range that ends before the task does has a last piece, too: one that nobody vouches for yet waits.
+            let last = geometry.piece_at(self.end - 1);
+            if end > last.0 && !self.handle.shared.may_serve(last) {
+                end = last.0;
+            }
         }
         if end <= first.0 { self.at } else { geometry.range(PieceIndex(end - 1)).end }
     }

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 /// A bucket holds so much: short bursts pass, the average stays.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Tokens are bytes; debt is allowed, so that a piece longer than the bucket passes and is waited for afterwards.
+/// Waiting for less would be turning in circles.
+const GRAIN: Duration = Duration::from_millis(1);
+
+/// Tokens are bytes. One piece may be longer than the bucket: it leaves a debt, and nothing passes until that is paid.
 #[derive(Debug)]
 pub struct Bucket {
     /// Bytes a second.
@@ -24,12 +27,19 @@ impl Bucket {
         Self { rate, tokens: rate * BURST.as_secs_f64(), filled: now }
     }
 
-    /// Takes `bytes` out and returns how long to wait before they may pass.
-    pub fn take(&mut self, bytes: u64, now: Instant) -> Duration {
+    /// Takes `bytes` out if there is no debt.
+    ///
+    /// # Errors
+    /// Takes nothing, and says how long to wait before asking again.
+    pub fn take(&mut self, bytes: u64, now: Instant) -> Result<(), Duration> {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.filled = now;
-        self.tokens = (self.tokens + passed * self.rate).min(self.rate * BURST.as_secs_f64()) - bytes as f64;
-        Duration::from_secs_f64((-self.tokens / self.rate).max(0.0))
+        self.tokens = (self.tokens + passed * self.rate).min(self.rate * BURST.as_secs_f64());
+        if self.tokens < 0.0 {
+            return Err(Duration::from_secs_f64(-self.tokens / self.rate) + GRAIN);
+        }
+        self.tokens -= bytes as f64;
+        Ok(())
     }
 }
 
@@ -45,13 +55,25 @@ impl Limiter {
         Self(bytes_per_second.map(|rate| Arc::new(Mutex::new(Bucket::new(rate, Instant::now())))))
     }
 
+    /// Lets `bytes` pass if they may pass now.
+    ///
+    /// # Errors
+    /// How long to wait before asking again.
+    pub fn try_pass(&self, bytes: u64) -> Result<(), Duration> {
+        let Some(bucket) = &self.0 else { return Ok(()) };
+        bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, Instant::now())
+    }
+
     /// Waits until `bytes` may pass.
     pub async fn pass(&self, bytes: u64) {
-        let Some(bucket) = &self.0 else { return };
-        let wait = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, Instant::now());
-        if !wait.is_zero() {
+        while let Err(wait) = self.try_pass(bytes) {
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Waits until `bytes` may pass, but not longer than `most`; false if they may not.
+    pub async fn pass_within(&self, bytes: u64, most: Duration) -> bool {
+        tokio::time::timeout(most, self.pass(bytes)).await.is_ok()
     }
 }
 
@@ -71,10 +93,13 @@ mod tests {
             let (mut now, mut passed) = (start, 0u64);
             for (bytes, pause) in asks {
                 now += Duration::from_millis(pause);
-                now += bucket.take(bytes, now);
-                passed += bytes;
+                while let Err(wait) = bucket.take(bytes, now) {
+                    now += wait;
+                }
+                // What went before this one was paid for.
                 let allowed = rate as f64 * ((now - start) + BURST).as_secs_f64();
                 prop_assert!(passed as f64 <= allowed + 1.0 + rate as f64 * 1e-6, "{passed} of {allowed}");
+                passed += bytes;
             }
         }
     }

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Engine, Request};
 use crate::error::FetchError;
+use crate::origin::revised;
 
 /// What is wanted through the socket.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -131,7 +132,9 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         tasks: tasks.collect(),
         stored_tasks: stored.iter().filter(|entry| entry.proven).count(),
         stored_bytes: engine.store().usage(),
-        received: received.map(|(name, source)| (name.into(), metrics.received_bytes.of(source).get())).into(),
+        received: received
+            .map(|(name, source)| (name.into(), metrics.received_bytes.of(source).get()))
+            .into(),
         sent: sent.map(|(name, to)| (name.into(), metrics.sent_bytes.of(to).get())).into(),
     }
 }
@@ -142,9 +145,16 @@ async fn fetch(State(api): State<Api>, Json(wanted): Json<FetchRequest>) -> Resp
         Err(error) => return failed(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let source = Source { url: wanted.url, digest, tag: wanted.tag, accept: None };
+    let source = match revised(api.engine.origin(), source, &wanted.headers).await {
+        Ok(source) => source,
+        Err(error) => {
+            let error = FetchError::from(error);
+            return failed(status_of(&error), one_line(&error));
+        }
+    };
     let handle = match api.engine.open(Request { source, credentials: wanted.headers }).await {
         Ok(handle) => handle,
-        Err(error) => return failed(status_of(&error), error.to_string()),
+        Err(error) => return failed(status_of(&error), one_line(&error)),
     };
     let (length, task) = (handle.length(), handle.task());
     let sent = api.engine.metrics().sent_bytes.of(Recipient::Client).clone();
@@ -157,9 +167,17 @@ async fn fetch(State(api): State<Api>, Json(wanted): Json<FetchRequest>) -> Resp
     (headers, Body::from_stream(bytes)).into_response()
 }
 
+/// An error with its causes.
+fn one_line(error: &FetchError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}
+
 fn status_of(error: &FetchError) -> StatusCode {
     match error {
-        FetchError::Origin(failure) => StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY),
+        FetchError::Origin(failure) => {
+            StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY)
+        }
         FetchError::Forbidden(_) => StatusCode::FORBIDDEN,
         FetchError::StoreFull(_) => StatusCode::INSUFFICIENT_STORAGE,
         FetchError::Closing => StatusCode::SERVICE_UNAVAILABLE,

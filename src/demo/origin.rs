@@ -104,7 +104,9 @@ fn generate(size: u64) -> (BTreeMap<Digest, Bytes>, Vec<Digest>, Digest) {
         blobs.insert(digest, bytes);
         (digest, length)
     };
-    let config = keep(json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers" } }).to_string().into());
+    let config = keep(
+        json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers" } }).to_string().into(),
+    );
     let layers = SHARES.map(|share| {
         let mut bytes = vec![0; (size * share / 16).max(1) as usize];
         rng.fill_bytes(&mut bytes);
@@ -154,12 +156,16 @@ fn answer(shelf: &Arc<Shelf>, method: &Method, asked: &HeaderMap, digest: Digest
     if range.is_some() {
         response = response.header(header::CONTENT_RANGE, format!("bytes {start}-{}/{whole}", end - 1));
     }
-    let body = if method == Method::HEAD { Body::empty() } else { Body::from_stream(counted(shelf.clone(), body)) };
+    let body =
+        if method == Method::HEAD { Body::empty() } else { Body::from_stream(counted(shelf.clone(), body)) };
     response.body(body).unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 /// Counts chunks as the connection takes them.
-fn counted(shelf: Arc<Shelf>, bytes: Bytes) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+fn counted(
+    shelf: Arc<Shelf>,
+    bytes: Bytes,
+) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
     futures_util::stream::unfold(bytes, move |mut left| {
         let shelf = shelf.clone();
         async move {

@@ -46,7 +46,12 @@ pub fn print(nodes: &[Node], supernode: &Supernode, pulls: &[Pull], image: u64) 
         "",
         bytes(seed.sent_bytes.of(Recipient::Peer).get()),
     );
-    println!("\n{} pulls of {}: {:.0} % of all bytes came from other peers", pulls.len(), bytes(image), share(peers, all));
+    println!(
+        "\n{} pulls of {}: {:.0} % of all bytes came from other peers",
+        pulls.len(),
+        bytes(image),
+        share(peers, all)
+    );
 }
 
 fn share(part: u64, whole: u64) -> f64 {

@@ -169,13 +169,12 @@ impl Supernode {
 }
 
 /// The first start makes a token that does not end, so that a peer needs a file and an address and nothing else.
-fn first_token(
-    path: &std::path::Path,
-    tokens: &TokenBook,
-    authority: &Authority,
-) -> Result<(), DaemonError> {
+fn first_token(path: &std::path::Path, tokens: &TokenBook, authority: &Authority) -> Result<(), DaemonError> {
     let ours = |token: &JoinToken| token.ca() == authority.fingerprint();
-    if path.exists() && JoinToken::read(path).is_ok_and(|token| ours(&token)) {
+    let usable = path.exists() && JoinToken::read(path).is_ok_and(|token| ours(&token));
+    // Somebody who took the file away after all had joined does not want another.
+    let taken_away = !path.exists() && !tokens.list()?.is_empty();
+    if usable || taken_away {
         return Ok(());
     }
     let options = TokenOptions { note: "made at the first start".into(), ..TokenOptions::default() };
@@ -215,7 +214,7 @@ async fn accept(transport: Transport, engine: Engine, office: Office) {
     loop {
         tokio::select! {
             inbound = transport.accept() => match inbound {
-                Some(Inbound::Member(connection)) => engine.adopt(connection).await,
+                Some(Inbound::Member(connection)) => engine.adopt(connection),
                 Some(Inbound::Enrolling(enrolling)) => {
                     enrolments.spawn(office.clone().answer(enrolling));
                 }

@@ -34,13 +34,19 @@ impl Office {
     /// Answers one request.
     pub async fn answer(self, enrolling: Enrolling) {
         let remote = enrolling.remote();
-        let Ok(_desk) = self.desks.acquire().await else { return };
+        let Ok(desk) = self.desks.clone().acquire_owned().await else { return };
         let (office, request) = (self.clone(), enrolling.request().clone());
         let decided = tokio::task::spawn_blocking(move || {
-            office.tokens.redeem(&request.token_id, &request.secret, SystemTime::now()).map_err(|e| e.to_string())?;
+            office
+                .tokens
+                .redeem(&request.token_id, &request.secret, SystemTime::now())
+                .map_err(|e| e.to_string())?;
             office.authority.issue(&request.csr, Role::Peer, SystemTime::now()).map_err(|e| e.to_string())
         });
-        let reply = match decided.await {
+        let decided = decided.await;
+        // A stranger who is slow to hear the answer holds up nobody else.
+        drop(desk);
+        let reply = match decided {
             Ok(Ok(issued)) => {
                 self.metrics.enrolments.of(Enrolment::Issued).inc();
                 tracing::info!(%remote, node = %issued.node, token = %enrolling.request().token_id, "enrolled");

@@ -14,7 +14,7 @@ use peer::error::FetchError;
 use peer::handle::Handle;
 use tokio::sync::mpsc;
 
-use crate::hub::Hub;
+use crate::hub::{Hub, RESERVE};
 use crate::scheduler::Event;
 
 /// Digests of pieces that arrive within this travel together.
@@ -115,6 +115,9 @@ impl Feeder {
     }
 
     async fn tell(&self, message: ToPeer) -> Result<(), Gone> {
+        while self.outbox.capacity() < RESERVE && !self.outbox.is_closed() {
+            tokio::time::sleep(BATCH).await;
+        }
         self.outbox.send(message).await.map_err(|_| Gone)
     }
 

@@ -15,10 +15,12 @@ use common::wire::swarm::ToPeer;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::scheduler::{Command, Event, Member, Scheduler, Settings, View};
+use crate::scheduler::{Command, Event, Member, Scheduler, Settings, TaskSummary, View};
 
 /// Messages waiting for a peer.
 pub const OUTBOX: usize = 1024;
+/// Room that feeders leave in it: they wait when a peer is slow, while the scheduler's commands cannot.
+pub const RESERVE: usize = 256;
 
 /// The scheduler and the way to every peer.
 pub struct Hub {
@@ -58,30 +60,19 @@ impl Hub {
     /// A peer's session is up. An older session of the same peer is ended.
     pub fn enter(&self, member: Member, outbox: mpsc::Sender<ToPeer>, stop: CancellationToken) -> Place<'_> {
         let node = member.contact.id;
-        let generation = {
-            let mut state = self.lock();
-            state.generation += 1;
-            let generation = state.generation;
-            if let Some(old) = state.sessions.insert(node, Line { outbox, stop, generation }) {
-                old.stop.cancel();
-            }
-            generation
-        };
-        self.apply(Event::PeerUp(member));
+        let mut state = self.lock();
+        state.generation += 1;
+        let generation = state.generation;
+        if let Some(old) = state.sessions.insert(node, Line { outbox, stop, generation }) {
+            old.stop.cancel();
+        }
+        state.apply(Event::PeerUp(member));
         Place { hub: self, node, generation }
     }
 
     /// Tells the scheduler what happened, and the peers what follows.
     pub fn apply(&self, event: Event) {
-        let mut state = self.lock();
-        for command in state.scheduler.apply(event, Instant::now()) {
-            let Command::Parents { to, task, add, remove } = command;
-            if let Some(line) = state.sessions.get(&to)
-                && line.outbox.try_send(ToPeer::Parents { task, add, remove }).is_err()
-            {
-                line.stop.cancel();
-            }
-        }
+        self.lock().apply(event);
     }
 
     /// Refreshes the gauges.
@@ -101,7 +92,12 @@ impl Hub {
         self.lock().sessions.len()
     }
 
-    /// The scheduler's state, for people and programs.
+    /// The swarms in numbers, at most so many.
+    pub fn tasks(&self, most: usize) -> Vec<TaskSummary> {
+        self.lock().scheduler.tasks().take(most).collect()
+    }
+
+    /// The scheduler's whole state, which may be large.
     pub fn view(&self) -> View {
         self.lock().scheduler.view()
     }
@@ -112,18 +108,28 @@ impl Hub {
     }
 }
 
+// === impl State ===
+
+impl State {
+    fn apply(&mut self, event: Event) {
+        for command in self.scheduler.apply(event, Instant::now()) {
+            let Command::Parents { to, task, add, remove } = command;
+            if let Some(line) = self.sessions.get(&to)
+                && line.outbox.try_send(ToPeer::Parents { task, add, remove }).is_err()
+            {
+                line.stop.cancel();
+            }
+        }
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let ours = {
-            let mut state = self.hub.lock();
-            let ours = state.sessions.get(&self.node).is_some_and(|line| line.generation == self.generation);
-            if ours {
-                state.sessions.remove(&self.node);
-            }
-            ours
-        };
-        if ours {
-            self.hub.apply(Event::PeerDown(self.node));
+        // One lock for both: a newer session that enters in between would be taken down with this one.
+        let mut state = self.hub.lock();
+        if state.sessions.get(&self.node).is_some_and(|line| line.generation == self.generation) {
+            state.sessions.remove(&self.node);
+            state.apply(Event::PeerDown(self.node));
         }
     }
 }

@@ -15,7 +15,7 @@ use common::wire::swarm::{Failure, Join, MAX_ENTRIES, ToPeer, ToSupernode};
 use peer::engine::Engine;
 use peer::exchange::serve::SessionStream;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,8 @@ use crate::scheduler::{Event, Member};
 
 /// A peer that does not take a message within this is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Children that one peer is trusted to serve at once, whatever it says.
+const MAX_SLOTS: u16 = 64;
 /// Tasks that one peer may be joining at once: an image has at most some hundred layers.
 const MAX_FEEDERS: usize = 1024;
 
@@ -42,8 +44,10 @@ pub struct Sessions {
 struct Session {
     shared: Sessions,
     feeder: Feeder,
-    feeding: JoinSet<TaskId>,
-    by_task: HashMap<TaskId, AbortHandle>,
+    feeding: JoinSet<(TaskId, u64)>,
+    /// The feeder of each task, numbered, so that the end of an old one is not taken for the new one's.
+    by_task: HashMap<TaskId, (u64, AbortHandle)>,
+    joins: u64,
 }
 
 // === impl Sessions ===
@@ -70,13 +74,13 @@ impl Sessions {
         let node = contact.id;
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let stop = CancellationToken::new();
-        let member = Member { contact, labels: hello.labels, slots: hello.slots };
+        let member = Member { contact, labels: hello.labels, slots: hello.slots.min(MAX_SLOTS) };
         let hub = self.hub.clone();
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let feeder = Feeder { engine: self.engine.clone(), hub: self.hub.clone(), node, outbox };
         let mut session =
-            Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new() };
+            Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new(), joins: 0 };
         let mut writer = JoinSet::new();
         writer.spawn(write(send, messages));
         let reason = loop {
@@ -90,11 +94,7 @@ impl Sessions {
                         break error.to_string();
                     }
                 },
-                Some(ended) = session.feeding.join_next() => {
-                    if let Ok(task) = ended {
-                        session.by_task.remove(&task);
-                    }
-                }
+                Some(ended) = session.feeding.join_next() => session.fed(ended),
                 Some(ended) = writer.join_next() => {
                     break ended.unwrap_or_else(|_| "the writer ended".to_owned());
                 }
@@ -124,7 +124,7 @@ impl Session {
                 }
             }
             ToSupernode::Leave(task) => {
-                if let Some(feeding) = self.by_task.remove(&task) {
+                if let Some((_, feeding)) = self.by_task.remove(&task) {
                     feeding.abort();
                 }
                 self.feeder.leave(task);
@@ -140,7 +140,7 @@ impl Session {
 
     async fn join(&mut self, join: Join) {
         let task = join.source.task();
-        if let Some(old) = self.by_task.remove(&task) {
+        if let Some((_, old)) = self.by_task.remove(&task) {
             old.abort();
         }
         if self.by_task.len() >= MAX_FEEDERS {
@@ -149,11 +149,21 @@ impl Session {
             return;
         }
         let feeder = self.feeder.clone();
+        self.joins += 1;
+        let number = self.joins;
         let feeding = self.feeding.spawn(async move {
             feeder.run(join).await;
-            task
+            (task, number)
         });
-        self.by_task.insert(task, feeding);
+        self.by_task.insert(task, (number, feeding));
+    }
+
+    fn fed(&mut self, ended: Result<(TaskId, u64), JoinError>) {
+        if let Ok((task, number)) = ended
+            && self.by_task.get(&task).is_some_and(|(present, _)| *present == number)
+        {
+            self.by_task.remove(&task);
+        }
     }
 
     async fn renew(&self, csr: &[u8]) {

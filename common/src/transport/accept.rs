@@ -15,6 +15,10 @@ use crate::wire::{enrol, hello};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes at once; beyond that, dialers must prove their address first, which costs us nothing.
 const MAX_HANDSHAKES: usize = 256;
+/// Beyond this they are refused: the honest ones come again.
+const MAX_VALIDATED: usize = 1024;
+/// What a stranger may say: a token and a certificate request.
+const MAX_WORDS: usize = 8 * 1024;
 
 /// Who connected.
 pub enum Inbound {
@@ -51,15 +55,19 @@ impl Enrolling {
         &self.request
     }
 
-    /// Answers, and waits until the answer has been heard or the stranger is gone.
+    /// Answers, and waits until the answer has been heard or the stranger is gone; not for long.
     ///
     /// # Errors
     /// When the stream fails first.
     pub async fn answer(mut self, reply: &enrol::Reply) -> Result<(), CodecError> {
-        codec::send(&mut self.send, reply).await?;
-        let _ = self.send.finish();
-        let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.quic.closed()).await;
-        Ok(())
+        let answering = async {
+            codec::send(&mut self.send, reply).await?;
+            let _ = self.send.finish();
+            self.quic.closed().await;
+            Ok(())
+        };
+        // Dropping the connection afterwards closes it, heard or not.
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, answering).await.unwrap_or(Ok(()))
     }
 }
 
@@ -79,6 +87,10 @@ impl Acceptor {
             tokio::select! {
                 incoming = self.endpoint.accept() => {
                     let Some(incoming) = incoming else { return };
+                    if handshakes.len() >= MAX_VALIDATED {
+                        incoming.refuse();
+                        continue;
+                    }
                     if handshakes.len() >= MAX_HANDSHAKES && incoming.may_retry() {
                         let _ = incoming.retry();
                         continue;
@@ -108,7 +120,8 @@ async fn admit(incoming: quinn::Incoming, ours: &hello::Hello) -> Result<Inbound
     let quic = incoming.await.map_err(|error| error.to_string())?;
     if protocol(&quic).as_deref() == Some(enrol::ALPN) {
         let (send, receive) = quic.accept_bi().await.map_err(|error| error.to_string())?;
-        let request = FrameReader::new(receive).expect().await.map_err(|error: CodecError| error.to_string())?;
+        let request = FrameReader::limited(receive, MAX_WORDS).expect().await;
+        let request = request.map_err(|error: CodecError| error.to_string())?;
         return Ok(Inbound::Enrolling(Enrolling { quic, send, request }));
     }
     if let Err(reason) = connection::certificate(&quic) {

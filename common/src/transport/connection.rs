@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use quinn::{RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
-use super::TransportError;
+use super::{TransportError, settings};
 use crate::identity::{self, PeerCertificate};
 use crate::node::NodeId;
 use crate::wire::codec::{self, FrameReader};
@@ -17,6 +17,9 @@ pub const CONTROL_PRIORITY: i32 = 20;
 pub const LINK_PRIORITY: i32 = 10;
 /// Pieces.
 pub const DATA_PRIORITY: i32 = 0;
+
+/// A hello is some labels long.
+const MAX_HELLO: usize = 8 * 1024;
 
 pub(super) const BYE: VarInt = VarInt::from_u32(0);
 const REFUSED: VarInt = VarInt::from_u32(1);
@@ -53,10 +56,11 @@ impl Connection {
         let address = quic.remote_address();
         let broken = |source| TransportError::Codec { address, source };
         let (mut send, receive) = quic.accept_bi().await.map_err(|error| explain(address, &error))?;
-        let theirs = FrameReader::new(receive).expect::<Hello>().await.map_err(broken)?;
+        let theirs = FrameReader::limited(receive, MAX_HELLO).expect::<Hello>().await.map_err(broken)?;
         match Self::agree(quic, ours, theirs) {
             Ok(connection) => {
                 codec::send(&mut send, &Reply::Welcome(ours.clone())).await.map_err(broken)?;
+                settings::open_up(&connection.quic);
                 Ok(connection)
             }
             Err(error) => {
@@ -80,8 +84,8 @@ impl Connection {
         if certificate.node != theirs.node || certificate.role != theirs.role {
             return Err(failed(format!("{} calls itself {}", certificate.node, theirs.node)));
         }
-        let version =
-            hello::agree((ours.min_version, ours.version), (theirs.min_version, theirs.version)).map_err(failed)?;
+        let version = hello::agree((ours.min_version, ours.version), (theirs.min_version, theirs.version))
+            .map_err(failed)?;
         Ok(Self { quic, hello: theirs, version })
     }
 
@@ -166,11 +170,20 @@ pub(super) fn explain(address: SocketAddr, error: &quinn::ConnectionError) -> Tr
         },
         E::ApplicationClosed(close) => TransportError::Failed {
             address,
-            reason: format!("closed: {}", String::from_utf8_lossy(&close.reason).chars().take(300).collect::<String>()),
+            reason: format!(
+                "closed: {}",
+                String::from_utf8_lossy(&close.reason).chars().take(300).collect::<String>()
+            ),
         },
         // A TLS alert from the other side: it does not accept our certificate.
-        E::ConnectionClosed(close) => TransportError::TurnedAway { address, reason: close.to_string() },
+        E::ConnectionClosed(close) if (0x100..0x200).contains(&u64::from(close.error_code)) => {
+            TransportError::TurnedAway { address, reason: close.to_string() }
+        }
         E::TimedOut => TransportError::Silent { address },
+        // Our own TLS does not accept what it shows: QUIC's error codes 0x100 to 0x1ff are TLS alerts (RFC 9001, 4.8).
+        E::TransportError(fault) if (0x100..0x200).contains(&u64::from(fault.code)) => {
+            TransportError::Distrusted { address, reason: fault.reason.clone() }
+        }
         other => TransportError::Failed { address, reason: other.to_string() },
     }
 }

@@ -33,8 +33,10 @@ struct OnThread(Handle);
 
 impl Driver {
     pub(super) fn start() -> Result<Self, TransportError> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TransportError::Thread)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(TransportError::Thread)?;
         let handle = runtime.handle().clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -55,10 +57,10 @@ impl Driver {
         server: Option<quinn::ServerConfig>,
     ) -> Result<quinn::Endpoint, TransportError> {
         let failed = |source| TransportError::Bind { address: listen, source };
-        let socket = bind(listen).map_err(failed)?;
+        let socket = udp_socket(listen).map_err(failed)?;
         let _context = self.handle.enter();
         let runtime = Arc::new(OnThread(self.handle.clone()));
-        quinn::Endpoint::new(settings::endpoint(), server, socket, runtime).map_err(failed)
+        quinn::Endpoint::new(settings::endpoint_config(), server, socket, runtime).map_err(failed)
     }
 
     pub(super) fn stop(&self) {
@@ -72,7 +74,11 @@ impl Drop for Driver {
     }
 }
 
-fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
+/// A UDP socket as every node has it; public so that measurements can use the same.
+///
+/// # Errors
+/// When the port cannot be had.
+pub fn udp_socket(listen: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(listen), socket2::Type::DGRAM, None)?;
     if listen.is_ipv6() {
         socket.set_only_v6(false)?;

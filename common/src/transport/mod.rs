@@ -28,7 +28,8 @@ use crate::wire::hello::{self, Hello};
 
 pub use accept::{Enrolling, Inbound};
 pub use connection::{CONTROL_PRIORITY, Connection, DATA_PRIORITY, LINK_PRIORITY};
-pub use settings::transport_config;
+pub use driver::udp_socket;
+pub use settings::{endpoint_config, transport_config};
 
 use driver::Driver;
 
@@ -63,6 +64,30 @@ pub enum TransportError {
     /// The handshake or the connection failed.
     #[error("{address}: {reason}")]
     Failed {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// In words.
+        reason: String,
+    },
+    /// We do not accept its certificate.
+    #[error("{address} is not who it should be: {reason}")]
+    Distrusted {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// In words.
+        reason: String,
+    },
+    /// The supernode refuses our join token.
+    #[error("{address} refuses the join token: {reason}")]
+    TokenRefused {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// Its words.
+        reason: String,
+    },
+    /// The supernode is of another cluster than the join token.
+    #[error("{address} is no supernode of the cluster that the join token is for ({reason})")]
+    OtherCluster {
         /// Who was dialled.
         address: SocketAddr,
         /// In words.
@@ -155,7 +180,8 @@ impl Transport {
     pub fn refresh(&self) -> Result<(), TransportError> {
         let shared = &self.shared;
         let Some(certificate) = shared.identity.certificate() else { return Ok(()) };
-        let mut accepts_under = shared.accepts_under.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut accepts_under =
+            shared.accepts_under.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if *accepts_under != Some(certificate.ca_fingerprint) {
             let tls = shared.identity.server_config(shared.admits)?;
             let address = ([0, 0, 0, 0], 0).into();
@@ -234,8 +260,7 @@ pub async fn enrol(
     identity: &Identity,
 ) -> Result<(), TransportError> {
     let driver = Driver::start()?;
-    let any: SocketAddr =
-        if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let endpoint = driver.endpoint(any, None)?;
     let config = settings::client(identity::enrolment_client_config(token.ca())?, address)?;
     let request = enrol::Request {
@@ -257,9 +282,13 @@ pub async fn enrol(
     let reply = tokio::time::timeout(DIAL_TIMEOUT, asking).await;
     endpoint.close(connection::BYE, b"enrolled");
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-    match reply.map_err(|_| TransportError::Silent { address })?? {
-        enrol::Reply::Issued(chain) => Ok(identity.install(&chain)?),
-        enrol::Reply::Refused(reason) => Err(TransportError::TurnedAway { address, reason }),
+    match reply.map_err(|_| TransportError::Silent { address })? {
+        Ok(enrol::Reply::Issued(chain)) => Ok(identity.install(&chain)?),
+        Ok(enrol::Reply::Refused(reason)) => Err(TransportError::TokenRefused { address, reason }),
+        Err(TransportError::Distrusted { address, reason }) => {
+            Err(TransportError::OtherCluster { address, reason })
+        }
+        Err(error) => Err(error),
     }
 }
 

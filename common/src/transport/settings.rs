@@ -18,10 +18,14 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Links of an image's layers and piece requests, side by side.
 const MAX_STREAMS: u32 = 1024;
 /// A dead neighbour is noticed by silence within this; pieces are asked elsewhere long before.
+/// What a stranger may have under way before it is known to be a member: one stream of few words.
+const STRANGER_WINDOW: u32 = 64 * 1024;
+const STRANGER_STREAMS: u32 = 1;
 const IDLE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
-pub(super) fn endpoint() -> EndpointConfig {
+/// The settings of a node's UDP port; public for the same reason as [`transport_config`].
+pub fn endpoint_config() -> EndpointConfig {
     let mut config = EndpointConfig::default();
     config.max_udp_payload_size(MAX_MTU).expect("invariant: above QUIC's minimum of 1200");
     config
@@ -51,9 +55,19 @@ pub(super) fn server(
 ) -> Result<quinn::ServerConfig, TransportError> {
     let crypto = QuicServerConfig::try_from(tls)
         .map_err(|error| TransportError::Failed { address: listen, reason: error.to_string() })?;
+    let mut transport = transport_config();
+    transport
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS));
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config())).max_incoming(1024);
+    config.transport_config(Arc::new(transport)).max_incoming(1024);
     Ok(config)
+}
+
+/// Gives a dialler that proved to be a member what members have.
+pub(super) fn open_up(quic: &quinn::Connection) {
+    quic.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW));
+    quic.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
 }
 
 pub(super) fn client(

@@ -30,7 +30,9 @@ async fn two_members_of_one_cluster_meet_and_exchange_streams() {
     let (one, two) = (member(&authority, Role::Peer), member(&authority, Role::Peer));
     let target = contact(&two);
     let (dialled, accepted) = tokio::join!(one.dial(&target), two.accept());
-    let (dialled, Some(Inbound::Member(accepted))) = (dialled.unwrap(), accepted) else { panic!("no member") };
+    let (dialled, Some(Inbound::Member(accepted))) = (dialled.unwrap(), accepted) else {
+        panic!("no member")
+    };
     assert_eq!((dialled.node(), accepted.node()), (two.node(), one.node()));
     let (mut send, _) = dialled.open().await.unwrap();
     codec::send(&mut send, &"piece").await.unwrap();
@@ -69,8 +71,7 @@ async fn a_token_is_answered_over_the_enrolment_protocol() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::open(dir.path()).unwrap();
     let book = TokenBook::open(dir.path()).unwrap();
-    let token =
-        book.create(authority.fingerprint(), TokenOptions::default(), SystemTime::now()).unwrap();
+    let token = book.create(authority.fingerprint(), TokenOptions::default(), SystemTime::now()).unwrap();
     let supernode = member(&authority, Role::Supernode);
     let address = supernode.local_addr().unwrap();
     let newcomer = Identity::ephemeral().unwrap();

@@ -20,7 +20,7 @@ const HEADER: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The neighbour claims a frame above the limit.
-    #[error("frame of {0} bytes is above the limit of {MAX_FRAME}")]
+    #[error("frame of {0} bytes is above the limit")]
     TooLong(usize),
     /// The bytes are no such message.
     #[error("malformed message: {0}")]
@@ -58,9 +58,13 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// When the frame is too long, malformed, or has bytes left over.
 pub fn decode<T: DeserializeOwned>(buffer: &mut BytesMut) -> Result<Option<T>, CodecError> {
+    decode_limited(buffer, MAX_FRAME)
+}
+
+fn decode_limited<T: DeserializeOwned>(buffer: &mut BytesMut, limit: usize) -> Result<Option<T>, CodecError> {
     let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
     let length = u32::from_le_bytes(*header) as usize;
-    if length > MAX_FRAME {
+    if length > limit {
         return Err(CodecError::TooLong(length));
     }
     if buffer.len() < HEADER + length {
@@ -80,7 +84,10 @@ pub fn decode<T: DeserializeOwned>(buffer: &mut BytesMut) -> Result<Option<T>, C
 ///
 /// # Errors
 /// When the message is too long or the stream fails.
-pub async fn send<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), CodecError> {
+pub async fn send<T: Serialize>(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &T,
+) -> Result<(), CodecError> {
     Ok(stream.write_all(&encode(message)?).await?)
 }
 
@@ -89,6 +96,7 @@ pub async fn send<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), message:
 pub struct FrameReader<R> {
     stream: R,
     buffer: BytesMut,
+    limit: usize,
 }
 
 // === impl FrameReader ===
@@ -96,7 +104,17 @@ pub struct FrameReader<R> {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// A reader of the messages on `stream`.
     pub fn new(stream: R) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self::limited(stream, MAX_FRAME)
+    }
+
+    /// A reader of messages from somebody who has no long ones to send.
+    pub fn limited(stream: R, limit: usize) -> Self {
+        Self { stream, buffer: BytesMut::new(), limit: limit.min(MAX_FRAME) }
+    }
+
+    /// Takes messages of another length from now on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.min(MAX_FRAME);
     }
 
     /// The next message; `None` when the stream ended between messages.
@@ -105,7 +123,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// When a frame is too long or malformed, or the stream fails or ends inside a message.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, CodecError> {
         loop {
-            if let Some(message) = decode(&mut self.buffer)? {
+            if let Some(message) = decode_limited(&mut self.buffer, self.limit)? {
                 return Ok(Some(message));
             }
             self.buffer.reserve(4096);

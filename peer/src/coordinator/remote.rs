@@ -58,7 +58,7 @@ pub struct Remote {
 
 /// The driver behind a [`Remote`].
 pub struct Session {
-    options: RemoteOptions,
+    options: Arc<RemoteOptions>,
     joins: mpsc::Receiver<(TaskId, Wish, mpsc::Sender<Order>)>,
     notices: mpsc::Receiver<(TaskId, Notice)>,
     seed: Arc<OnceLock<NodeId>>,
@@ -103,7 +103,7 @@ impl Remote {
         let (connected_sender, connected) = watch::channel(false);
         let seed = Arc::new(OnceLock::new());
         let session = Session {
-            options,
+            options: Arc::new(options),
             joins: join_receiver,
             notices: notice_receiver,
             seed: seed.clone(),
@@ -146,7 +146,19 @@ impl Session {
         let mut said = String::new();
         loop {
             let begun = Instant::now();
-            let error = match self.connect(&transport).await {
+            let connected = {
+                // Downloads are answered while the supernode is dialled.
+                let options = self.options.clone();
+                let connecting = connect(&options, &transport);
+                tokio::pin!(connecting);
+                loop {
+                    tokio::select! {
+                        connected = &mut connecting => break connected,
+                        () = self.answer_alone() => {}
+                    }
+                }
+            };
+            let error = match connected {
                 Ok((address, connection)) => {
                     tracing::info!(supernode = %address, node = %connection.node(), "session with the supernode");
                     said.clear();
@@ -170,41 +182,9 @@ impl Session {
         }
     }
 
-    async fn connect(&self, transport: &Transport) -> Result<(SocketAddr, Connection), SessionError> {
-        let mut last = SessionError::Nowhere;
-        for name in &self.options.supernodes {
-            let addresses = match tokio::net::lookup_host(name).await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    last = SessionError::Resolve(name.clone(), error);
-                    continue;
-                }
-            };
-            for address in addresses {
-                match self.connect_to(transport, address).await {
-                    Ok(connection) => return Ok((address, connection)),
-                    Err(error) => last = error,
-                }
-            }
-        }
-        Err(last)
-    }
-
-    async fn connect_to(&self, transport: &Transport, address: SocketAddr) -> Result<Connection, SessionError> {
-        let identity = &self.options.identity;
-        if !identity.is_valid(SystemTime::now()) {
-            let token = self.options.token.as_ref().ok_or(SessionError::NoToken)?;
-            transport::enrol(address, token, identity).await?;
-            tracing::info!(supernode = %address, node = %identity.node(), "enrolled");
-        }
-        transport.refresh()?;
-        self.show_expiry();
-        Ok(transport.dial_supernode(address).await?)
-    }
-
     async fn one_session(&mut self, connection: Connection, engine: &Engine) -> SessionError {
         let _ = self.seed.set(connection.node());
-        engine.adopt(connection.clone()).await;
+        engine.adopt(connection.clone());
         let (mut send, receive) = match connection.open().await {
             Ok(streams) => streams,
             Err(error) => return error.into(),
@@ -213,6 +193,7 @@ impl Session {
         if let Err(error) = self.introduce(&mut send, engine).await {
             return error;
         }
+        self.show_expiry();
         self.connected.send_replace(true);
         self.options.metrics.supernode_connected.set(1);
         let error = self.converse(&mut send, FrameReader::new(receive)).await;
@@ -227,9 +208,11 @@ impl Session {
         let store = engine.store().clone();
         let listed = tokio::task::spawn_blocking(move || store.list()).await;
         let held: Vec<(TaskId, Geometry)> = match listed {
-            Ok(Ok(entries)) => {
-                entries.iter().filter(|entry| entry.proven).map(|entry| (entry.task, entry.geometry)).collect()
-            }
+            Ok(Ok(entries)) => entries
+                .iter()
+                .filter(|entry| entry.proven)
+                .map(|entry| (entry.task, entry.geometry))
+                .collect(),
             _ => Vec::new(),
         };
         for batch in held.chunks(MAX_ENTRIES) {
@@ -351,9 +334,10 @@ impl Session {
 
     /// Tells the downloads that they are on their own for now.
     async fn lost(&mut self) {
-        if self.connected.send_replace(false) {
-            self.lost_since = Instant::now();
+        if !self.connected.send_replace(false) {
+            return;
         }
+        self.lost_since = Instant::now();
         self.options.metrics.supernode_connected.set(0);
         for member in self.members.values() {
             let _ = member.orders.send(Order::Lost).await;
@@ -366,17 +350,70 @@ impl Session {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
-                Some((task, wish, orders)) = self.joins.recv() => {
-                    let given_up = self.lost_since.elapsed() > GIVEN_UP;
-                    let _ = orders.try_send(if given_up { Order::GoToOrigin } else { Order::Lost });
-                    self.members.insert(task, Member { wish, orders });
-                }
-                Some((task, notice)) = self.notices.recv() => {
-                    let _ = self.noticed(task, notice);
-                }
+                () = self.answer_alone() => {}
             }
         }
     }
+
+    /// Hears one download while there is no supernode. May be dropped at any await: nothing is lost.
+    async fn answer_alone(&mut self) {
+        tokio::select! {
+            Some((task, wish, orders)) = self.joins.recv() => {
+                let given_up = self.lost_since.elapsed() > GIVEN_UP;
+                let _ = orders.try_send(if given_up { Order::GoToOrigin } else { Order::Lost });
+                self.members.insert(task, Member { wish, orders });
+            }
+            Some((task, notice)) = self.notices.recv() => {
+                let _ = self.noticed(task, notice);
+            }
+            else => std::future::pending().await,
+        }
+    }
+}
+
+async fn connect(
+    options: &RemoteOptions,
+    transport: &Transport,
+) -> Result<(SocketAddr, Connection), SessionError> {
+    let mut last = SessionError::Nowhere;
+    for name in &options.supernodes {
+        let addresses = match tokio::net::lookup_host(name).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                last = SessionError::Resolve(name.clone(), error);
+                continue;
+            }
+        };
+        for address in addresses {
+            match connect_to(options, transport, address).await {
+                Ok(connection) => return Ok((address, connection)),
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn connect_to(
+    options: &RemoteOptions,
+    transport: &Transport,
+    address: SocketAddr,
+) -> Result<Connection, SessionError> {
+    let identity = &options.identity;
+    if must_enrol(identity, options.token.as_ref(), SystemTime::now()) {
+        let token = options.token.as_ref().ok_or(SessionError::NoToken)?;
+        transport::enrol(address, token, identity).await?;
+        tracing::info!(supernode = %address, node = %identity.node(), "enrolled");
+    }
+    transport.refresh()?;
+    Ok(transport.dial_supernode(address).await?)
+}
+
+/// Whether there is no certificate that is good here: none, an expired one, or one of another cluster than the token's.
+pub fn must_enrol(identity: &Identity, token: Option<&JoinToken>, now: SystemTime) -> bool {
+    let elsewhere =
+        |token: &JoinToken| identity.certificate().is_some_and(|own| own.ca_fingerprint != token.ca());
+    !identity.is_valid(now) || token.is_some_and(elsewhere)
 }
 
 fn join(wish: &Wish) -> ToSupernode {

@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::error::FetchError;
+use crate::limit::Limiter;
 use crate::origin::{Fetch, OriginClient, OriginError, OriginEvent, fetch};
-use crate::store::{Blob, StoreError};
+use crate::store::Blob;
 
-/// Pieces between the network and the disk.
-const WAITING: usize = 8;
+/// Pieces between the network and the disk: each is memory, in every download at once.
+const WAITING: usize = 2;
 /// Pieces being written at once.
 const WRITES: usize = 4;
 
@@ -47,7 +48,8 @@ pub enum Fed {
 pub struct Feed {
     events: mpsc::Receiver<OriginEvent>,
     fetching: JoinSet<Result<(), OriginError>>,
-    writes: JoinSet<Result<(PieceIndex, Digest), StoreError>>,
+    writes: JoinSet<Result<(PieceIndex, Digest), FetchError>>,
+    limit: Limiter,
     done: bool,
 }
 
@@ -55,16 +57,24 @@ pub struct Feed {
 
 impl Feed {
     /// Begins to fetch.
-    pub fn start(origin: OriginClient, wanted: Fetch) -> Self {
+    pub fn start(origin: OriginClient, wanted: Fetch, limit: Limiter) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
         let mut fetching = JoinSet::new();
         fetching.spawn(fetch(origin, wanted, sender));
-        Self { events, fetching, writes: JoinSet::new(), done: false }
+        Self { events, fetching, writes: JoinSet::new(), limit, done: false }
     }
 
     /// Writes a piece beside the async threads; [`Fed::Written`] follows.
     pub fn write(&mut self, blob: Blob, index: PieceIndex, chunks: Vec<Bytes>, digest: Digest) {
-        self.writes.spawn_blocking(move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest)));
+        let limit = self.limit.clone();
+        self.writes.spawn(async move {
+            limit.pass(chunks.iter().map(|chunk| chunk.len() as u64).sum()).await;
+            let write = move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest));
+            tokio::task::spawn_blocking(write)
+                .await
+                .map_err(|_| FetchError::Closing)?
+                .map_err(FetchError::from)
+        });
     }
 
     /// The next thing that happens; pends forever after [`Fed::Done`] or [`Fed::Failed`].
@@ -74,7 +84,7 @@ impl Feed {
                 biased;
                 Some(written) = self.writes.join_next() => match written {
                     Ok(Ok((index, digest))) => return Fed::Written { index, digest },
-                    Ok(Err(error)) => return self.fail(error.into()),
+                    Ok(Err(error)) => return self.fail(error),
                     Err(_) => return self.fail(FetchError::Closing),
                 },
                 Some(event) = self.events.recv(), if self.writes.len() < WRITES => match event {

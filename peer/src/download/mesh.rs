@@ -11,7 +11,7 @@ use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::TaskId;
 use common::telemetry::{Held, RejectReason, hold};
 use common::transport::Connection;
-use common::wire::exchange::{Link, Refusal};
+use common::wire::exchange::{Link, MAX_RUNS, Refusal};
 use common::wire::swarm::Fault;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -218,9 +218,10 @@ impl Mesh {
         self.open_links(complete, now);
         let pace = self.select.usual();
         for tell in self.reveal.drain(pace, now) {
-            let show = (!tell.show.is_empty()).then(|| Link::Have(runs(&tell.show)));
-            let hold = (!tell.hold.is_empty()).then(|| Link::Hold(runs(&tell.hold)));
-            let said = show.into_iter().chain(hold).all(|message| {
+            let (show, hold) = (runs(&tell.show), runs(&tell.hold));
+            let show = show.chunks(MAX_RUNS).map(|runs| Link::Have(runs.to_vec()));
+            let hold = hold.chunks(MAX_RUNS).map(|runs| Link::Hold(runs.to_vec()));
+            let said = show.chain(hold).all(|message| {
                 self.links.get(&tell.to).is_some_and(|link| link.outbox.try_send(message).is_ok())
             });
             if !said {
@@ -243,7 +244,8 @@ impl Mesh {
         let retry = self.parents.values().filter(|parent| !parent.opening && parent.retry > now);
         let retry = retry.map(|parent| parent.retry).min();
         let starved = self.starved.then(|| now + STARVED);
-        let wakes = [self.reveal.wake_at(pace), self.select.wake_at(), retry, starved];
+        let select = self.select.wake_at(now).filter(|_| self.asking);
+        let wakes = [self.reveal.wake_at(pace), select, retry, starved];
         wakes.into_iter().flatten().min()
     }
 
@@ -280,7 +282,8 @@ impl Mesh {
                 continue;
             }
             parent.opening = true;
-            let (pool, contact, task, geometry) = (pool.clone(), parent.contact.clone(), self.task, self.geometry);
+            let (pool, contact, task, geometry) =
+                (pool.clone(), parent.contact.clone(), self.task, self.geometry);
             self.link_tasks.spawn(async move {
                 let opened = match pool.get(&contact).await {
                     Ok(connection) => link::open(connection, task, geometry).await.map(Box::new),
@@ -365,9 +368,12 @@ impl Mesh {
     fn launch(&mut self, ask: Ask, now: Instant) {
         let Ask { node, index, hedge } = ask;
         let length = self.geometry.range(index).len();
-        let permit = self.context.budget.clone().try_acquire_many_owned(length.div_ceil(BUDGET_UNIT) as u32);
+        let budget = self.context.budget.clone();
+        let permit = budget.try_acquire_many_owned(length.div_ceil(BUDGET_UNIT) as u32);
+        // Asked last, since what it lets pass is paid for.
+        let permit = permit.ok().filter(|_| self.context.download_limit.try_pass(length).is_ok());
         let connection = self.links.get(&node).map(|link| link.connection.clone());
-        let (Ok(permit), Some(connection), Some(digest), Some(blob)) =
+        let (Some(permit), Some(connection), Some(digest), Some(blob)) =
             (permit, connection, self.vouched(index), self.shared.blob())
         else {
             self.select.setback((node, index), Setback::Withdrawn, now);
@@ -377,10 +383,9 @@ impl Mesh {
         if hedge {
             self.context.metrics.hedged_requests.inc();
         }
-        let (wanted, limit) = (Wanted { task: self.task, index, length, digest }, self.context.download_limit.clone());
+        let wanted = Wanted { task: self.task, index, length, digest };
         let fetching = async move {
             let chunks = fetch::piece(&connection, wanted).await.map_err(Failed::Parent)?;
-            limit.pass(length).await;
             let written = tokio::task::spawn_blocking(move || {
                 let written = blob.write_piece(index, &chunks, digest);
                 drop(permit);
@@ -434,8 +439,5 @@ fn runs(pieces: &[PieceIndex]) -> Vec<std::ops::Range<u32>> {
             _ => runs.push(index..index + 1),
         }
     }
-    // A link carries at most so many; more than that many separate runs need a task of gigabytes full of holes,
-    // whose last pieces then are found through other neighbours.
-    runs.truncate(common::wire::exchange::MAX_RUNS);
     runs
 }

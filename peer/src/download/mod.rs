@@ -22,8 +22,8 @@ pub mod shared;
 use std::sync::Arc;
 
 use common::node::NodeId;
-use common::telemetry::Metrics;
 use common::task::TaskId;
+use common::telemetry::Metrics;
 use tokio::sync::Semaphore;
 
 use crate::coordinator::Coordinator;

@@ -17,7 +17,9 @@ const BATCH: u32 = 4;
 /// # Errors
 /// When the store cannot be read, or the task fails.
 pub async fn digest(shared: Arc<Shared>) -> Result<Digest, FetchError> {
-    let (Some(blob), Some(geometry)) = (shared.blob(), shared.geometry()) else { return Err(FetchError::Closing) };
+    let (Some(blob), Some(geometry)) = (shared.blob(), shared.geometry()) else {
+        return Err(FetchError::Closing);
+    };
     let mut changes = shared.changes();
     let mut hasher = Hasher::new();
     let mut next = 0;

@@ -20,7 +20,6 @@ use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Outcome};
 use common::wire::exchange::Refusal;
-use common::wire::swarm::Failure;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -33,12 +32,14 @@ use crate::error::FetchError;
 use crate::exchange::link::{self, LinkStream};
 use crate::exchange::reveal::Style;
 use crate::origin::Fetch;
-use crate::store::StoreError;
+use crate::store::{Blob, StoreError};
 
 /// Without the supernode, and with nothing more from the known parents, the origin is asked after this.
 const LOST_PATIENCE: Duration = Duration::from_secs(1);
 /// With the supernode, but with no parent that gives what is there to be had.
 const STUCK_PATIENCE: Duration = Duration::from_secs(15);
+/// The seed itself waits for the origin; after this, perhaps another way to it is better.
+const ORIGIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How often other parents are asked for while stuck.
 const NAG: Duration = Duration::from_secs(2);
 /// A finished task stays ready for neighbours for so long after its last link.
@@ -69,6 +70,13 @@ pub enum Start {
     Held,
 }
 
+/// What was on disk before; holding the blob keeps it there.
+struct Stored {
+    geometry: Geometry,
+    pieces: PieceSet,
+    _pinned: Blob,
+}
+
 /// A running session's state.
 pub struct Session {
     context: Arc<Context>,
@@ -82,7 +90,7 @@ pub struct Session {
     proof: JoinSet<Result<Digest, FetchError>>,
     background: JoinSet<()>,
     /// What the store held of the task when the session began.
-    stored: Option<(Geometry, PieceSet)>,
+    stored: Option<Stored>,
     /// Pieces on disk that nobody has vouched for yet.
     found: BTreeMap<PieceIndex, Digest>,
     waiting: Vec<(LinkStream, Geometry)>,
@@ -91,6 +99,12 @@ pub struct Session {
     /// The supernode says that its digests make the blob.
     supernode_proved: bool,
     lost: bool,
+    /// The supernode said that it cannot get the task.
+    refused: bool,
+    /// The coordinator will give no more orders.
+    deaf: bool,
+    /// The origin was asked again for what it left out.
+    asked_again: bool,
     /// When something last arrived, for patience.
     moved: Instant,
     nagged: Instant,
@@ -121,6 +135,9 @@ impl Session {
             early: Vec::new(),
             supernode_proved: false,
             lost: false,
+            refused: false,
+            deaf: false,
+            asked_again: false,
             moved: now,
             nagged: now,
             idle_since: None,
@@ -162,14 +179,14 @@ impl Session {
         }
         let Start::Wanted { source, credentials } = start else { return Err(FetchError::Closing) };
         if let Some(blob) = stored {
-            let geometry = blob.geometry();
-            let mut set = PieceSet::new(geometry.pieces());
-            blocking(move || blob.pieces()).await?.into_iter().for_each(|(index, _)| {
-                set.insert(index);
+            let (geometry, asked) = (blob.geometry(), blob.clone());
+            let mut pieces = PieceSet::new(geometry.pieces());
+            blocking(move || asked.pieces()).await?.into_iter().for_each(|(index, _)| {
+                pieces.insert(index);
             });
-            self.stored = Some((geometry, set));
+            self.stored = Some(Stored { geometry, pieces, _pinned: blob });
         }
-        let held = self.stored.as_ref().map_or(0, |(_, set)| set.count());
+        let held = self.stored.as_ref().map_or(0, |stored| stored.pieces.count());
         let wish = Wish { source: source.clone(), credentials: credentials.clone(), held };
         self.membership = Some(self.context.coordinator.join(task, wish));
         self.source = Some(source);
@@ -194,26 +211,33 @@ impl Session {
             self.ended = since + LINGER <= now;
             return Some(since + LINGER);
         }
-        if self.feed.is_some() {
+        if self.feed.is_some() || self.is_whole() {
             return None;
         }
         let stuck = self.mesh.as_ref().is_none_or(Mesh::is_stuck);
-        let owed = self.mesh.as_ref().is_some_and(|mesh| mesh.wants_vouched());
-        let patience = if self.lost { LOST_PATIENCE } else { STUCK_PATIENCE };
-        if !(stuck && (self.lost || owed)) {
-            self.moved = now;
-            return Some(now + patience.min(NAG));
-        }
+        let owed = stuck && self.mesh.as_ref().is_some_and(Mesh::wants_vouched);
+        let patience = match (self.lost, stuck) {
+            (true, true) => LOST_PATIENCE,
+            (false, true) if owed => STUCK_PATIENCE,
+            (_, false) => 2 * STUCK_PATIENCE,
+            // The seed has nothing more either: it waits for the origin, which we would only burden.
+            (false, true) => ORIGIN_PATIENCE + self.spread(),
+        };
         if self.moved + patience <= now {
             tracing::info!(task = ?self.shared.task(), lost = self.lost, "the swarm gives nothing more: asking the origin");
             self.go_to_origin();
             return None;
         }
-        if !self.lost && self.nagged + NAG <= now {
+        if owed && !self.lost && self.nagged + NAG <= now && self.moved + NAG <= now {
             self.nagged = now;
             self.say(Notice::MoreParents);
         }
         Some((self.moved + patience).min(now + NAG))
+    }
+
+    /// A time of this node's own, so that a thousand nodes that wait for one thing do not lose patience at once.
+    fn spread(&self) -> Duration {
+        ORIGIN_PATIENCE.mul_f64(self.context.seed_for(self.shared.task()) as f64 / u64::MAX as f64)
     }
 
     async fn step(&mut self, wake: Option<Instant>) -> Result<(), FetchError> {
@@ -224,7 +248,7 @@ impl Session {
             }
         };
         tokio::select! {
-            order = next_order(&mut self.membership) => self.ordered(order).await,
+            order = next_order(&mut self.membership, self.deaf) => self.ordered(order).await,
             news = next_news(&mut self.mesh) => self.news(news),
             fed = next_fed(&mut self.feed) => self.fed(fed).await,
             Some(proof) = self.proof.join_next() => {
@@ -250,6 +274,10 @@ impl Session {
         match order {
             Some(Order::Joined { geometry, inline }) => {
                 self.lost = false;
+                self.refused = false;
+                // A supernode that came back vouches anew.
+                self.supernode_proved = false;
+                self.moved = Instant::now();
                 self.know(geometry).await?;
                 if let Some(bytes) = inline {
                     self.take_inline(Bytes::from(bytes)).await?;
@@ -268,24 +296,32 @@ impl Session {
                 self.check()?;
             }
             Some(Order::Poisoned) => return Err(FetchError::Poisoned { task: self.shared.task() }),
-            Some(Order::Failed(Failure::Origin(failure))) => return Err(FetchError::Origin(failure)),
-            Some(Order::Failed(other)) => {
-                tracing::info!(task = ?self.shared.task(), "the supernode cannot get it ({other}): asking the origin");
+            Some(Order::Failed(failure)) => {
+                // It may have asked another registry, or with another client's credentials; the origin's answer
+                // to this node's own question is what the client is to see.
+                tracing::info!(task = ?self.shared.task(), "the supernode cannot get it ({failure}): asking the origin");
+                self.refused = true;
                 self.go_to_origin();
             }
             Some(Order::GoToOrigin) => self.go_to_origin(),
-            Some(Order::Lost) => self.lose(),
+            Some(Order::Lost) => self.lose()?,
             None => {
-                self.membership = None;
-                self.lose();
+                // Nothing more will be said. Whoever sent us to the origin still listens.
+                self.deaf = true;
+                if self.feed.is_none() {
+                    self.lose()?;
+                }
             }
         }
         Ok(())
     }
 
-    fn lose(&mut self) {
-        self.lost = true;
-        self.moved = Instant::now();
+    fn lose(&mut self) -> Result<(), FetchError> {
+        if !self.lost {
+            self.lost = true;
+            self.moved = Instant::now();
+        }
+        self.check()
     }
 
     /// The length is known: from here on there is a blob to write to.
@@ -333,6 +369,9 @@ impl Session {
         if geometry.pieces() == 1 {
             self.count(ByteSource::Seed, geometry.length());
             blocking(move || blob.write_piece(PieceIndex(0), &[bytes], digest)).await?;
+            if let Some(mesh) = &mut self.mesh {
+                mesh.vouch(PieceIndex(0), digest);
+            }
             self.arrived(PieceIndex(0), digest, None, true);
         }
         self.supernode_proved = true;
@@ -344,6 +383,11 @@ impl Session {
         let mut unclaimed = Vec::new();
         for (offset, digest) in digests.iter().enumerate() {
             let index = PieceIndex(first.0.saturating_add(offset as u32));
+            let changed = |known: Option<Digest>| known.is_some_and(|known| known != *digest);
+            if changed(mesh.vouched(index)) || changed(self.shared.digest(index)) {
+                // Two contents under one name: what is here may be of either.
+                return Err(FetchError::Poisoned { task: self.shared.task() });
+            }
             mesh.vouch(index, *digest);
             unclaimed.push((index, *digest));
         }
@@ -434,8 +478,8 @@ impl Session {
         let Some(source) = self.source.clone().filter(|_| self.feed.is_none() && !self.is_proven()) else {
             return;
         };
-        let have = match self.shared.geometry() {
-            Some(geometry) => {
+        let have = match (self.shared.geometry(), source.digest) {
+            (Some(geometry), Some(_)) => {
                 self.take_found();
                 let mut have = PieceSet::new(geometry.pieces());
                 let held = |index: &PieceIndex| self.shared.ready(*index, 1) == 1;
@@ -444,17 +488,23 @@ impl Session {
                 });
                 Some((geometry, have))
             }
-            // Content without a digest may have changed since: what is here is not to be mixed with it.
-            None => self.stored.clone().filter(|_| source.digest.is_some()),
+            // Content without a digest may have changed: what is here is asked for again and compared, not mixed.
+            (Some(geometry), None) => {
+                self.found.clear();
+                Some((geometry, PieceSet::new(geometry.pieces())))
+            }
+            (None, Some(_)) => self.stored.as_ref().map(|stored| (stored.geometry, stored.pieces.clone())),
+            (None, None) => None,
         };
         if let Some(mesh) = &mut self.mesh {
             mesh.set_asking(false);
-            if source.digest.is_some() {
+            if source.digest.is_some() && self.proof.is_empty() {
                 self.proof.spawn(proof::digest(self.shared.clone()));
             }
         }
         let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel: PARALLEL };
-        self.feed = Some(Feed::start(self.context.origin.clone(), wanted));
+        self.feed =
+            Some(Feed::start(self.context.origin.clone(), wanted, self.context.download_limit.clone()));
     }
 
     async fn fed(&mut self, fed: Fed) -> Result<(), FetchError> {
@@ -462,7 +512,8 @@ impl Session {
             Fed::Meta(geometry) => self.origin_knows(geometry).await,
             Fed::Piece { index, chunks, digest } => {
                 let vouched = self.mesh.as_ref().and_then(|mesh| mesh.vouched(index));
-                if vouched.is_some_and(|vouched| vouched != digest) {
+                let changed = |known: Option<Digest>| known.is_some_and(|known| known != digest);
+                if changed(vouched) || changed(self.shared.digest(index)) {
                     return Err(FetchError::Poisoned { task: self.shared.task() });
                 }
                 if let (Some(feed), Some(blob)) = (&mut self.feed, self.shared.blob()) {
@@ -477,28 +528,52 @@ impl Session {
                 self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
                 self.check()
             }
-            Fed::Failed(error) => Err(error),
-            Fed::Done => self.check(),
+            Fed::Failed(error) if self.lost || self.refused || self.deaf => Err(error),
+            Fed::Failed(error) => {
+                tracing::info!(task = ?self.shared.task(), "the origin failed ({error}): back to the swarm");
+                self.feed = None;
+                self.proof = JoinSet::new();
+                self.moved = Instant::now();
+                if let Some(mesh) = &mut self.mesh {
+                    mesh.set_asking(true);
+                }
+                self.check()
+            }
+            Fed::Done if self.is_whole() => self.check(),
+            Fed::Done if self.asked_again => {
+                Err(FetchError::Swarm(format!("the origin did not give all of task {}", self.shared.task())))
+            }
+            Fed::Done => {
+                self.asked_again = true;
+                self.feed = None;
+                self.go_to_origin();
+                Ok(())
+            }
         }
     }
 
     /// The origin's word on the length: a stored beginning of another length is no beginning of this.
     async fn origin_knows(&mut self, geometry: Geometry) -> Result<(), FetchError> {
-        if self.mesh.is_some() {
-            return self.know(geometry).await;
-        }
+        let first = self.mesh.is_none();
         self.know(geometry).await?;
-        if self.source.as_ref().is_some_and(|source| source.digest.is_some()) {
-            self.take_found();
-            self.proof.spawn(proof::digest(self.shared.clone()));
-        } else {
-            self.found.clear();
+        if self.is_proven() {
+            return Ok(());
         }
         if let Some(mesh) = &mut self.mesh {
             mesh.set_asking(false);
         }
-        self.say(Notice::Known(geometry));
-        Ok(())
+        if self.source.as_ref().is_some_and(|source| source.digest.is_some()) {
+            self.take_found();
+            if self.proof.is_empty() {
+                self.proof.spawn(proof::digest(self.shared.clone()));
+            }
+        } else {
+            self.found.clear();
+        }
+        if first {
+            self.say(Notice::Known(geometry));
+        }
+        self.check()
     }
 
     /// Counts what is on disk as present: it was right when it was written, and the digest of the whole decides.
@@ -541,15 +616,25 @@ impl Session {
         }
         let digest = self.source.as_ref().and_then(|source| source.digest);
         let empty_and_right = geometry.pieces() == 0 && digest == Some(Digest::of(b""));
-        if empty_and_right
-            || (self.supernode_proved && self.feed.is_none())
-            || digest.is_none() && self.trusts_itself()
-        {
+        let vouched_and_right = self.supernode_proved && self.is_vouched(geometry);
+        if empty_and_right || vouched_and_right || digest.is_none() && self.trusts_itself() {
             self.prove();
         } else if self.lost && self.feed.is_none() && digest.is_some() && self.proof.is_empty() {
             self.proof.spawn(proof::digest(self.shared.clone()));
         }
         Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        self.shared.geometry().is_some_and(|geometry| self.shared.held() == geometry.pieces())
+    }
+
+    /// Whether the supernode vouches for every piece as it is here. What came inline was compared whole.
+    fn is_vouched(&self, geometry: Geometry) -> bool {
+        let Some(mesh) = &self.mesh else { return false };
+        let same =
+            |index| mesh.vouched(index).is_some_and(|vouched| self.shared.digest(index) == Some(vouched));
+        (0..geometry.pieces()).map(PieceIndex).all(same)
     }
 
     /// Content without a digest is proven by having come whole: from the origin, or piece by piece as the
@@ -562,7 +647,7 @@ impl Session {
         let (Some(blob), Some(mesh)) = (self.shared.blob(), &mut self.mesh) else { return };
         mesh.offer_all();
         self.feed = None;
-        self.proof.abort_all();
+        self.proof = JoinSet::new();
         self.shared.set_phase(Phase::Proven);
         self.context.metrics.downloads.of(Outcome::Ok).inc();
         let geometry = blob.geometry();
@@ -589,16 +674,16 @@ impl Session {
         if !matches!(error, FetchError::Closing | FetchError::Origin(_)) {
             tracing::warn!(task = ?self.shared.task(), "download failed: {error}");
         }
-        let drop_bytes = poisoned || matches!(error, FetchError::StoreFull(_));
-        self.shared.set_phase(Phase::Failed(error));
-        self.say(Notice::Failed);
-        self.ended = true;
-        if drop_bytes {
+        if poisoned || matches!(error, FetchError::StoreFull(_)) {
+            // Before anybody hears of it: whoever asks again must find nothing of this.
             let (store, task) = (self.context.store.clone(), self.shared.task());
             if let Err(error) = blocking(move || store.remove(task)).await {
                 tracing::warn!(?task, "cannot drop the task: {error}");
             }
         }
+        self.shared.set_phase(Phase::Failed(error));
+        self.say(Notice::Failed);
+        self.ended = true;
     }
 }
 
@@ -611,10 +696,10 @@ impl Drop for Session {
     }
 }
 
-async fn next_order(membership: &mut Option<Membership>) -> Option<Order> {
+async fn next_order(membership: &mut Option<Membership>, deaf: bool) -> Option<Order> {
     match membership {
-        Some(membership) => membership.orders.recv().await,
-        None => std::future::pending().await,
+        Some(membership) if !deaf => membership.orders.recv().await,
+        _ => std::future::pending().await,
     }
 }
 

@@ -138,6 +138,11 @@ impl Shared {
         self.table().is_some_and(|table| table.offered.contains(index) && table.present.contains(index))
     }
 
+    /// The digest of a piece that is here.
+    pub fn digest(&self, index: PieceIndex) -> Option<Digest> {
+        self.table().and_then(|table| table.digests.get(index.0 as usize).copied().flatten())
+    }
+
     /// Number of pieces that are here.
     pub fn held(&self) -> u32 {
         self.table().map_or(0, |table| table.present.count())

@@ -15,6 +15,10 @@ use tokio::time::timeout;
 /// A parent that sends nothing for so long is taken for dead; others have been asked before.
 const SILENCE: Duration = Duration::from_millis(1900);
 
+/// A parent that dribbles is let go after this, or at this many bytes a second if that is longer.
+const SLOWEST: Duration = Duration::from_secs(10);
+const SLOWEST_RATE: u64 = 128 * 1024;
+
 /// What is asked for, and how the answer is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
@@ -50,8 +54,14 @@ pub enum FetchFault {
 /// # Errors
 /// When the parent refuses, falls silent, or sends anything but the piece.
 pub async fn piece(connection: &Connection, wanted: Wanted) -> Result<Vec<Bytes>, FetchFault> {
+    let patience = SLOWEST.max(Duration::from_secs(wanted.length / SLOWEST_RATE));
+    timeout(patience, whole(connection, wanted)).await.map_err(|_| FetchFault::Silent)?
+}
+
+async fn whole(connection: &Connection, wanted: Wanted) -> Result<Vec<Bytes>, FetchFault> {
     let silent = |_| FetchFault::Silent;
-    let (mut send, receive) = timeout(SILENCE, connection.open()).await.map_err(silent)?.map_err(|_| FetchFault::Silent)?;
+    let (mut send, receive) =
+        timeout(SILENCE, connection.open()).await.map_err(silent)?.map_err(|_| FetchFault::Silent)?;
     let _ = send.set_priority(DATA_PRIORITY);
     let opening = Opening::Piece { task: wanted.task, index: wanted.index };
     codec::send(&mut send, &opening).await.map_err(|_| FetchFault::Silent)?;
@@ -60,7 +70,9 @@ pub async fn piece(connection: &Connection, wanted: Wanted) -> Result<Vec<Bytes>
     let reply = timeout(SILENCE, reader.expect::<PieceReply>()).await.map_err(silent)?.map_err(nonsense)?;
     match reply {
         PieceReply::Refused(refusal) => return Err(FetchFault::Refused(refusal)),
-        PieceReply::Data { length } if u64::from(length) != wanted.length => return Err(FetchFault::WrongBytes),
+        PieceReply::Data { length } if u64::from(length) != wanted.length => {
+            return Err(FetchFault::WrongBytes);
+        }
         PieceReply::Data { .. } => {}
     }
     let (mut stream, first) = reader.into_parts();
@@ -68,7 +80,8 @@ pub async fn piece(connection: &Connection, wanted: Wanted) -> Result<Vec<Bytes>
     body.take(first)?;
     while body.left > 0 {
         let chunk = timeout(SILENCE, stream.read_chunk(256 * 1024, true)).await.map_err(silent)?;
-        let chunk = chunk.map_err(|_| FetchFault::Silent)?.ok_or(FetchFault::WrongBytes)?;
+        // A body that ends early was cut, by a node that stops or a network that broke: no forgery.
+        let chunk = chunk.map_err(|_| FetchFault::Silent)?.ok_or(FetchFault::Silent)?;
         body.take(chunk.bytes)?;
     }
     if body.hasher.finish() != wanted.digest {

@@ -73,7 +73,8 @@ pub fn keeps(opener: NodeId, other: NodeId) -> bool {
 /// When the neighbour refuses or does not answer.
 pub async fn open(connection: Connection, task: TaskId, geometry: Geometry) -> Result<LinkStream, LinkEnd> {
     let opening = async {
-        let (mut send, receive) = connection.open().await.map_err(|error| LinkEnd::Broken(error.to_string()))?;
+        let (mut send, receive) =
+            connection.open().await.map_err(|error| LinkEnd::Broken(error.to_string()))?;
         let _ = send.set_priority(LINK_PRIORITY);
         codec::send(&mut send, &Opening::Link { task, geometry }).await.map_err(broken)?;
         let mut reader = FrameReader::new(receive);
@@ -83,7 +84,8 @@ pub async fn open(connection: Connection, task: TaskId, geometry: Geometry) -> R
             other => Err(LinkEnd::Broken(format!("unexpected {other:?}"))),
         }
     };
-    let (send, reader) = timeout(OPEN_TIMEOUT, opening).await.map_err(|_| LinkEnd::Broken("no answer".into()))??;
+    let (send, reader) =
+        timeout(OPEN_TIMEOUT, opening).await.map_err(|_| LinkEnd::Broken("no answer".into()))??;
     Ok(LinkStream { connection, send, reader, ours: true })
 }
 

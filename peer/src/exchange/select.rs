@@ -11,7 +11,7 @@
 //! - No piece is asked of more than [`MAX_ASKS`] parents at once, nor twice of one.
 //! - The pieces in flight never exceed the budget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,6 @@ struct Parent {
     flights: usize,
     failures: u32,
     rests_until: Option<Instant>,
-    banned: bool,
     cost: Option<Duration>,
 }
 
@@ -88,6 +87,8 @@ pub struct Select {
     vouched: PieceSet,
     holders: Vec<u16>,
     parents: BTreeMap<NodeId, Parent>,
+    /// Who sent wrong bytes; a new link washes nothing off.
+    banned: BTreeSet<NodeId>,
     in_flight: BTreeMap<PieceIndex, Vec<Flight>>,
     flights: usize,
     usual: Duration,
@@ -105,6 +106,7 @@ impl Select {
             vouched: PieceSet::new(geometry.pieces()),
             holders: vec![0; geometry.pieces() as usize],
             parents: BTreeMap::new(),
+            banned: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             flights: 0,
             usual: FIRST_GUESS,
@@ -120,13 +122,14 @@ impl Select {
     /// A parent is there; it shows nothing yet.
     pub fn parent_up(&mut self, node: NodeId) {
         let empty = PieceSet::new(self.geometry.pieces());
+        // Requests outlive a link that is replaced by another between the same nodes.
+        let flights = self.in_flight.values().flatten().filter(|flight| flight.node == node).count();
         self.parents.entry(node).or_insert_with(|| Parent {
             shown: empty.clone(),
             held: empty,
-            flights: 0,
+            flights,
             failures: 0,
             rests_until: None,
-            banned: false,
             cost: None,
         });
     }
@@ -189,10 +192,12 @@ impl Select {
                 parent.flights -= gone;
             }
         }
+        if why == Setback::WrongBytes {
+            self.banned.insert(node);
+        }
         let Some(parent) = self.parents.get_mut(&node) else { return };
         match why {
-            Setback::Withdrawn => return,
-            Setback::WrongBytes => parent.banned = true,
+            Setback::Withdrawn | Setback::WrongBytes => return,
             Setback::NotThere => {
                 parent.shown.remove(index);
             }
@@ -228,11 +233,13 @@ impl Select {
         asks
     }
 
-    /// When to [`Select::poll`] again if nothing happens before.
-    pub fn wake_at(&self) -> Option<Instant> {
+    /// When to [`Select::poll`] again if nothing happens before. What is due already has been looked at: it waits
+    /// for a parent, not for the time.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
         let hedges = self.in_flight.values().filter(|flights| flights.len() < MAX_ASKS);
-        let hedge = hedges.filter_map(|flights| flights.first()).map(|flight| flight.since + self.patience()).min();
-        let rest = self.parents.values().filter_map(|parent| parent.rests_until).min();
+        let due = |flights: &Vec<Flight>| Some(flights.first()?.since + self.patience());
+        let hedge = hedges.filter_map(due).filter(|at| *at > now).min();
+        let rest = self.parents.values().filter_map(|parent| parent.rests_until).filter(|at| *at > now).min();
         hedge.into_iter().chain(rest).min()
     }
 
@@ -246,26 +253,31 @@ impl Select {
         self.usual
     }
 
-    /// The number of parents that show something that is still missing.
+    /// The number of parents that show something that is still missing and may be asked for.
     pub fn useful_parents(&self) -> usize {
-        let missing = |set: &PieceSet| set.iter().any(|index| !self.have.contains(index));
-        self.parents.values().filter(|parent| !parent.banned && missing(&parent.shown)).count()
+        let end = self.have.first_missing(0).map_or(0, |first| first.0 + WINDOW);
+        let wanted =
+            |index: PieceIndex| index.0 < end && !self.have.contains(index) && self.vouched.contains(index);
+        let missing = |set: &PieceSet| set.iter().any(wanted);
+        let trusted = self.parents.iter().filter(|(node, _)| !self.banned.contains(node));
+        trusted.filter(|(_, parent)| missing(&parent.shown)).count()
     }
 
-    /// Parents that may be asked, the fastest first, those of equal speed at random.
+    /// Parents that may be asked: those that failed last behind the others, so that nobody can sit on a piece for
+    /// ever; the fastest first; those of equal speed at random.
     fn able(&mut self, now: Instant) -> Vec<NodeId> {
         let mut able = Vec::with_capacity(self.parents.len());
         for (node, parent) in &mut self.parents {
             if parent.rests_until.is_some_and(|until| until <= now) {
                 parent.rests_until = None;
             }
-            if !parent.banned && parent.rests_until.is_none() && !parent.shown.is_empty() {
+            if !self.banned.contains(node) && parent.rests_until.is_none() && !parent.shown.is_empty() {
                 let cost = parent.cost.unwrap_or_default().as_millis() as u64 / 50;
-                able.push((cost, self.rng.random::<u32>(), *node));
+                able.push((parent.failures, cost, self.rng.random::<u32>(), *node));
             }
         }
         able.sort_unstable();
-        able.into_iter().map(|(_, _, node)| node).collect()
+        able.into_iter().map(|(_, _, _, node)| node).collect()
     }
 
     fn rarest(&mut self, node: NodeId) -> Option<PieceIndex> {

@@ -57,7 +57,7 @@ fn a_silent_parent_is_hedged_within_two_seconds_and_the_loser_is_withdrawn() {
     select.parent_has(node(2), std::slice::from_ref(&(0..1)), true);
     assert!(select.poll(now).is_empty());
     let later = now + Duration::from_secs(2);
-    assert!(select.wake_at().unwrap() <= later);
+    assert!(select.wake_at(now).unwrap() <= later);
     let hedge = select.poll(later);
     assert_eq!(hedge, [Ask { node: node(2), index: PieceIndex(0), hedge: true }]);
     assert_eq!(select.arrived(PieceIndex(0), Some(node(2)), later), [node(1)]);
@@ -72,7 +72,34 @@ fn who_sent_wrong_bytes_is_not_asked_again() {
     for ask in select.poll(now) {
         select.setback((ask.node, ask.index), Setback::WrongBytes, now);
     }
-    assert!(select.poll(now + Duration::from_secs(3600)).is_empty());
+    select.parent_down(node(1));
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    assert!(select.poll(now + Duration::from_secs(3600)).is_empty(), "a new link washes nothing off");
+}
+
+#[test]
+fn requests_outlive_a_link_that_is_replaced() {
+    let (mut select, now) = (select(), Instant::now());
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    let asks = select.poll(now);
+    select.parent_down(node(1));
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    assert!(select.poll(now).is_empty(), "the old requests still count");
+    asks.iter().for_each(|ask| select.setback((ask.node, ask.index), Setback::Withdrawn, now));
+    assert_eq!(select.poll(now).len(), asks.len());
+}
+
+#[test]
+fn a_parent_is_of_use_only_with_what_may_be_asked_for() {
+    let mut select = Select::new(geometry(), PieceSet::new(PIECES), 7);
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    assert_eq!(select.useful_parents(), 0);
+    select.vouch(PieceIndex(3));
+    assert_eq!(select.useful_parents(), 1);
 }
 
 #[test]
@@ -155,7 +182,7 @@ proptest! {
         select.parent_has(node(99), std::slice::from_ref(&(0..PIECES)), true);
         for _ in 0..500 {
             now += Duration::from_secs(40);
-            for ask in flights.drain(..).collect::<Vec<_>>() {
+            for ask in std::mem::take(&mut flights) {
                 if ask.node == node(99) {
                     select.arrived(ask.index, Some(ask.node), now);
                     have.insert(ask.index);

@@ -7,7 +7,7 @@ use common::piece::PieceIndex;
 use common::task::TaskId;
 use common::telemetry::{Recipient, hold};
 use common::transport::{Connection, DATA_PRIORITY};
-use common::wire::codec::{self, FrameReader};
+use common::wire::codec::{self, FrameReader, MAX_FRAME};
 use common::wire::exchange::{Opening, PieceReply, Refusal};
 use quinn::{RecvStream, SendStream};
 use tokio::task::JoinSet;
@@ -16,6 +16,8 @@ use tokio::time::timeout;
 use super::link::LinkStream;
 use crate::engine::Engine;
 
+/// An opening is short, and a message on a link is some runs of pieces.
+const MAX_WORDS: usize = 64 * 1024;
 /// A neighbour says what it wants at once.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request that cannot begin within this is refused, so that the child asks elsewhere.
@@ -49,7 +51,7 @@ pub async fn connection(engine: Engine, connection: Connection) {
 }
 
 async fn stream(engine: Engine, connection: Connection, send: SendStream, receive: RecvStream) {
-    let mut reader = FrameReader::new(receive);
+    let mut reader = FrameReader::limited(receive, MAX_WORDS);
     let Ok(Ok(opening)) = timeout(OPENING_TIMEOUT, reader.expect::<Opening>()).await else {
         tracing::debug!(node = %connection.node(), "a stream without a proper opening");
         return;
@@ -63,13 +65,16 @@ async fn stream(engine: Engine, connection: Connection, send: SendStream, receiv
                 tracing::debug!(node = %connection.node(), ?task, piece = index.0, "piece not sent: {error}");
             }
         }
-        Opening::Session => engine.session(SessionStream { connection, send, reader }).await,
+        Opening::Session => {
+            reader.set_limit(MAX_FRAME);
+            engine.session(SessionStream { connection, send, reader }).await;
+        }
     }
 }
 
 async fn piece(
     engine: &Engine,
-    mut send: SendStream,
+    send: SendStream,
     task: TaskId,
     index: PieceIndex,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -79,21 +84,34 @@ async fn piece(
         Err(refusal) => return refuse(send, refusal).await,
     };
     let range = blob.geometry().range(index);
+    if !engine.upload_limit().pass_within(range.len(), QUEUE_TIMEOUT).await {
+        return refuse(send, Refusal::Busy).await;
+    }
     let Ok(Some(_slot)) = timeout(QUEUE_TIMEOUT, engine.upload_slot(range.len())).await else {
         return refuse(send, Refusal::Busy).await;
     };
     let bytes = tokio::task::spawn_blocking(move || blob.read(range)).await??;
-    engine.upload_limit().pass(range.len()).await;
     let length = bytes.len() as u32;
+    let mut body = Whole(send);
     let sending = async {
-        codec::send(&mut send, &PieceReply::Data { length }).await?;
-        send.write_chunk(bytes).await?;
-        send.finish()?;
+        codec::send(&mut body.0, &PieceReply::Data { length }).await?;
+        body.0.write_chunk(bytes).await?;
+        body.0.finish()?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     };
     timeout(SEND_TIMEOUT, sending).await??;
     engine.metrics().sent_bytes.of(Recipient::Peer).inc_by(range.len());
     Ok(())
+}
+
+/// A stream that ends whole or with a reset: left to itself, a dropped one ends like a whole one.
+struct Whole(SendStream);
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        // Nothing happens to a stream that is finished.
+        let _ = self.0.reset(quinn::VarInt::from_u32(0));
+    }
 }
 
 async fn refuse(

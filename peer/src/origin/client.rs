@@ -44,6 +44,8 @@ const NOT_PASSED: [HeaderName; 8] = [
     header::UPGRADE,
     header::ACCEPT_ENCODING,
 ];
+/// Headers that say which content is meant: a credential by such a name would change what a URL stands for.
+const RESERVED: [&str; 5] = ["range", "if-range", "expect", "keep-alive", "proxy-connection"];
 /// Headers that are secrets even where the caller passes them as plain ones.
 const SECRET: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 /// What the settings say about origins.
@@ -181,6 +183,10 @@ impl Ask {
         ask.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in credentials.expose() {
             let bad = || OriginError::BadHeader { name: name.chars().take(64).collect() };
+            // What says which content is meant is not the asker's to change: the task is named by its URL.
+            if NOT_PASSED.iter().any(|reserved| reserved == name) || RESERVED.contains(&name) {
+                return Err(bad());
+            }
             let mut value = HeaderValue::from_str(value).map_err(|_| bad())?;
             value.set_sensitive(true);
             ask.secrets.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?, value);

@@ -18,6 +18,7 @@ mod plan;
 pub mod ranges;
 pub mod registry;
 pub mod retry;
+pub mod revision;
 mod segment;
 
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use guard::{OriginPolicy, Refusal};
 pub use ranges::{Fetch, OriginEvent, fetch};
 pub use registry::{Registries, RegistryError};
 pub use retry::RetryPolicy;
+pub use revision::revised;
 
 /// The most of a URL that an error quotes.
 const MAX_LABEL: usize = 200;

@@ -246,7 +246,8 @@ impl Scheduler {
         act(swarm, &mut context);
         swarm.relieve_seed(&mut context);
         let news = swarm.changes.drain();
-        let abandoned = swarm.population() == 0 && swarm.copy == Copy::None;
+        // What the seed holds is told again with the next join.
+        let abandoned = swarm.population() == 0 && swarm.copy != Copy::Growing;
         let wants = |node| swarm.seat_of(node).is_some_and(|seat| swarm.at(seat).stage == Stage::Wanting);
         let told: Vec<_> = news.into_iter().filter(|news| wants(news.child)).collect();
         if abandoned {

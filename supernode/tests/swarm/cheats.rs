@@ -26,9 +26,11 @@ async fn who_sends_garbage_is_found_out_and_not_asked_again() {
         let asked = evil.asked();
         assert!(!asked.is_empty(), "nobody was lured");
         assert!(asked.values().all(|count| *count <= IN_FLIGHT), "asked again: {asked:?}");
-        let rejected = |reason| peers.iter().map(move |peer| peer.engine().metrics().pieces_rejected.of(reason).get());
+        let rejected =
+            |reason| peers.iter().map(move |peer| peer.engine().metrics().pieces_rejected.of(reason).get());
         assert!(rejected(RejectReason::Digest).sum::<u64>() > 0);
-        until("the blame arrives", async || cluster.seen(evil.node()).await["blames"].as_u64() > Some(0)).await;
+        until("the blame arrives", async || cluster.seen(evil.node()).await["blames"].as_u64() > Some(0))
+            .await;
 
         // Two victims make an outcast, which gets no children for other tasks either.
         let second = cluster.origin.source(Content { number: 2, length: LENGTH });

@@ -173,11 +173,12 @@ pub(crate) async fn read(handle: &Handle) -> Result<Digest, FetchError> {
 /// Bytes of a range, as a client reads them.
 pub(crate) async fn read_range(handle: &Handle, start: u64, end: u64) -> Result<Vec<u8>, FetchError> {
     let chunks = handle.read(ByteRange::new(start, end));
-    chunks.try_fold(Vec::new(), |mut bytes, chunk| async move {
-        bytes.extend_from_slice(&chunk);
-        Ok(bytes)
-    })
-    .await
+    chunks
+        .try_fold(Vec::new(), |mut bytes, chunk| async move {
+            bytes.extend_from_slice(&chunk);
+            Ok(bytes)
+        })
+        .await
 }
 
 /// Opens a task and reads it all.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use common::identity::{Admits, Identity};
 use common::node::{NodeId, Role};
-use common::piece::Geometry;
+use common::piece::{Geometry, PieceSet};
 use common::task::TaskId;
 use common::transport::{self, Connection, Inbound, Transport, TransportOptions};
 use common::wire::codec::{self, FrameReader};
@@ -57,8 +57,7 @@ impl Evil {
         let connection = transport.dial_supernode(address).await.unwrap();
         let (mut send, receive) = connection.open().await.unwrap();
         codec::send(&mut send, &Opening::Session).await.unwrap();
-        let shared =
-            Arc::new(Shared { manner, claims: Mutex::default(), asked: Mutex::default() });
+        let shared = Arc::new(Shared { manner, claims: Mutex::default(), asked: Mutex::default() });
         let mut tasks = JoinSet::new();
         tasks.spawn(listen(receive));
         tasks.spawn(shared.clone().serve(connection));
@@ -155,7 +154,7 @@ async fn boast(
     if accept {
         codec::send(&mut send, &Link::Accepted).await?;
     }
-    codec::send(&mut send, &Link::Have(vec![0..geometry.pieces()])).await?;
+    codec::send(&mut send, &Link::Have(PieceSet::full(geometry.pieces()).runs())).await?;
     while reader.next::<Link>().await?.is_some() {}
     Ok(())
 }

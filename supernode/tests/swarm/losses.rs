@@ -31,7 +31,10 @@ async fn pulls_end_right_when_the_supernode_goes_in_the_middle() {
         for digest in join_all(handles.iter().map(read)).await {
             assert_eq!(digest.unwrap(), source.digest.unwrap());
         }
-        assert!(origin.served() - before <= 3 * (content.length - 8 * PIECE), "what was here was fetched again");
+        assert!(
+            origin.served() - before <= 3 * (content.length - 8 * PIECE),
+            "what was here was fetched again"
+        );
         let from_origin = |peer: &Peer| received(peer.engine().metrics()).origin;
         assert!(peers.iter().map(from_origin).sum::<u64>() > 0, "nobody needed the origin");
         drop(handles);
@@ -85,7 +88,8 @@ async fn a_restarted_peer_goes_on_where_it_was() {
         cluster.origin.release();
         assert_eq!(pull(peer.engine(), source.clone()).await.unwrap(), source.digest.unwrap());
         let fetched = received(peer.engine().metrics()).total();
-        assert_eq!(fetched, content.length - u64::from(held) * PIECE, "what it had was fetched again");
+        // Less, where bytes were written that could not be claimed any more.
+        assert!(fetched <= content.length - u64::from(held) * PIECE, "what it had was fetched again");
         assert_eq!(cluster.origin.served(), content.length);
         close(cluster, vec![peer]).await;
     })

@@ -135,12 +135,15 @@ async fn content(
     };
     let gate = shared.gate.subscribe();
     let chunks = content.chunks(start, end);
-    let body = futures_util::stream::unfold((chunks, gate, shared), move |(mut chunks, mut gate, shared)| async move {
-        let (start, end) = chunks.next()?;
-        gate.wait_for(|gate| start < *gate).await.ok()?;
-        shared.served.fetch_add(end - start, Ordering::Relaxed);
-        Some((Ok::<_, std::convert::Infallible>(content.bytes(start, end)), (chunks, gate, shared)))
-    });
+    let body = futures_util::stream::unfold(
+        (chunks, gate, shared),
+        move |(mut chunks, mut gate, shared)| async move {
+            let (start, end) = chunks.next()?;
+            gate.wait_for(|gate| start < *gate).await.ok()?;
+            shared.served.fetch_add(end - start, Ordering::Relaxed);
+            Some((Ok::<_, std::convert::Infallible>(content.bytes(start, end)), (chunks, gate, shared)))
+        },
+    );
     let mut answer = Response::builder().status(status).header(header::CONTENT_LENGTH, end - start);
     if status == StatusCode::PARTIAL_CONTENT {
         answer = answer.header(header::CONTENT_RANGE, format!("bytes {start}-{}/{length}", end - 1));

@@ -5,7 +5,9 @@ use common::task::Source;
 use common::telemetry::ByteSource;
 use peer::error::FetchError;
 
-use crate::cluster::{Cluster, close, open, pull, pull_all, read, read_range, received, stored, until, within};
+use crate::cluster::{
+    Cluster, close, open, pull, pull_all, read, read_range, received, stored, until, within,
+};
 use crate::origin::Content;
 
 const MIB: u64 = 1024 * 1024;
@@ -31,7 +33,10 @@ async fn a_burst_takes_each_byte_from_the_origin_once_and_most_from_other_peers(
         }
         assert!(from_peers * 10 >= total * 6, "{from_peers} of {total} bytes from peers");
         for peer in &peers {
-            until("it is marked as proven", async || stored(peer.engine(), source.task()).is_some_and(|it| it.1)).await;
+            until("it is marked as proven", async || {
+                stored(peer.engine(), source.task()).is_some_and(|it| it.1)
+            })
+            .await;
         }
         close(cluster, peers).await;
     })

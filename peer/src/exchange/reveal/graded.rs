@@ -21,6 +21,8 @@ pub(super) struct Graded {
     /// Pieces that not everybody sees yet: since when they are here, and to how many neighbours they were shown.
     young: BTreeMap<PieceIndex, (Instant, usize)>,
     turn: usize,
+    /// When the steps were last looked at.
+    drained: Option<Instant>,
 }
 
 // === impl Graded ===
@@ -31,6 +33,7 @@ impl Graded {
     }
 
     pub(super) fn drain(&mut self, board: &mut Board, pace: Duration, now: Instant) -> Vec<Tell> {
+        self.drained = Some(now);
         let mut tells = Tells::default();
         let nodes: Vec<NodeId> = board.children.keys().copied().collect();
         let step = pace.clamp(MIN_STEP, MAX_STEP);
@@ -66,11 +69,15 @@ impl Graded {
         tells.into_vec()
     }
 
+    /// The next step of the youngest rule; never the past, or the caller would turn in circles.
     pub(super) fn wake_at(&self, pace: Duration) -> Option<Instant> {
         let step = pace.clamp(MIN_STEP, MAX_STEP);
-        self.young.values().map(|(since, shown)| {
-            let steps = (shown / FIRST).checked_ilog2().map_or(0, |steps| steps + 1);
-            *since + step * steps.max(1)
-        }).min()
+        let next = |since: Instant| {
+            let passed =
+                self.drained.map_or(Duration::ZERO, |drained| drained.saturating_duration_since(since));
+            let steps = passed.as_nanos() / step.as_nanos();
+            since + step * (steps.min(16) as u32 + 1)
+        };
+        self.young.values().map(|(since, _)| next(*since)).min()
     }
 }

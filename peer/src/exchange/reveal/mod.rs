@@ -82,14 +82,17 @@ impl Reveal {
             Style::Seed => Rule::Seed(SuperSeed::new(pieces)),
             Style::Peer => Rule::Peer(Graded::default()),
         };
-        Self { board: Board { shared: PieceSet::new(pieces), children: BTreeMap::new(), stale: false }, style }
+        Self {
+            board: Board { shared: PieceSet::new(pieces), children: BTreeMap::new(), stale: false },
+            style,
+        }
     }
 
     /// A piece may be shown from now on.
     pub fn piece(&mut self, index: PieceIndex, now: Instant) {
         if self.board.shared.insert(index) {
             match &mut self.style {
-                Rule::Seed(rule) => rule.piece(index),
+                Rule::Seed(rule) => self.board.stale |= rule.piece(index),
                 Rule::Peer(rule) => rule.piece(index, now),
             }
         }
@@ -133,7 +136,7 @@ impl Reveal {
                     child.outstanding -= 1;
                 }
                 if let Rule::Seed(rule) = &mut self.style {
-                    rule.copied(index);
+                    self.board.stale |= rule.copied(index);
                 }
             }
         }

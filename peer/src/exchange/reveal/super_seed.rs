@@ -43,17 +43,25 @@ impl SuperSeed {
         }
     }
 
-    pub(super) fn piece(&mut self, index: PieceIndex) {
-        self.fresh.insert(index);
+    /// A piece is here; true when anybody may see it at once.
+    pub(super) fn piece(&mut self, index: PieceIndex) -> bool {
+        let spread = self.copies[index.0 as usize] > 0;
+        if spread {
+            self.old.insert(index)
+        } else {
+            self.fresh.insert(index)
+        };
+        spread
     }
 
-    pub(super) fn copied(&mut self, index: PieceIndex) {
+    /// A child has a piece; true when anybody may see it from now on: what spread by other ways needs no thrift.
+    pub(super) fn copied(&mut self, index: PieceIndex) -> bool {
         self.copies[index.0 as usize] += 1;
-        self.fresh.remove(&index);
-        // A piece that spread by other ways needs no thrift.
-        if !self.young.contains_key(&index) {
+        let spread = self.fresh.remove(&index);
+        if spread {
             self.old.insert(index);
         }
+        spread
     }
 
     /// What only the lost child was shown, or held, goes out again.
@@ -62,7 +70,7 @@ impl SuperSeed {
             self.copies[index.0 as usize] -= 1;
         }
         for index in child.shown.iter().filter(|index| self.copies[index.0 as usize] == 0) {
-            if self.young.remove(&index).is_some() {
+            if self.young.remove(&index).is_some() || self.old.remove(&index) {
                 self.fresh.insert(index);
             }
         }
@@ -71,8 +79,12 @@ impl SuperSeed {
     pub(super) fn drain(&mut self, board: &mut Board, pace: Duration, now: Instant) -> Vec<Tell> {
         let mut tells = Tells::default();
         let patience = patience(pace);
-        let grown: Vec<PieceIndex> =
-            self.young.iter().filter(|(_, since)| **since + patience <= now).map(|(index, _)| *index).collect();
+        let grown: Vec<PieceIndex> = self
+            .young
+            .iter()
+            .filter(|(_, since)| **since + patience <= now)
+            .map(|(index, _)| *index)
+            .collect();
         for index in grown {
             self.young.remove(&index);
             self.old.insert(index);
@@ -88,7 +100,11 @@ impl SuperSeed {
         if std::mem::take(&mut board.stale) {
             let (young, fresh) = (&self.young, &self.fresh);
             for node in &nodes {
-                board.show_all(*node, |index| young.contains_key(&index) || fresh.contains(&index), &mut tells);
+                board.show_all(
+                    *node,
+                    |index| young.contains_key(&index) || fresh.contains(&index),
+                    &mut tells,
+                );
             }
         }
         self.deal(board, &nodes, now, &mut tells);
@@ -99,20 +115,20 @@ impl SuperSeed {
     fn deal(&mut self, board: &mut Board, nodes: &[NodeId], now: Instant, tells: &mut Tells) {
         let mut at = self.last.map_or(0, |last| nodes.partition_point(|node| *node <= last));
         let mut passed = 0;
-        while passed < nodes.len() {
-            let Some(index) = self.fresh.first().copied() else { return };
+        while passed < nodes.len() && !self.fresh.is_empty() {
             let node = nodes[at % nodes.len()];
             at += 1;
-            let room = board.children.get(&node).is_some_and(|child| {
-                child.outstanding < ALLOWANCE && !child.has.is_full()
-            });
-            if room && board.show(node, index, tells) {
+            passed += 1;
+            let Some(child) = board.children.get(&node).filter(|child| child.outstanding < ALLOWANCE) else {
+                continue;
+            };
+            let lacks = |index: &&PieceIndex| !child.has.contains(**index) && !child.shown.contains(**index);
+            let Some(index) = self.fresh.iter().find(lacks).copied() else { continue };
+            if board.show(node, index, tells) {
                 self.fresh.remove(&index);
                 self.young.insert(index, now);
                 self.last = Some(node);
                 passed = 0;
-            } else {
-                passed += 1;
             }
         }
     }

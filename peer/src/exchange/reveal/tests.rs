@@ -87,10 +87,40 @@ fn the_seed_goes_on_as_its_children_take_what_it_showed() {
         }
         for tell in tells {
             all += tell.show.len();
-            tell.show.iter().for_each(|index| reveal.child_has(tell.to, &[index.0..index.0 + 1]));
+            tell.show
+                .iter()
+                .for_each(|index| reveal.child_has(tell.to, std::slice::from_ref(&(index.0..index.0 + 1))));
         }
     }
     assert_eq!(all, 60, "each piece once, and all of them without waiting");
+}
+
+#[test]
+fn the_seed_is_not_held_up_by_a_piece_that_its_children_have() {
+    let now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 12);
+    (0..3).for_each(|n| reveal.child_up(node(n)));
+    (0..3).for_each(|n| reveal.child_has(node(n), std::slice::from_ref(&(0..4))));
+    (0..12).for_each(|index| reveal.piece(PieceIndex(index), now));
+    let said = shown(&reveal.drain(PACE, now));
+    assert_eq!(said.len(), 8, "what they lack, once: {said:?}");
+}
+
+#[test]
+fn nobody_is_woken_for_what_is_past() {
+    let mut now = Instant::now();
+    let mut reveal = Reveal::new(Style::Peer, 4);
+    (0..10).for_each(|n| reveal.child_up(node(n)));
+    // Fewer neighbours lack it than may see it.
+    (0..9).for_each(|n| reveal.child_has(node(n), std::slice::from_ref(&(0..4))));
+    reveal.piece(PieceIndex(0), now);
+    for _ in 0..20 {
+        reveal.drain(PACE, now);
+        let Some(wake) = reveal.wake_at(PACE) else { return };
+        assert!(wake > now);
+        now = wake;
+    }
+    panic!("still young");
 }
 
 proptest! {

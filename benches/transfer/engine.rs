@@ -1,0 +1,143 @@
+//! The engine at both ends: real stores, real transports, one parent and one child. In the supernode's place stands
+//! a [`Director`], which knows everything from the start.
+
+use std::sync::{Arc, Mutex};
+
+use common::digest::Digest;
+use common::identity::Admits;
+use common::node::{Contact, NodeId, Role};
+use common::piece::{Geometry, PieceIndex};
+use common::task::{Credentials, TaskId};
+use common::telemetry::Metrics;
+use common::transport::{self, Inbound, Transport, TransportOptions};
+use common::wire::swarm::MAX_DIGESTS;
+use peer::coordinator::{Coordinator, Membership, Nobody, Notices, ORDERS, Order, Wish};
+use peer::engine::{Engine, EngineOptions, Request};
+use peer::exchange::reveal::Style;
+use peer::origin::{OriginClient, OriginOptions};
+use tokio::sync::mpsc;
+
+use crate::child::{Task, say, wait_for_end, wait_for_word};
+use crate::lab::{Lab, loopback};
+
+/// A coordinator for one task that is whole at one parent.
+struct Director {
+    geometry: Geometry,
+    digests: Vec<Digest>,
+    parent: Contact,
+    /// A download takes a closed channel for a lost supernode.
+    open: Mutex<Vec<mpsc::Sender<Order>>>,
+}
+
+// === impl Director ===
+
+impl Coordinator for Director {
+    fn join(&self, task: TaskId, _: Wish) -> Membership {
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let mut first = 0;
+        sender.try_send(Order::Joined { geometry: self.geometry, inline: None }).unwrap();
+        for digests in self.digests.chunks(MAX_DIGESTS) {
+            sender.try_send(Order::Digests { first: PieceIndex(first), digests: digests.to_vec() }).unwrap();
+            first += digests.len() as u32;
+        }
+        sender.try_send(Order::Parents { add: vec![self.parent.clone()], remove: Vec::new() }).unwrap();
+        sender.try_send(Order::Proven).unwrap();
+        self.open.lock().unwrap().push(sender);
+        let (notices, _) = mpsc::channel(1);
+        Membership { orders, notices: Notices::new(task, notices) }
+    }
+
+    fn is_seed(&self, _: NodeId) -> bool {
+        false
+    }
+}
+
+pub(crate) fn serve(task: &Task) {
+    runtime().block_on(async {
+        let transport = bind(&task.lab, "parent");
+        let engine = start(&task.lab, "parent", Some(transport.clone()), Arc::new(Nobody));
+        say(transport.local_addr().unwrap());
+        tokio::spawn(accept(transport.clone(), engine.clone()));
+        tokio::task::spawn_blocking(wait_for_end).await.unwrap();
+        engine.close().await;
+        transport.close().await;
+    });
+}
+
+pub(crate) fn receive(task: &Task) {
+    runtime().block_on(async {
+        let lab = &task.lab;
+        let parent =
+            Contact { id: lab.identity("parent").node(), address: task.other.parse().unwrap() };
+        let director = Director {
+            geometry: lab.geometry,
+            digests: lab.digests(),
+            parent,
+            open: Mutex::default(),
+        };
+        let transport = bind(lab, "child");
+        let engine = start(lab, "child", Some(transport.clone()), Arc::new(director));
+        // What the round before left.
+        engine.store().remove(lab.task()).unwrap();
+        say("ready");
+        tokio::task::spawn_blocking(wait_for_word).await.unwrap();
+        let request = Request { source: lab.source(), credentials: Credentials::none() };
+        let handle = engine.open(request).await.unwrap();
+        handle.finished().await.unwrap();
+        say("done");
+        tokio::task::spawn_blocking(wait_for_end).await.unwrap();
+        engine.close().await;
+        transport.close().await;
+    });
+}
+
+async fn accept(transport: Transport, engine: Engine) {
+    while let Some(inbound) = transport.accept().await {
+        if let Inbound::Member(connection) = inbound {
+            engine.adopt(connection).await;
+        }
+    }
+}
+
+/// As the daemons have it.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+fn bind(lab: &Lab, member: &str) -> Transport {
+    let identity = lab.identity(member);
+    let hello = transport::hello(identity.node(), Role::Peer);
+    Transport::bind(TransportOptions { listen: loopback(), identity, admits: Admits::Members, hello })
+        .unwrap()
+}
+
+/// An engine over a member's store.
+pub(crate) fn start(
+    lab: &Lab,
+    member: &str,
+    transport: Option<Transport>,
+    coordinator: Arc<dyn Coordinator>,
+) -> Engine {
+    start_with(lab, member, transport, coordinator, OriginOptions::default())
+}
+
+/// The same, with origins.
+pub(crate) fn start_with(
+    lab: &Lab,
+    member: &str,
+    transport: Option<Transport>,
+    coordinator: Arc<dyn Coordinator>,
+    origin: OriginOptions,
+) -> Engine {
+    Engine::start(EngineOptions {
+        store: lab.store(member),
+        transport,
+        coordinator,
+        origin: OriginClient::new(origin).unwrap(),
+        metrics: Metrics::new(),
+        style: Style::Peer,
+        sessions: None,
+        upload_limit: None,
+        download_limit: None,
+    })
+}

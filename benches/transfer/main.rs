@@ -1,0 +1,151 @@
+//! How fast bytes go from one node to another, against the limits and a peer on the same machine in the same run:
+//! bare QUIC, TCP with TLS, Debian's `docker-registry`. Run by `cargo bench --bench transfer`.
+//!
+//! Sender and receiver are processes of their own (this program again, with a hidden argument), so that their CPU
+//! times can be told apart. The measurements take turns, round by round, and what is printed are medians; machines
+//! differ and are noisy, so the ratios are what counts.
+
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends where it stands")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to people")]
+
+mod child;
+mod engine;
+mod http;
+mod lab;
+mod quic;
+mod report;
+mod tcp;
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use common::identity;
+
+use child::{Child, Role, Task};
+use lab::Lab;
+use report::{Measured, Report};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Row {
+    /// Bare QUIC on loopback, nothing hashed or written.
+    Quic,
+    /// TCP with TLS, likewise.
+    Tcp,
+    /// The engine, from one node's store to another's, with every piece verified and written.
+    Engine,
+    /// docker-registry serves a blob.
+    Registry,
+    /// The proxy serves the same blob from a warm store, and asks docker-registry for leave.
+    Proxy,
+}
+
+/// Measures transfers between two nodes of one machine, in MB/s and CPU seconds per GB.
+#[derive(Parser, Debug)]
+struct Options {
+    /// Size of what is transferred, in MiB.
+    #[arg(long, default_value_t = 512)]
+    size: u64,
+    /// Rounds; one more goes before them and is not counted.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Measures only these, and what they are compared with (repeatable).
+    #[arg(long, value_enum)]
+    only: Vec<Row>,
+    /// Where the files go: a fresh folder in here, removed at the end.
+    #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
+    dir: PathBuf,
+    /// The part of a measurement that this process plays.
+    #[arg(long, hide = true)]
+    child: Option<Role>,
+    /// The folder with what the children need.
+    #[arg(long, hide = true, requires = "child")]
+    lab: Option<PathBuf>,
+    /// Where the other side is.
+    #[arg(long, hide = true, default_value = "")]
+    other: String,
+    /// Said by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+// === impl Row ===
+
+impl Row {
+    const ALL: [Self; 5] = [Self::Quic, Self::Tcp, Self::Engine, Self::Registry, Self::Proxy];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Quic => "bare QUIC",
+            Self::Tcp => "TCP with TLS",
+            Self::Engine => "engine, store to store",
+            Self::Registry => "docker-registry",
+            Self::Proxy => "proxy, warm blob",
+        }
+    }
+
+    /// What it is compared with.
+    pub(crate) fn base(self) -> Self {
+        match self {
+            Self::Quic | Self::Tcp | Self::Engine => Self::Quic,
+            Self::Registry | Self::Proxy => Self::Registry,
+        }
+    }
+
+    /// Transfers everything once.
+    fn measure(self, lab: &Lab) -> Measured {
+        let pair = |server: Role, client: Role| {
+            let mut server = Child::spawn(server, lab, "");
+            let address = server.ready();
+            lab.transfer(&server, client, &address)
+        };
+        match self {
+            Self::Quic => pair(Role::QuicServer, Role::QuicClient),
+            Self::Tcp => pair(Role::TcpServer, Role::TcpClient),
+            Self::Engine => pair(Role::EngineParent, Role::EngineChild),
+            Self::Registry => {
+                let registry = http::Registry::start(lab);
+                lab.transfer(&registry, Role::Reader, &lab.url(registry.address()))
+            }
+            Self::Proxy => {
+                let registry = http::Registry::start(lab);
+                let mut proxy = Child::spawn(Role::Proxy, lab, registry.address());
+                let address = proxy.ready();
+                lab.transfer(&proxy, Role::Reader, &lab.url(&address))
+            }
+        }
+    }
+}
+
+fn main() {
+    let options = Options::parse();
+    identity::install_crypto_provider();
+    match (options.child, &options.lab) {
+        (Some(role), Some(lab)) => role.play(&Task { lab: Lab::open(lab), other: options.other }),
+        _ => measure(&options),
+    }
+}
+
+fn measure(options: &Options) {
+    let wanted = |row: &Row| {
+        options.only.is_empty() || options.only.iter().any(|only| only == row || only.base() == *row)
+    };
+    let mut rows: Vec<Row> = Row::ALL.into_iter().filter(wanted).collect();
+    let mut report = Report::new(rows.clone());
+    if !http::Registry::is_installed() {
+        rows.retain(|row| row.base() != Row::Registry);
+    }
+    let folder = tempfile::tempdir_in(&options.dir).unwrap();
+    let lab = Lab::make(folder.path(), options.size * 1024 * 1024);
+    for round in 0..=options.runs {
+        for row in &rows {
+            let measured = row.measure(&lab);
+            eprintln!("round {round}: {:22} {:6.0} MB/s", row.title(), measured.rate());
+            // The first round fills caches and touches pages.
+            if round > 0 {
+                report.note(*row, measured);
+            }
+        }
+    }
+    report.print();
+}
