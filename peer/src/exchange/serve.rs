@@ -92,11 +92,12 @@ async fn piece(
     };
     let bytes = tokio::task::spawn_blocking(move || blob.read(range)).await??;
     let length = bytes.len() as u32;
-    let mut body = Whole(send);
+    let mut body = Whole { stream: send, finished: false };
     let sending = async {
-        codec::send(&mut body.0, &PieceReply::Data { length }).await?;
-        body.0.write_chunk(bytes).await?;
-        body.0.finish()?;
+        codec::send(&mut body.stream, &PieceReply::Data { length }).await?;
+        body.stream.write_chunk(bytes).await?;
+        body.stream.finish()?;
+        body.finished = true;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     };
     timeout(SEND_TIMEOUT, sending).await??;
@@ -105,12 +106,16 @@ async fn piece(
 }
 
 /// A stream that ends whole or with a reset: left to itself, a dropped one ends like a whole one.
-struct Whole(SendStream);
+struct Whole {
+    stream: SendStream,
+    finished: bool,
+}
 
 impl Drop for Whole {
     fn drop(&mut self) {
-        // Nothing happens to a stream that is finished.
-        let _ = self.0.reset(quinn::VarInt::from_u32(0));
+        if !self.finished {
+            let _ = self.stream.reset(quinn::VarInt::from_u32(0));
+        }
     }
 }
 
