@@ -79,6 +79,7 @@ pub(crate) fn receive(task: &Task) {
         let engine = start(lab, "child", Some(transport.clone()), Arc::new(director));
         // What the round before left.
         engine.store().remove(lab.task()).unwrap();
+        lab.touch_memory();
         say("ready");
         tokio::task::spawn_blocking(wait_for_word).await.unwrap();
         let request = Request { source: lab.source(), credentials: Credentials::none() };
@@ -94,7 +95,7 @@ pub(crate) fn receive(task: &Task) {
 async fn accept(transport: Transport, engine: Engine) {
     while let Some(inbound) = transport.accept().await {
         if let Inbound::Member(connection) = inbound {
-            engine.adopt(connection).await;
+            engine.adopt(connection);
         }
     }
 }

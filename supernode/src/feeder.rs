@@ -62,12 +62,12 @@ impl Feeder {
         if self.tell(ToPeer::Joined { task, geometry, inline: None }).await.is_err() {
             return Ok(Err(Gone));
         }
-        // A copy that was here before anybody joined is news to the scheduler.
+        self.hub.apply(Event::Join { task, node: self.node, held: join.held });
+        // A copy that was here before is news to the scheduler, which forgets a swarm that nobody is in.
         self.hub.apply(Event::SeedMeta { task, pieces: geometry.pieces() });
         if handle.is_local() {
             self.hub.apply(Event::SeedProven(task));
         }
-        self.hub.apply(Event::Join { task, node: self.node, held: join.held });
         if self.digests(&handle).await?.is_err() {
             return Ok(Err(Gone));
         }

@@ -528,7 +528,7 @@ impl Session {
                 self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
                 self.check()
             }
-            Fed::Failed(error) if self.lost || self.refused || self.deaf => Err(error),
+            Fed::Failed(error) if self.lost || self.refused || self.deaf || !is_of_origin(&error) => Err(error),
             Fed::Failed(error) => {
                 tracing::info!(task = ?self.shared.task(), "the origin failed ({error}): back to the swarm");
                 self.feed = None;
@@ -694,6 +694,11 @@ impl Drop for Session {
             self.shared.set_phase(Phase::Failed(FetchError::Closing));
         }
     }
+}
+
+/// Whether a failure is one of the origin, and not of this node.
+fn is_of_origin(error: &FetchError) -> bool {
+    matches!(error, FetchError::Origin(_) | FetchError::Unavailable(_) | FetchError::Forbidden(_))
 }
 
 async fn next_order(membership: &mut Option<Membership>, deaf: bool) -> Option<Order> {

@@ -19,6 +19,9 @@ const SILENCE: Duration = Duration::from_millis(1900);
 const SLOWEST: Duration = Duration::from_secs(10);
 const SLOWEST_RATE: u64 = 128 * 1024;
 
+/// Datagrams' worth of bytes taken at once: each look costs a lock and a timer.
+const PARTS: usize = 32;
+
 /// What is asked for, and how the answer is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
@@ -78,11 +81,12 @@ async fn whole(connection: &Connection, wanted: Wanted) -> Result<Vec<Bytes>, Fe
     let (mut stream, first) = reader.into_parts();
     let mut body = Body::new(wanted.length);
     body.take(first)?;
+    let mut parts = [const { Bytes::new() }; PARTS];
     while body.left > 0 {
-        let chunk = timeout(SILENCE, stream.read_chunk(256 * 1024, true)).await.map_err(silent)?;
+        let read = timeout(SILENCE, stream.read_chunks(&mut parts)).await.map_err(silent)?;
         // A body that ends early was cut, by a node that stops or a network that broke: no forgery.
-        let chunk = chunk.map_err(|_| FetchFault::Silent)?.ok_or(FetchFault::Silent)?;
-        body.take(chunk.bytes)?;
+        let count = read.map_err(|_| FetchFault::Silent)?.ok_or(FetchFault::Silent)?;
+        parts[..count].iter_mut().try_for_each(|part| body.take(std::mem::take(part)))?;
     }
     if body.hasher.finish() != wanted.digest {
         return Err(FetchFault::WrongBytes);

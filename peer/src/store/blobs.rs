@@ -45,6 +45,8 @@ pub(super) struct BlobInner {
     path: PathBuf,
     file: File,
     proven: AtomicBool,
+    /// The file system lets one writer of a file in at a time, and the others burn a core waiting there.
+    writing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -89,7 +91,7 @@ impl BlobInner {
     fn new(store: Arc<Inner>, task: TaskId, record: Record, path: PathBuf, file: File) -> Self {
         let (geometry, proven) = (record.geometry, AtomicBool::new(record.proven));
         let state = Mutex::new(State { record, private: None });
-        Self { store, task, geometry, path, file, proven, state }
+        Self { store, task, geometry, path, file, proven, writing: Mutex::new(()), state }
     }
 
     pub(super) fn geometry(&self) -> Geometry {
@@ -214,7 +216,10 @@ impl Blob {
             None => {}
         }
         let space = inner.store.reserve(given)?;
-        let write = || write_all_at(&inner.file, chunks, range.start);
+        let write = || {
+            let _alone = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            write_all_at(&inner.file, chunks, range.start)
+        };
         inner.store.with_room(given, inner.failed("write"), write)?;
         inner.claim(index, digest, space)
     }
@@ -244,9 +249,8 @@ impl Blob {
         if range.end > length {
             return Err(StoreError::OutOfRange { task: self.0.task, range, length });
         }
-        let mut buffer = Vec::with_capacity(range.len() as usize);
-        read_range(&self.0.file, range, &mut buffer).map_err(self.0.failed("read"))?;
-        Ok(Bytes::from(buffer))
+        let read = |buffer: &mut Vec<u8>| read_range(&self.0.file, range, buffer);
+        self.0.store.buffers.bytes(range.len() as usize, read).map_err(self.0.failed("read"))
     }
 
     /// Drops the claim on a piece, for good; the blob is then no longer proven. Nothing happens to a missing one.

@@ -15,6 +15,7 @@
 //! may not: then every claim that was not proven is checked again (`recovery`).
 
 mod blobs;
+mod buffers;
 mod error;
 mod folder;
 mod gc;
@@ -35,6 +36,7 @@ use common::task::TaskId;
 
 pub use self::blobs::Blob;
 use self::blobs::BlobInner;
+use self::buffers::Buffers;
 pub use self::error::{FullCause, IndexError, StoreError};
 use self::folder::Folder;
 use self::gc::Arrival;
@@ -87,6 +89,7 @@ struct Inner {
     /// The index's losses that the books know of.
     losses: AtomicU64,
     boot_id: String,
+    buffers: Buffers,
 }
 
 // === impl Store ===
@@ -110,6 +113,7 @@ impl Store {
             closed: RwLock::new(false),
             losses: AtomicU64::new(0),
             boot_id,
+            buffers: Buffers::default(),
         }));
         // The quota may be lower than it was; nothing is in use yet, so there is always enough to evict.
         store.0.reserve(0).map(drop)?;
