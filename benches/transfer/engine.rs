@@ -1,6 +1,9 @@
 //! The engine at both ends: real stores, real transports, one parent and one child. In the supernode's place stands
 //! a [`Director`], which knows everything from the start.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use common::digest::Digest;
@@ -20,29 +23,36 @@ use tokio::sync::mpsc;
 use crate::child::{Task, say, wait_for_end, wait_for_word};
 use crate::lab::{Lab, loopback};
 
-/// A coordinator for one task that is whole at one parent.
+/// A coordinator for one task that is whole at one parent. It says the length at once, and the rest when it is let.
 struct Director {
     geometry: Geometry,
     digests: Vec<Digest>,
     parent: Contact,
-    /// A download takes a closed channel for a lost supernode.
-    open: Mutex<Vec<mpsc::Sender<Order>>>,
+    /// The way to the download. It is kept: a download takes a closed channel for a lost supernode.
+    line: Mutex<Option<mpsc::Sender<Order>>>,
 }
 
 // === impl Director ===
 
+impl Director {
+    fn begin(&self) {
+        let line = self.line.lock().unwrap();
+        let say = |order| line.as_ref().expect("nobody joined").try_send(order).unwrap();
+        let mut first = 0;
+        for digests in self.digests.chunks(MAX_DIGESTS) {
+            say(Order::Digests { first: PieceIndex(first), digests: digests.to_vec() });
+            first += digests.len() as u32;
+        }
+        say(Order::Parents { add: vec![self.parent.clone()], remove: Vec::new() });
+        say(Order::Proven);
+    }
+}
+
 impl Coordinator for Director {
     fn join(&self, task: TaskId, _: Wish) -> Membership {
         let (sender, orders) = mpsc::channel(ORDERS);
-        let mut first = 0;
         sender.try_send(Order::Joined { geometry: self.geometry, inline: None }).unwrap();
-        for digests in self.digests.chunks(MAX_DIGESTS) {
-            sender.try_send(Order::Digests { first: PieceIndex(first), digests: digests.to_vec() }).unwrap();
-            first += digests.len() as u32;
-        }
-        sender.try_send(Order::Parents { add: vec![self.parent.clone()], remove: Vec::new() }).unwrap();
-        sender.try_send(Order::Proven).unwrap();
-        self.open.lock().unwrap().push(sender);
+        *self.line.lock().unwrap() = Some(sender);
         let (notices, _) = mpsc::channel(1);
         Membership { orders, notices: Notices::new(task, notices) }
     }
@@ -67,29 +77,33 @@ pub(crate) fn serve(task: &Task) {
 pub(crate) fn receive(task: &Task) {
     runtime().block_on(async {
         let lab = &task.lab;
-        let parent =
-            Contact { id: lab.identity("parent").node(), address: task.other.parse().unwrap() };
-        let director = Director {
-            geometry: lab.geometry,
-            digests: lab.digests(),
-            parent,
-            open: Mutex::default(),
-        };
+        let parent = Contact { id: lab.identity("parent").node(), address: task.other.parse().unwrap() };
+        let (geometry, digests) = (lab.geometry, lab.digests());
+        let director = Arc::new(Director { geometry, digests, parent, line: Mutex::default() });
         let transport = bind(lab, "child");
-        let engine = start(lab, "child", Some(transport.clone()), Arc::new(director));
+        let engine = start(lab, "child", Some(transport.clone()), director.clone());
         // What the round before left.
         engine.store().remove(lab.task()).unwrap();
-        lab.touch_memory();
-        say("ready");
-        tokio::task::spawn_blocking(wait_for_word).await.unwrap();
         let request = Request { source: lab.source(), credentials: Credentials::none() };
         let handle = engine.open(request).await.unwrap();
+        touch(&handle.path().unwrap(), geometry.length());
+        say("ready");
+        tokio::task::spawn_blocking(wait_for_word).await.unwrap();
+        director.begin();
         handle.finished().await.unwrap();
         say("done");
         tokio::task::spawn_blocking(wait_for_end).await.unwrap();
+        drop(handle);
         engine.close().await;
         transport.close().await;
     });
+}
+
+/// Fills a file, so that its pages exist: in a virtual machine the first touch of one is slow, and how many of
+/// them a run meets is luck.
+fn touch(path: &Path, length: u64) {
+    let mut file = File::options().write(true).open(path).unwrap();
+    std::io::copy(&mut std::io::repeat(1).take(length), &mut file).unwrap();
 }
 
 async fn accept(transport: Transport, engine: Engine) {

@@ -55,9 +55,10 @@ impl Registry {
         let begun = Instant::now();
         let port = loop {
             let said = fs::read_to_string(&log).unwrap();
-            let port = said.split(LISTENING).nth(1).map(|text| {
-                text.chars().take_while(char::is_ascii_digit).collect::<String>()
-            });
+            let port = said
+                .split(LISTENING)
+                .nth(1)
+                .map(|text| text.chars().take_while(char::is_ascii_digit).collect::<String>());
             if let Some(port) = port {
                 break port;
             }

@@ -108,14 +108,6 @@ impl Lab {
         format!("{address}/v2/{REPOSITORY}/blobs/{}", self.digest)
     }
 
-    /// Takes and gives back as much memory as a transfer needs. In a virtual machine the first touch of a page is
-    /// slow, and whether a run meets such pages is luck; after this it meets none.
-    pub(crate) fn touch_memory(&self) {
-        let mut pages = vec![0u8; self.geometry.length() as usize];
-        pages.iter_mut().step_by(4096).for_each(|page| *page = 1);
-        std::hint::black_box(&pages);
-    }
-
     /// One transfer: `client` gets everything from `other`, which `server` serves.
     pub(crate) fn transfer(&self, server: &impl Process, client: Role, other: &str) -> Measured {
         let mut client = Child::spawn(client, self, other);

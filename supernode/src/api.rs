@@ -13,10 +13,10 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::hub::Hub;
-use crate::scheduler::TaskSummary;
+use crate::scheduler::{PeerView, TaskSummary};
 
-/// Swarms shown at once.
-const MAX_TASKS: usize = 1000;
+/// Peers and swarms shown at once.
+const MOST: usize = 1000;
 
 #[derive(Clone)]
 struct Api {
@@ -32,7 +32,9 @@ struct Status {
     seed: local_api::Status,
     /// Sessions with peers.
     sessions: usize,
-    /// The swarms, in numbers; at most [`MAX_TASKS`].
+    /// The connected peers; at most [`MOST`].
+    peers: Vec<PeerView>,
+    /// The swarms, in numbers; at most [`MOST`].
     tasks: Vec<TaskSummary>,
 }
 
@@ -53,9 +55,9 @@ pub fn router(hub: Arc<Hub>, engine: Engine) -> Router {
 
 async fn status(State(api): State<Api>) -> Result<Json<Status>, StatusCode> {
     let _turn = api.desk.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    let (sessions, tasks) = (api.hub.sessions(), api.hub.tasks(MAX_TASKS));
+    let (sessions, peers, tasks) = api.hub.summary(MOST);
     let engine = api.engine.clone();
     let seed = tokio::task::spawn_blocking(move || local_api::of(&engine, true)).await;
     let seed = seed.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    Ok(Json(Status { seed, sessions, tasks }))
+    Ok(Json(Status { seed, sessions, peers, tasks }))
 }

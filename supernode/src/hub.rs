@@ -15,7 +15,7 @@ use common::wire::swarm::ToPeer;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::scheduler::{Command, Event, Member, Scheduler, Settings, TaskSummary, View};
+use crate::scheduler::{Command, Event, Member, PeerView, Scheduler, Settings, TaskSummary};
 
 /// Messages waiting for a peer.
 pub const OUTBOX: usize = 1024;
@@ -87,19 +87,11 @@ impl Hub {
         self.metrics.swarm_members.set(members);
     }
 
-    /// Number of sessions.
-    pub fn sessions(&self) -> usize {
-        self.lock().sessions.len()
-    }
-
-    /// The swarms in numbers, at most so many.
-    pub fn tasks(&self, most: usize) -> Vec<TaskSummary> {
-        self.lock().scheduler.tasks().take(most).collect()
-    }
-
-    /// The scheduler's whole state, which may be large.
-    pub fn view(&self) -> View {
-        self.lock().scheduler.view()
+    /// Number of sessions, the peers and the swarms in numbers; of each at most so many.
+    pub fn summary(&self, most: usize) -> (usize, Vec<PeerView>, Vec<TaskSummary>) {
+        let state = self.lock();
+        let peers = state.scheduler.peers().take(most).collect();
+        (state.sessions.len(), peers, state.scheduler.tasks().take(most).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

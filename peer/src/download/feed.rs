@@ -99,6 +99,10 @@ impl Feed {
                     }
                 }
                 else => {
+                    // The last event and the fetch's own end are two things: the second may be an error.
+                    if !self.fetching.is_empty() {
+                        continue;
+                    }
                     if !self.done {
                         self.done = true;
                         return Fed::Done;

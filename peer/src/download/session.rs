@@ -20,6 +20,7 @@ use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Outcome};
 use common::wire::exchange::Refusal;
+use common::wire::swarm::Failure;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -99,8 +100,8 @@ pub struct Session {
     /// The supernode says that its digests make the blob.
     supernode_proved: bool,
     lost: bool,
-    /// The supernode said that it cannot get the task.
-    refused: bool,
+    /// What the supernode said when it could not get the task.
+    refused: Option<Failure>,
     /// The coordinator will give no more orders.
     deaf: bool,
     /// The origin was asked again for what it left out.
@@ -135,7 +136,7 @@ impl Session {
             early: Vec::new(),
             supernode_proved: false,
             lost: false,
-            refused: false,
+            refused: None,
             deaf: false,
             asked_again: false,
             moved: now,
@@ -274,7 +275,7 @@ impl Session {
         match order {
             Some(Order::Joined { geometry, inline }) => {
                 self.lost = false;
-                self.refused = false;
+                self.refused = None;
                 // A supernode that came back vouches anew.
                 self.supernode_proved = false;
                 self.moved = Instant::now();
@@ -300,7 +301,7 @@ impl Session {
                 // It may have asked another registry, or with another client's credentials; the origin's answer
                 // to this node's own question is what the client is to see.
                 tracing::info!(task = ?self.shared.task(), "the supernode cannot get it ({failure}): asking the origin");
-                self.refused = true;
+                self.refused = Some(failure);
                 self.go_to_origin();
             }
             Some(Order::GoToOrigin) => self.go_to_origin(),
@@ -528,17 +529,7 @@ impl Session {
                 self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
                 self.check()
             }
-            Fed::Failed(error) if self.lost || self.refused || self.deaf || !is_of_origin(&error) => Err(error),
-            Fed::Failed(error) => {
-                tracing::info!(task = ?self.shared.task(), "the origin failed ({error}): back to the swarm");
-                self.feed = None;
-                self.proof = JoinSet::new();
-                self.moved = Instant::now();
-                if let Some(mesh) = &mut self.mesh {
-                    mesh.set_asking(true);
-                }
-                self.check()
-            }
+            Fed::Failed(error) => self.origin_failed(error),
             Fed::Done if self.is_whole() => self.check(),
             Fed::Done if self.asked_again => {
                 Err(FetchError::Swarm(format!("the origin did not give all of task {}", self.shared.task())))
@@ -550,6 +541,26 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// Back to the swarm, if there is hope in it.
+    fn origin_failed(&mut self, error: FetchError) -> Result<(), FetchError> {
+        let answered = matches!(error, FetchError::Origin(_));
+        if let (Some(Failure::Origin(failure)), false) = (&self.refused, answered) {
+            // This node cannot ask at all, but the supernode did, and was answered.
+            return Err(FetchError::Origin(failure.clone()));
+        }
+        if self.lost || self.refused.is_some() || self.deaf || !is_of_origin(&error) {
+            return Err(error);
+        }
+        tracing::info!(task = ?self.shared.task(), "the origin failed ({error}): back to the swarm");
+        self.feed = None;
+        self.proof = JoinSet::new();
+        self.moved = Instant::now();
+        if let Some(mesh) = &mut self.mesh {
+            mesh.set_asking(true);
+        }
+        self.check()
     }
 
     /// The origin's word on the length: a stored beginning of another length is no beginning of this.

@@ -119,7 +119,9 @@ mod tests {
         let many: Vec<Bytes> = (0..12).map(|byte| filled(&buffers, byte, 1024 * KIB)).collect();
         drop(many);
         let idle = buffers.0.lock().unwrap();
-        assert!(idle.bytes <= MAX_IDLE && idle.bytes == idle.buffers.iter().map(Vec::capacity).sum::<usize>());
+        assert!(
+            idle.bytes <= MAX_IDLE && idle.bytes == idle.buffers.iter().map(Vec::capacity).sum::<usize>()
+        );
     }
 
     #[test]

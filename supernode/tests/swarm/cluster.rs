@@ -135,7 +135,7 @@ impl Cluster {
     /// What the supernode knows of a peer; nothing when it is not connected.
     pub(crate) async fn seen(&self, node: NodeId) -> Value {
         let status = self.status().await;
-        let peers = status["swarm"]["peers"].as_array().unwrap();
+        let peers = status["peers"].as_array().unwrap();
         peers.iter().find(|peer| peer["node"] == node.to_string()).cloned().unwrap_or(Value::Null)
     }
 }
