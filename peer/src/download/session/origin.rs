@@ -1,0 +1,152 @@
+//! The origin, where this node must ask it, and the way back from it.
+
+use std::time::Instant;
+
+use common::digest::Digest;
+use common::piece::{Geometry, PieceIndex, PieceSet};
+use common::telemetry::ByteSource;
+use common::wire::swarm::Failure;
+use tokio::task::JoinSet;
+
+use super::{PARALLEL, Session};
+use crate::coordinator::Notice;
+use crate::download::feed::{Fed, Feed};
+use crate::download::proof;
+use crate::error::FetchError;
+use crate::exchange::reveal::Style;
+use crate::origin::Fetch;
+
+impl Session {
+    pub(super) fn go_to_origin(&mut self) {
+        let Some(source) = self.source.clone().filter(|_| self.feed.is_none() && !self.is_proven()) else {
+            return;
+        };
+        let have = match (self.shared.geometry(), source.digest) {
+            (Some(geometry), Some(_)) => {
+                self.take_found();
+                let mut have = PieceSet::new(geometry.pieces());
+                let held = |index: &PieceIndex| self.shared.ready(*index, 1) == 1;
+                (0..geometry.pieces()).map(PieceIndex).filter(held).for_each(|index| {
+                    have.insert(index);
+                });
+                Some((geometry, have))
+            }
+            // Content without a digest may have changed: what is here is asked for again and compared, not mixed.
+            (Some(geometry), None) => {
+                self.found.clear();
+                Some((geometry, PieceSet::new(geometry.pieces())))
+            }
+            (None, Some(_)) => self.stored.as_ref().map(|stored| (stored.geometry, stored.pieces.clone())),
+            (None, None) => None,
+        };
+        if let Some(mesh) = &mut self.mesh {
+            mesh.set_asking(false);
+            if source.digest.is_some() && self.proof.is_empty() {
+                self.proof.spawn(proof::digest(self.shared.clone()));
+            }
+        }
+        let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel: PARALLEL };
+        self.feed =
+            Some(Feed::start(self.context.origin.clone(), wanted, self.context.download_limit.clone()));
+    }
+
+    pub(super) async fn fed(&mut self, fed: Fed) -> Result<(), FetchError> {
+        match fed {
+            Fed::Meta(geometry) => self.origin_knows(geometry).await,
+            Fed::Piece { index, chunks, digest } => {
+                let vouched = self.mesh.as_ref().and_then(|mesh| mesh.vouched(index));
+                let changed = |known: Option<Digest>| known.is_some_and(|known| known != digest);
+                if changed(vouched) || changed(self.shared.digest(index)) {
+                    return Err(FetchError::Poisoned { task: self.shared.task() });
+                }
+                if let (Some(feed), Some(blob)) = (&mut self.feed, self.shared.blob()) {
+                    feed.write(blob, index, chunks, digest);
+                }
+                Ok(())
+            }
+            Fed::Written { index, digest } => {
+                let bytes = self.shared.geometry().map_or(0, |geometry| geometry.range(index).len());
+                self.count(ByteSource::Origin, bytes);
+                let vouched = self.mesh.as_ref().is_some_and(|mesh| mesh.vouched(index).is_some());
+                self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
+                self.check()
+            }
+            Fed::Failed(error) => self.origin_failed(error),
+            Fed::Done if self.is_whole() => self.check(),
+            Fed::Done if self.asked_again => {
+                Err(FetchError::Swarm(format!("the origin did not give all of task {}", self.shared.task())))
+            }
+            Fed::Done => {
+                self.asked_again = true;
+                self.feed = None;
+                self.go_to_origin();
+                Ok(())
+            }
+        }
+    }
+
+    /// Back to the swarm, if there is hope in it.
+    pub(super) fn origin_failed(&mut self, error: FetchError) -> Result<(), FetchError> {
+        let answered = matches!(error, FetchError::Origin(_));
+        if let (Some(Failure::Origin(failure)), false) = (&self.refused, answered) {
+            // This node cannot ask at all, but the supernode did, and was answered.
+            return Err(FetchError::Origin(failure.clone()));
+        }
+        if self.lost || self.refused.is_some() || self.deaf || !is_of_origin(&error) {
+            return Err(error);
+        }
+        tracing::info!(task = ?self.shared.task(), "the origin failed ({error}): back to the swarm");
+        self.feed = None;
+        self.proof = JoinSet::new();
+        self.moved = Instant::now();
+        if let Some(mesh) = &mut self.mesh {
+            mesh.set_asking(true);
+        }
+        self.check()
+    }
+
+    /// The origin's word on the length: a stored beginning of another length is no beginning of this.
+    pub(super) async fn origin_knows(&mut self, geometry: Geometry) -> Result<(), FetchError> {
+        let first = self.mesh.is_none();
+        self.know(geometry).await?;
+        if self.is_proven() {
+            return Ok(());
+        }
+        if let Some(mesh) = &mut self.mesh {
+            mesh.set_asking(false);
+        }
+        if self.source.as_ref().is_some_and(|source| source.digest.is_some()) {
+            self.take_found();
+            if self.proof.is_empty() {
+                self.proof.spawn(proof::digest(self.shared.clone()));
+            }
+        } else {
+            self.found.clear();
+        }
+        if first {
+            self.say(Notice::Known(geometry));
+        }
+        self.check()
+    }
+
+    /// Counts what is on disk as present: it was right when it was written, and the digest of the whole decides.
+    pub(super) fn take_found(&mut self) {
+        for (index, digest) in std::mem::take(&mut self.found) {
+            self.arrived(index, digest, None, self.context.style == Style::Seed);
+        }
+    }
+
+    pub(super) fn hashed(&mut self, digest: Digest) -> Result<(), FetchError> {
+        let expected = self.source.as_ref().and_then(|source| source.digest);
+        if expected.is_some_and(|expected| expected != digest) {
+            return Err(FetchError::Poisoned { task: self.shared.task() });
+        }
+        self.prove();
+        Ok(())
+    }
+}
+
+/// Whether a failure is one of the origin, and not of this node.
+fn is_of_origin(error: &FetchError) -> bool {
+    matches!(error, FetchError::Origin(_) | FetchError::Unavailable(_) | FetchError::Forbidden(_))
+}
