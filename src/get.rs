@@ -72,7 +72,7 @@ pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
         }
     };
     let done = tokio::select! {
-        done = fetching => done?,
+        done = fetching => done.with_context(|| format!("cannot fetch {}", common::telemetry::redact(&flags.source)))?,
         asked = shutdown::asked() => {
             asked?;
             bail!("interrupted: nothing was kept");

@@ -25,7 +25,7 @@ pub enum FetchError {
     Swarm(String),
     /// The bytes do not have the digest that they were asked by.
     #[error(
-        "the content of task {task} does not have its digest: the origin's copy is damaged; nothing of it was kept"
+        "the content of task {task} does not have its digest: the digest is wrong or the origin's copy is damaged; nothing of it was kept"
     )]
     Poisoned {
         /// Which task.
