@@ -18,7 +18,7 @@ use crate::{cli, shutdown, usage};
 pub struct Node {
     peer: Peer,
     proxy: SocketAddr,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
     stop: CancellationToken,
 }
 
@@ -34,9 +34,7 @@ impl Node {
         let router =
             proxy::router(peer.engine().clone(), MirrorOptions { default_registry: plan.default_registry });
         let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        let serving =
-            tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
+        let serving = tokio::spawn(peer::http::serve(listener, router, stop.clone()));
         Ok(Self { peer, proxy, serving, stop })
     }
 

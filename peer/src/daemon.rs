@@ -21,7 +21,7 @@ use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
 use crate::store::{Store, StoreError, StoreOptions};
-use crate::{health, local_api};
+use crate::{health, http, local_api};
 
 /// Children served at once, per task.
 const SLOTS: u16 = 8;
@@ -182,8 +182,8 @@ impl Peer {
         Ok(peer)
     }
 
-    async fn open_doors(&mut self, http: SocketAddr) -> Result<(), DaemonError> {
-        let listener = listen(http, "metrics and health", "--http-listen").await?;
+    async fn open_doors(&mut self, address: SocketAddr) -> Result<(), DaemonError> {
+        let listener = listen(address, "metrics and health", "--http-listen").await?;
         self.http = listener.local_addr().ok();
         let (engine, connected) = (self.engine.clone(), self.connected.clone());
         let ready = Arc::new(move || match *connected.borrow() {
@@ -192,15 +192,11 @@ impl Peer {
         });
         let router = health::router(engine.metrics().clone(), Arc::new(move || engine.sample()), ready);
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            let _ = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-        });
+        self.tasks.spawn(http::serve(listener, router, stop));
         let socket = bind_socket(&self.socket)?;
         let (router, stop) =
             (local_api::router(self.engine.clone(), self.connected.clone()), self.stop.clone());
-        self.tasks.spawn(async move {
-            let _ = axum::serve(socket, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-        });
+        self.tasks.spawn(http::serve(socket, router, stop));
         Ok(())
     }
 

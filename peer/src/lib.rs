@@ -10,6 +10,7 @@ pub mod error;
 pub mod exchange;
 pub mod handle;
 pub mod health;
+pub mod http;
 pub mod limit;
 pub mod local_api;
 pub mod origin;

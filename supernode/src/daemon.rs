@@ -125,9 +125,7 @@ impl Supernode {
         running.spawn(accept(transport, engine.clone(), office));
         running.spawn(keep_time(hub.clone(), identity, authority));
         let (router, stop) = (api::router(hub, engine), running.stop.clone());
-        running.tasks.spawn(async move {
-            let _ = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-        });
+        running.tasks.spawn(peer::http::serve(listener, router, stop));
         Ok(running)
     }
 

@@ -1,0 +1,116 @@
+//! The HTTP servers of a daemon: its proxy, its metrics, its local API. Whoever connects gets so many connections,
+//! so long for a request's headers, and at the daemon's end a moment to finish.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once; the others wait in the kernel.
+const MAX_CONNECTIONS: usize = 2048;
+/// A client that has not said what it wants by then does not want much.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Requests that run when the daemon stops get so long.
+const GRACE: Duration = Duration::from_secs(5);
+/// When the system has no descriptors left, trying again at once would only burn the processor.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Something that connections come from.
+pub trait Listener: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        let (stream, _) = self.accept().await?;
+        // Answers are written in whole chunks.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+/// Serves until `stop`, then lets running requests end if they end soon.
+pub async fn serve(listener: impl Listener, router: Router, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (graceful, mut connections) = (GracefulShutdown::new(), JoinSet::new());
+    loop {
+        let place = places.clone().acquire_owned();
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = async { Ok::<_, io::Error>((place.await, listener.next().await?)) } => accepted,
+        };
+        let Ok((place, stream)) = stream else {
+            tokio::time::sleep(EXHAUSTED).await;
+            continue;
+        };
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let watched = graceful.watch(connection);
+        connections.spawn(async move {
+            // A client that hangs up or speaks no HTTP is its own affair.
+            let _ = watched.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_are_answered_and_running_ones_end_after_the_stop() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (begun, stop) = (Arc::new(tokio::sync::Notify::new()), CancellationToken::new());
+        let (seen, go_on) = (begun.clone(), stop.clone());
+        let slow = async move || {
+            seen.notify_one();
+            go_on.cancelled().await;
+            "whole"
+        };
+        let server = tokio::spawn(serve(listener, Router::new().route("/", get(slow)), stop.clone()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        begun.notified().await;
+        stop.cancel();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("whole"), "{answer}");
+        server.await.unwrap();
+    }
+}
