@@ -61,9 +61,50 @@ pub enum Command {
     Token(Token),
 }
 
-/// Where origins are, for the daemons that ask them.
-#[derive(Args, Default)]
+/// Where a daemon lives.
+#[derive(Args, Clone)]
+pub struct Home {
+    /// TOML file with settings, under [supernode] and [peer]; flags and LONGSHORE_<SECTION>_<KEY> variables go before it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where keys and blobs are kept [default: /var/lib/longshore as root, else the XDG data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// How much of the disk may be used, for example 50GiB [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub quota: Option<String>,
+}
+
+/// Where a peer stands, and what it carries.
+#[derive(Args)]
+pub struct Carrier {
+    /// TCP address of the registry proxy [default: 127.0.0.1:7711]
+    #[arg(long, value_name = "ADDRESS")]
+    pub proxy_listen: Option<String>,
+    /// The registry meant where a request has no ?ns= [default: docker.io]
+    #[arg(long, value_name = "NAME")]
+    pub default_registry: Option<String>,
+    /// The zone that this node stands in: a blob crosses into a zone about once
+    #[arg(long, value_name = "NAME")]
+    pub zone: Option<String>,
+    /// The rack that this node stands in
+    #[arg(long, value_name = "NAME")]
+    pub rack: Option<String>,
+    /// How fast pieces are handed on, for example 200mbit or 25MiB/s [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub upload_limit: Option<String>,
+    /// How fast pieces are taken in [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub download_limit: Option<String>,
+}
+
+/// Which origins may be asked, and where they are.
+#[derive(Args, Clone)]
 pub struct Origins {
+    /// An origin that may be asked: host, host:port, *.domain, or * for all (repeatable) [default: every host that
+    /// is not loopback, with `up` loopback too; link-local and metadata addresses never]
+    #[arg(long, value_name = "PATTERN")]
+    pub origin_allow: Vec<String>,
     /// Where a registry's name is reached, as NAME=URL (repeatable)
     #[arg(long, value_name = "NAME=URL")]
     pub registry: Vec<String>,
@@ -72,14 +113,10 @@ pub struct Origins {
     pub insecure_registry: Vec<String>,
 }
 
-#[derive(Args, Default)]
+#[derive(Args)]
 pub struct Supernode {
-    /// TOML file with settings; flags and LONGSHORE_SUPERNODE_… variables go before it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where keys and cached blobs are kept [default: /var/lib/longshore as root, else the XDG data directory]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<String>,
+    #[command(flatten)]
+    pub home: Home,
     /// UDP address for peers [default: 0.0.0.0:7700]
     #[arg(long, value_name = "ADDRESS")]
     pub quic_listen: Option<String>,
@@ -89,25 +126,16 @@ pub struct Supernode {
     /// The address that peers are told, if not the one that they dial
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<String>,
-    /// An origin that may be asked: host, host:port, *.domain, or * for all (repeatable) [default: every host that
-    /// is not loopback; link-local and metadata addresses never]
-    #[arg(long, value_name = "PATTERN")]
-    pub origin_allow: Vec<String>,
     #[command(flatten)]
     pub origins: Origins,
-    /// How much of the disk may be used, for example 100GiB [default: no limit]
-    #[arg(long, value_name = "SIZE")]
-    pub quota: Option<String>,
 }
 
-#[derive(Args, Default)]
+#[derive(Args)]
 pub struct Peer {
-    /// TOML file with settings; flags and LONGSHORE_PEER_… variables go before it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where keys and blobs are kept [default: /var/lib/longshore as root, else the XDG data directory]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<String>,
+    #[command(flatten)]
+    pub home: Home,
+    #[command(flatten)]
+    pub carrier: Carrier,
     /// The supernode, or a DNS name with several addresses (repeatable)
     #[arg(long, value_name = "HOST:PORT")]
     pub supernode: Vec<String>,
@@ -117,48 +145,22 @@ pub struct Peer {
     /// UDP address for neighbours [default: 0.0.0.0:7710]
     #[arg(long, value_name = "ADDRESS")]
     pub quic_listen: Option<String>,
-    /// TCP address of the registry proxy [default: 127.0.0.1:7711]
-    #[arg(long, value_name = "ADDRESS")]
-    pub proxy_listen: Option<String>,
     /// TCP address for /metrics, /healthz and /readyz [default: 0.0.0.0:7712]
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<String>,
     /// The address that neighbours are told, if not the one that this node's packets come from
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<String>,
-    /// The zone that this node stands in: a blob crosses into a zone about once
-    #[arg(long, value_name = "NAME")]
-    pub zone: Option<String>,
-    /// The rack that this node stands in
-    #[arg(long, value_name = "NAME")]
-    pub rack: Option<String>,
-    /// The registry meant where a request has no ?ns= [default: docker.io]
-    #[arg(long, value_name = "NAME")]
-    pub default_registry: Option<String>,
-    /// An origin that may be asked, as at the supernode (repeatable) [default: every host that is not loopback]
-    #[arg(long, value_name = "PATTERN")]
-    pub origin_allow: Vec<String>,
     #[command(flatten)]
     pub origins: Origins,
-    /// How much of the disk may be used, for example 50GiB [default: no limit]
-    #[arg(long, value_name = "SIZE")]
-    pub quota: Option<String>,
-    /// How fast pieces are handed on, for example 200mbit or 25MiB/s [default: no limit]
-    #[arg(long, value_name = "RATE")]
-    pub upload_limit: Option<String>,
-    /// How fast pieces are taken in [default: no limit]
-    #[arg(long, value_name = "RATE")]
-    pub download_limit: Option<String>,
 }
 
 #[derive(Args)]
 pub struct Up {
-    /// TOML file with settings, under [supernode] and [peer]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where everything is kept [default: /var/lib/longshore as root, else the XDG data directory]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<String>,
+    #[command(flatten)]
+    pub home: Home,
+    #[command(flatten)]
+    pub carrier: Carrier,
     /// UDP address of the supernode [default: 127.0.0.1:7700]
     #[arg(long, value_name = "ADDRESS")]
     pub quic_listen: Option<String>,
@@ -171,26 +173,8 @@ pub struct Up {
     /// TCP address of the peer's /metrics and health [default: 127.0.0.1:7712]
     #[arg(long, value_name = "ADDRESS")]
     pub peer_http_listen: Option<String>,
-    /// TCP address of the registry proxy [default: 127.0.0.1:7711]
-    #[arg(long, value_name = "ADDRESS")]
-    pub proxy_listen: Option<String>,
-    /// The registry meant where a request has no ?ns= [default: docker.io]
-    #[arg(long, value_name = "NAME")]
-    pub default_registry: Option<String>,
-    /// An origin that may be asked [default: all but link-local and metadata addresses]
-    #[arg(long, value_name = "PATTERN")]
-    pub origin_allow: Vec<String>,
     #[command(flatten)]
     pub origins: Origins,
-    /// How much of the disk supernode and peer may use each [default: no limit]
-    #[arg(long, value_name = "SIZE")]
-    pub quota: Option<String>,
-    /// How fast pieces are handed on [default: no limit]
-    #[arg(long, value_name = "RATE")]
-    pub upload_limit: Option<String>,
-    /// How fast pieces are taken in [default: no limit]
-    #[arg(long, value_name = "RATE")]
-    pub download_limit: Option<String>,
 }
 
 #[derive(Args)]

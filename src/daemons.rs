@@ -77,7 +77,7 @@ fn publish(supernode: &Supernode, dir: &Path) -> anyhow::Result<Published> {
 
 /// `longshore supernode`
 pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
-    let config = flags.config.clone();
+    let config = flags.home.config.clone();
     let options = settings::supernode(config.as_deref(), supernode_flags(flags), settings::CLUSTER)?;
     let dir = options.data_dir.clone();
     let supernode = Supernode::start(options).await?;
@@ -93,7 +93,7 @@ pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
 
 /// `longshore peer`
 pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
-    let config = flags.config.clone();
+    let config = flags.home.config.clone();
     let plan = settings::peer(config.as_deref(), peer_flags(flags), settings::CLUSTER)?;
     if plan.options.supernodes.is_empty() {
         return Err(usage(anyhow::anyhow!(
@@ -114,34 +114,26 @@ pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
 
 /// `longshore up`
 pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
-    let base = settings::prepared(flags.data_dir.clone().map(Into::into))?;
-    let config = flags.config.clone();
-    let dir = |name: &str| base.join(name).to_string_lossy().into_owned();
-    let supernode_flags = Flags::default()
-        .text("data-dir", Some(dir("supernode")))
+    let base = settings::prepared(flags.home.data_dir.clone().map(Into::into))?;
+    let config = flags.home.config.clone();
+    let home = |name: &str| {
+        let data_dir = Some(base.join(name).to_string_lossy().into_owned());
+        Flags::default().home(cli::Home { data_dir, ..flags.home.clone() })
+    };
+    let supernode_flags = home("supernode")
         .text("quic-listen", flags.quic_listen)
         .text("http-listen", flags.http_listen)
-        .text("quota", flags.quota.clone())
-        .list("origin-allow", flags.origin_allow.clone())
-        .list("registry", flags.origins.registry.clone())
-        .list("insecure-registry", flags.origins.insecure_registry.clone());
+        .origins(flags.origins.clone());
     let options = settings::supernode(config.as_deref(), supernode_flags, settings::LOOPBACK)?;
     let supernode_dir = options.data_dir.clone();
     let supernode = Supernode::start(options).await?;
-    let peer_flags = Flags::default()
-        .text("data-dir", Some(dir("peer")))
+    let peer_flags = home("peer")
         .list("supernode", vec![supernode.quic().to_string()])
         .text("join-token-file", Some(supernode.token().to_string_lossy().into_owned()))
         .text("quic-listen", flags.peer_quic_listen)
         .text("http-listen", flags.peer_http_listen)
-        .text("proxy-listen", flags.proxy_listen)
-        .text("default-registry", flags.default_registry)
-        .text("quota", flags.quota)
-        .text("upload-limit", flags.upload_limit)
-        .text("download-limit", flags.download_limit)
-        .list("origin-allow", flags.origin_allow)
-        .list("registry", flags.origins.registry)
-        .list("insecure-registry", flags.origins.insecure_registry);
+        .carrier(flags.carrier)
+        .origins(flags.origins);
     let plan = settings::peer(config.as_deref(), peer_flags, settings::LOOPBACK)?;
     let peer_dir = plan.options.data_dir.clone();
     let node = Node::start(plan).await?;
@@ -177,32 +169,21 @@ Ctrl-C ends it."
 
 fn supernode_flags(flags: cli::Supernode) -> Flags {
     Flags::default()
-        .text("data-dir", flags.data_dir)
+        .home(flags.home)
         .text("quic-listen", flags.quic_listen)
         .text("http-listen", flags.http_listen)
         .text("advertise", flags.advertise)
-        .text("quota", flags.quota)
-        .list("origin-allow", flags.origin_allow)
-        .list("registry", flags.origins.registry)
-        .list("insecure-registry", flags.origins.insecure_registry)
+        .origins(flags.origins)
 }
 
 fn peer_flags(flags: cli::Peer) -> Flags {
     Flags::default()
-        .text("data-dir", flags.data_dir)
+        .home(flags.home)
         .list("supernode", flags.supernode)
         .text("join-token-file", flags.join_token_file)
         .text("quic-listen", flags.quic_listen)
-        .text("proxy-listen", flags.proxy_listen)
         .text("http-listen", flags.http_listen)
         .text("advertise", flags.advertise)
-        .text("zone", flags.zone)
-        .text("rack", flags.rack)
-        .text("default-registry", flags.default_registry)
-        .text("quota", flags.quota)
-        .text("upload-limit", flags.upload_limit)
-        .text("download-limit", flags.download_limit)
-        .list("origin-allow", flags.origin_allow)
-        .list("registry", flags.origins.registry)
-        .list("insecure-registry", flags.origins.insecure_registry)
+        .carrier(flags.carrier)
+        .origins(flags.origins)
 }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use supernode::daemon::SupernodeOptions;
 use toml::Value;
 
-use crate::usage;
+use crate::{cli, usage};
 
 const SUPERNODE: &[Key] = &[
     Key::new("data-dir", Kind::Text, "/var/lib/longshore"),
@@ -121,6 +121,30 @@ impl Flags {
     }
 }
 
+impl Flags {
+    /// Where a daemon lives; the file is read before.
+    pub fn home(self, home: cli::Home) -> Self {
+        self.text("data-dir", home.data_dir).text("quota", home.quota)
+    }
+
+    /// Where a peer stands, and what it carries.
+    pub fn carrier(self, carrier: cli::Carrier) -> Self {
+        self.text("proxy-listen", carrier.proxy_listen)
+            .text("default-registry", carrier.default_registry)
+            .text("zone", carrier.zone)
+            .text("rack", carrier.rack)
+            .text("upload-limit", carrier.upload_limit)
+            .text("download-limit", carrier.download_limit)
+    }
+
+    /// Which origins may be asked, and where they are.
+    pub fn origins(self, origins: cli::Origins) -> Self {
+        self.list("origin-allow", origins.origin_allow)
+            .list("registry", origins.registry)
+            .list("insecure-registry", origins.insecure_registry)
+    }
+}
+
 fn gather(config: Option<&Path>, section: &'static str, flags: Flags) -> anyhow::Result<Settings> {
     let mut settings = match config {
         Some(path) => Settings::from_file(path).map_err(usage)?,
@@ -162,16 +186,11 @@ pub const CLUSTER: Defaults = Defaults { interface: Ipv4Addr::UNSPECIFIED, origi
 /// All daemons in one process, for this machine alone: its own loopback origins are meant, too.
 pub const LOOPBACK: Defaults = Defaults { interface: Ipv4Addr::LOCALHOST, origin_allow: &["*"] };
 
-fn allowed(given: Vec<String>, defaults: Defaults) -> Vec<String> {
-    if given.is_empty() {
-        defaults.origin_allow.iter().map(|&pattern| pattern.to_owned()).collect()
-    } else {
-        given
-    }
-}
-
 /// Finds out what is wrong with the origin settings before anything is opened.
-fn checked(origin: OriginOptions) -> anyhow::Result<OriginOptions> {
+fn checked(mut origin: OriginOptions, defaults: Defaults) -> anyhow::Result<OriginOptions> {
+    if origin.allow.is_empty() {
+        origin.allow = defaults.origin_allow.iter().map(|&pattern| pattern.to_owned()).collect();
+    }
     OriginClient::new(origin.clone()).map_err(usage)?;
     Ok(origin)
 }
@@ -184,17 +203,18 @@ pub fn supernode(
 ) -> anyhow::Result<SupernodeOptions> {
     let settings: SupernodeSection = section(&gather(config, "supernode", flags)?, "supernode")?;
     let interface = defaults.interface;
+    let origin = OriginOptions {
+        allow: settings.origin_allow,
+        registries: settings.registry,
+        insecure_registries: settings.insecure_registry,
+        extra_ca: settings.ca_file,
+    };
     Ok(SupernodeOptions {
         data_dir: prepared(settings.data_dir)?,
         quic_listen: on(interface.into(), settings.quic_listen, 7700),
         http_listen: on(interface.into(), settings.http_listen, 7701),
         advertise: settings.advertise,
-        origin: checked(OriginOptions {
-            allow: allowed(settings.origin_allow, defaults),
-            registries: settings.registry,
-            insecure_registries: settings.insecure_registry,
-            extra_ca: settings.ca_file,
-        })?,
+        origin: checked(origin, defaults)?,
         quota: settings.quota.map(|quota| quota.0),
     })
 }
@@ -216,6 +236,12 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     let token = settings.join_token_file.as_deref().map(JoinToken::read).transpose().map_err(usage)?;
     let host = if settings.host.is_empty() { hostname() } else { settings.host };
     let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
+    let origin = OriginOptions {
+        allow: settings.origin_allow,
+        registries: settings.registry,
+        insecure_registries: settings.insecure_registry,
+        extra_ca: settings.ca_file,
+    };
     Ok(PeerPlan {
         options: PeerOptions {
             data_dir: prepared(settings.data_dir)?,
@@ -225,12 +251,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             http_listen: Some(on(interface.into(), settings.http_listen, 7712)),
             advertise: settings.advertise,
             labels: Labels { zone: settings.zone, rack: settings.rack, host },
-            origin: checked(OriginOptions {
-                allow: allowed(settings.origin_allow, defaults),
-                registries: settings.registry,
-                insecure_registries: settings.insecure_registry,
-                extra_ca: settings.ca_file,
-            })?,
+            origin: checked(origin, defaults)?,
             quota: settings.quota.map(|quota| quota.0),
             upload_limit: rate(settings.upload_limit),
             download_limit: rate(settings.download_limit),

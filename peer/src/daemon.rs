@@ -13,15 +13,14 @@ use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportError, TransportOptions};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::coordinator::remote::{self, Remote, RemoteOptions};
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
 use crate::store::{Store, StoreError, StoreOptions};
-use crate::{health, http, local_api};
+use crate::tasks::Tasks;
+use crate::{health, local_api};
 
 /// Children served at once, per task.
 const SLOTS: u16 = 8;
@@ -106,8 +105,7 @@ pub struct Peer {
     quic: SocketAddr,
     http: Option<SocketAddr>,
     socket: PathBuf,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    tasks: Tasks,
 }
 
 /// Listens for HTTP; an error names the flag that chooses another port.
@@ -171,11 +169,10 @@ impl Peer {
             quic,
             http: None,
             socket: data_dir.join(SOCKET),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            tasks: Tasks::default(),
         };
-        peer.spawn(session.run(peer.transport.clone(), peer.engine.clone()));
-        peer.spawn(accept(peer.transport.clone(), peer.engine.clone()));
+        peer.tasks.spawn(session.run(peer.transport.clone(), peer.engine.clone()));
+        peer.tasks.spawn(accept(peer.transport.clone(), peer.engine.clone()));
         if let Some(address) = options.http_listen {
             peer.open_doors(address).await?;
         }
@@ -191,12 +188,9 @@ impl Peer {
             false => Err("no session with a supernode; pulls go to the origin".to_owned()),
         });
         let router = health::router(engine.metrics().clone(), Arc::new(move || engine.sample()), ready);
-        let stop = self.stop.clone();
-        self.tasks.spawn(http::serve(listener, router, stop));
+        self.tasks.serve(listener, router);
         let socket = bind_socket(&self.socket)?;
-        let (router, stop) =
-            (local_api::router(self.engine.clone(), self.connected.clone()), self.stop.clone());
-        self.tasks.spawn(http::serve(socket, router, stop));
+        self.tasks.serve(socket, local_api::router(self.engine.clone(), self.connected.clone()));
         Ok(())
     }
 
@@ -227,19 +221,10 @@ impl Peer {
 
     /// Ends open requests, then everything, and flushes the store.
     pub async fn close(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        let _ = tokio::time::timeout(GRACE, self.tasks.wait()).await;
+        self.tasks.close(GRACE).await;
         self.engine.close().await;
         self.transport.close().await;
         let _ = std::fs::remove_file(&self.socket);
-    }
-
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            stop.run_until_cancelled(work).await;
-        });
     }
 }
 

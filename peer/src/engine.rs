@@ -13,8 +13,6 @@ use common::transport::{Connection, Transport};
 use common::wire::exchange::Refusal;
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::coordinator::Coordinator;
 use crate::download::session::{Input, Session, Start};
@@ -29,6 +27,7 @@ use crate::handle::Handle;
 use crate::limit::Limiter;
 use crate::origin::OriginClient;
 use crate::store::{Blob, Store};
+use crate::tasks::Tasks;
 
 /// Bytes in memory on their way in, over all downloads of the node.
 const DOWNLOAD_BUDGET: u64 = 48 * 1024 * 1024;
@@ -82,8 +81,7 @@ struct Inner {
     sessions: Option<mpsc::Sender<SessionStream>>,
     uploads: Arc<Semaphore>,
     upload_limit: Limiter,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    tasks: Tasks,
 }
 
 #[derive(Clone)]
@@ -115,8 +113,7 @@ impl Engine {
             sessions: options.sessions,
             uploads: Arc::new(Semaphore::new((UPLOAD_BUDGET / BUDGET_UNIT) as usize)),
             upload_limit: Limiter::new(options.upload_limit),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            tasks: Tasks::default(),
         };
         let engine = Self { inner: Arc::new(inner) };
         let serving = engine.clone();
@@ -200,9 +197,7 @@ impl Engine {
 
     /// Ends all sessions, flushes the store.
     pub async fn close(&self) {
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.inner.tasks.wait()).await;
+        self.inner.tasks.close(CLOSE_TIMEOUT).await;
         let store = self.inner.context.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
     }
@@ -325,10 +320,7 @@ impl Engine {
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.inner.stop.clone();
-        self.inner.tasks.spawn(async move {
-            stop.run_until_cancelled(work).await;
-        });
+        self.inner.tasks.spawn(work);
     }
 }
 

@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// Something that connections come from.
-pub trait Listener: Send + 'static {
+pub trait Listener: Send + Sync + 'static {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 

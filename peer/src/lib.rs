@@ -15,3 +15,4 @@ pub mod limit;
 pub mod local_api;
 pub mod origin;
 pub mod store;
+pub mod tasks;

@@ -15,9 +15,8 @@ use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
 use peer::origin::{OriginClient, OriginOptions};
 use peer::store::{Store, StoreOptions};
+use peer::tasks::Tasks;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::api;
 use crate::enrolment::Office;
@@ -58,8 +57,7 @@ pub struct Supernode {
     quic: SocketAddr,
     http: SocketAddr,
     token: PathBuf,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    tasks: Tasks,
 }
 
 // === impl Supernode ===
@@ -116,16 +114,14 @@ impl Supernode {
             quic,
             http,
             token,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            tasks: Tasks::default(),
         };
-        running.spawn(seed::listen(hub.clone(), notices));
+        running.tasks.spawn(seed::listen(hub.clone(), notices));
         let shared = Sessions { engine: engine.clone(), hub: hub.clone(), authority: authority.clone() };
-        running.spawn(shared.run(streams));
-        running.spawn(accept(transport, engine.clone(), office));
-        running.spawn(keep_time(hub.clone(), identity, authority));
-        let (router, stop) = (api::router(hub, engine), running.stop.clone());
-        running.tasks.spawn(peer::http::serve(listener, router, stop));
+        running.tasks.spawn(shared.run(streams));
+        running.tasks.spawn(accept(transport, engine.clone(), office));
+        running.tasks.spawn(keep_time(hub.clone(), identity, authority));
+        running.tasks.serve(listener, api::router(hub, engine));
         Ok(running)
     }
 
@@ -151,18 +147,9 @@ impl Supernode {
 
     /// Ends open requests, then everything, and flushes the store.
     pub async fn close(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        let _ = tokio::time::timeout(GRACE, self.tasks.wait()).await;
+        self.tasks.close(GRACE).await;
         self.engine.close().await;
         self.transport.close().await;
-    }
-
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            stop.run_until_cancelled(work).await;
-        });
     }
 }
 

@@ -18,8 +18,8 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion, WantsVerifier,
 };
 
 use super::{CertificateInfo, IdentityError};
@@ -72,29 +72,30 @@ pub fn install_crypto_provider() {
 /// # Errors
 /// When TLS cannot be set up.
 pub fn enrolment_client_config(ca: Digest) -> Result<ClientConfig, IdentityError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
-        .with_protocol_versions(VERSIONS)
-        .map_err(refused)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinnedAuthority(ca)))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![enrol::ALPN.to_vec()];
+    let verifier = Arc::new(PinnedAuthority(ca));
+    let config = client()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    Ok(speaking(enrol::ALPN, config))
+}
+
+fn client() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, IdentityError> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER));
+    builder.with_protocol_versions(VERSIONS).map_err(refused)
+}
+
+/// One protocol, and a full handshake every time.
+fn speaking(protocol: &[u8], mut config: ClientConfig) -> ClientConfig {
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
-    Ok(config)
+    config
 }
 
 pub(super) fn client_config(
     present: &Slot,
     ca: &CertificateDer<'static>,
 ) -> Result<ClientConfig, IdentityError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
-        .with_protocol_versions(VERSIONS)
-        .map_err(refused)?
-        .with_root_certificates(roots(ca)?)
-        .with_client_cert_resolver(Arc::new(Shown(Arc::clone(present))));
-    config.alpn_protocols = vec![hello::ALPN.to_vec()];
-    config.resumption = Resumption::disabled();
-    Ok(config)
+    let shown = Arc::new(Shown(Arc::clone(present)));
+    let config = client()?.with_root_certificates(roots(ca)?).with_client_cert_resolver(shown);
+    Ok(speaking(hello::ALPN, config))
 }
 
 pub(super) fn server_config(
