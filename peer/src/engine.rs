@@ -132,9 +132,16 @@ impl Engine {
     pub async fn open(&self, request: Request) -> Result<Handle, FetchError> {
         let task = request.source.task();
         let local = self.is_here(task).await?;
-        let start = Start::Wanted { source: request.source, credentials: request.credentials };
-        let shared = self.session_for(task, start);
-        let geometry = shared.started().await?;
+        let start =
+            || Start::Wanted { source: request.source.clone(), credentials: request.credentials.clone() };
+        let mut shared = self.session_for(task, start());
+        let mut started = shared.started().await;
+        if matches!(started, Err(FetchError::Closing)) && !self.inner.tasks.is_closing() {
+            // The session that was there was begun to serve a copy that has been evicted since.
+            shared = self.session_for(task, start());
+            started = shared.started().await;
+        }
+        let geometry = started?;
         if geometry.length() == 0 {
             // There is no last piece to withhold until it is known that there should be none.
             shared.finished().await?;

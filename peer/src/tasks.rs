@@ -32,6 +32,11 @@ impl Tasks {
         self.running.spawn(http::serve(listener, router, self.stop.clone()));
     }
 
+    /// Whether [`Tasks::close`] was called.
+    pub fn is_closing(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Ends all of it, and waits for that, but not longer than `grace`.
     pub async fn close(&self, grace: Duration) {
         self.stop.cancel();

@@ -5,8 +5,9 @@ use reqwest::{Method, RequestBuilder, StatusCode, header};
 use tempfile::TempDir;
 
 use crate::support::client::{self, blob_url, manifest_url};
-use crate::support::cluster::{Cluster, World};
+use crate::support::cluster::{Cluster, World, longshore};
 use crate::support::image::{Image, MANIFEST, TAG};
+use crate::support::process::{output, succeed};
 use crate::support::registry::{Registry, User};
 use crate::support::runtimes::skopeo;
 use crate::support::{files_below, need};
@@ -162,4 +163,28 @@ impl Quay {
                 client::fetch(asking(Method::GET, &url).basic_auth(OWNER.name, Some(OWNER.password))).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_blob_is_not_to_be_had_by_get_without_the_owners_credentials() {
+    need!("docker-registry", "htpasswd");
+    let quay = quay(36).await;
+    quay.owner_pulls(0).await;
+    let layer = quay.image.layer().digest;
+    let url = format!("{}/v2/{}/blobs/{layer}", quay.registry.url(), quay.image.repository);
+    let (data, to) = (quay.cluster.peers[0].data.display().to_string(), quay.cluster.root().join("loot"));
+    let to = to.display().to_string();
+    let digest = layer.to_string();
+    let get = |more: &[&str]| {
+        let mut command = longshore(quay.cluster.root());
+        command.args(["get", &url, "-o", &to, "--digest", &digest, "--data-dir", &data]).args(more);
+        command
+    };
+    let stranger = output(&get(&[])).await;
+    assert_eq!(stranger.status.code(), Some(1), "{stranger:?}");
+    assert!(String::from_utf8_lossy(&stranger.stderr).contains("401"), "{stranger:?}");
+    assert!(!std::path::Path::new(&to).exists());
+    let header = format!("Authorization: Basic {OWNER_BASIC}");
+    succeed(&get(&["-H", &header])).await;
+    assert_eq!(Digest::of(&std::fs::read(&to).unwrap()), layer);
 }

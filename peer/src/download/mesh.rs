@@ -189,8 +189,12 @@ impl Mesh {
     /// A neighbour opened a link.
     pub fn incoming(&mut self, link: LinkStream) {
         let node = link.connection.node();
-        let kept = self.links.get(&node).is_some_and(|other| link::keeps(other.opener, node));
-        if kept || self.links.len() >= MAX_LINKS {
+        // A neighbour that comes again takes its own place.
+        let refused = match self.links.get(&node) {
+            Some(other) => link::keeps(other.opener, node),
+            None => self.links.len() >= MAX_LINKS,
+        };
+        if refused {
             self.refuse(link, Refusal::Busy);
         } else {
             self.link_up(link);

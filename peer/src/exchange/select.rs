@@ -198,10 +198,15 @@ impl Select {
         let Some(parent) = self.parents.get_mut(&node) else { return };
         match why {
             Setback::Withdrawn | Setback::WrongBytes => return,
+            // A slot is free again soon, and being asked by many is no failing.
+            Setback::Busy => {
+                parent.rests_until = Some(now + REST);
+                return;
+            }
             Setback::NotThere => {
                 parent.shown.remove(index);
             }
-            Setback::Busy | Setback::Silent => {}
+            Setback::Silent => {}
         }
         let rest = (REST * 2u32.saturating_pow(parent.failures.min(8))).min(MAX_REST);
         parent.failures += 1;

@@ -110,6 +110,19 @@ fn what_nobody_vouches_for_is_not_asked() {
     assert!(select.poll(Instant::now()).is_empty());
 }
 
+#[test]
+fn a_busy_parent_is_asked_again_soon_however_often_it_was_busy() {
+    let (mut select, mut now) = (select(), Instant::now());
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    for _ in 0..20 {
+        let asks = select.poll(now);
+        assert!(!asks.is_empty());
+        asks.iter().for_each(|ask| select.setback((ask.node, ask.index), Setback::Busy, now));
+        now += Duration::from_millis(500);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Deed {
     Show(u8, u32, u32),

@@ -1,6 +1,7 @@
-//! Which revision of a URL is meant, where no digest says so: content behind a URL changes, a task never does. So
-//! the revision that the origin names now becomes part of the task, and yesterday's copy is another task. Asked
-//! with the client's own credentials, it is also the proof that this client may have the content.
+//! What is asked before content is handed out through a URL: may this client have it, and which revision is meant?
+//! The origin is asked with the client's own credentials, also where the content is here already: a copy is no
+//! permission. Content behind a URL changes and a task never does, so where no digest says what is meant, the
+//! revision that the origin names now becomes part of the task, and yesterday's copy is another task.
 
 use std::time::SystemTime;
 
@@ -14,7 +15,7 @@ use super::client::OriginClient;
 /// Where the origin names no revision, content of the same minute is taken for the same: enough for a burst.
 const UNNAMED_SECONDS: u64 = 60;
 
-/// The source with its present revision in the tag. A source with a digest needs none.
+/// The source, if the client may have it; without a digest, with its present revision in the tag.
 ///
 /// # Errors
 /// With the origin's answer, when it does not let this client have the content; when it cannot be asked.
@@ -23,13 +24,21 @@ pub async fn revised(
     source: Source,
     credentials: &Credentials,
 ) -> Result<Source, OriginError> {
+    let mut answer = client.ask(Method::HEAD, &source.url, &HeaderMap::new(), credentials).await?;
+    let headless = [StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED]
+        .contains(&answer.status);
+    if headless {
+        // A server that knows no HEAD, or a URL signed for GET alone: asked for as little as can be.
+        let first = HeaderMap::from_iter([(header::RANGE, header::HeaderValue::from_static("bytes=0-0"))]);
+        answer = client.ask(Method::GET, &source.url, &first, credentials).await?;
+    }
+    // An empty body has no first byte.
+    let empty = answer.status == StatusCode::RANGE_NOT_SATISFIABLE;
+    if !answer.status.is_success() && !empty {
+        return Err(OriginError::Answer(answer.into_failure().await));
+    }
     if source.digest.is_some() {
         return Ok(source);
-    }
-    let answer = client.ask(Method::HEAD, &source.url, &HeaderMap::new(), credentials).await?;
-    let unasked = matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED);
-    if !answer.status.is_success() && !unasked {
-        return Err(OriginError::Answer(answer.into_failure().await));
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let revision = revision(&answer.headers).unwrap_or_else(|| format!("minute {}", now / UNNAMED_SECONDS));

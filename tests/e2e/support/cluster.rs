@@ -112,7 +112,8 @@ impl World {
     fn flags(&self) -> Vec<String> {
         let flag = |name: &'static str| move |value: &String| [name.to_owned(), value.clone()];
         let registries = self.registries.iter().flat_map(flag("--registry"));
-        registries.chain(self.insecure.iter().flat_map(flag("--insecure-registry"))).collect()
+        let insecure = self.insecure.iter().flat_map(flag("--insecure-registry"));
+        registries.chain(insecure).chain(self.origins.iter().flat_map(flag("--origin-allow"))).collect()
     }
 }
 
@@ -125,9 +126,6 @@ impl Cluster {
         let mut arguments =
             words(&["supernode", "--quic-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         arguments.extend(world.flags());
-        for origin in &world.origins {
-            arguments.extend(["--origin-allow".to_owned(), origin.clone()]);
-        }
         let mut supernode = Node::spawn("supernode", arguments, root.path(), None);
         supernode.ready().await;
         let mut cluster = Self { supernode, peers: Vec::new(), world, root };
