@@ -3,13 +3,15 @@
 //! input does.
 
 use std::io::{BufRead, BufReader, Lines, Read, Write};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::net::SocketAddr;
+use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
 use crate::lab::Lab;
-use crate::{engine, http, quic, tcp};
+use crate::link::{End, Link};
+use crate::{engine, exchange, http, quic, tcp};
 
 /// A part in a measurement.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -20,6 +22,8 @@ pub(crate) enum Role {
     TcpClient,
     EngineParent,
     EngineChild,
+    Taker,
+    Verifier,
     Proxy,
     Reader,
 }
@@ -27,6 +31,8 @@ pub(crate) enum Role {
 /// What a part is played with.
 pub(crate) struct Task {
     pub(crate) lab: Lab,
+    /// The address of this side.
+    pub(crate) local: SocketAddr,
     /// Where the other side is.
     pub(crate) other: String,
 }
@@ -62,6 +68,8 @@ impl Role {
             Self::TcpClient => tcp::receive(task),
             Self::EngineParent => engine::serve(task),
             Self::EngineChild => engine::receive(task),
+            Self::Taker => exchange::receive(task, false),
+            Self::Verifier => exchange::receive(task, true),
             Self::Proxy => http::serve(task),
             Self::Reader => http::receive(task),
         }
@@ -71,10 +79,13 @@ impl Role {
 // === impl Child ===
 
 impl Child {
-    pub(crate) fn spawn(role: Role, lab: &Lab, other: &str) -> Self {
+    pub(crate) fn spawn(role: Role, lab: &Lab, (link, end): (&Link, End), other: &str) -> Self {
         let role = role.to_possible_value().unwrap();
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--child", role.get_name(), "--other", other, "--lab"])
+        let program = std::env::current_exe().unwrap();
+        let local = link.local(end).to_string();
+        let mut process = link
+            .command(end, program.to_str().expect("a path of plain characters"))
+            .args(["--child", role.get_name(), "--other", other, "--local", &local, "--lab"])
             .arg(lab.folder())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

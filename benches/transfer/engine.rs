@@ -21,7 +21,7 @@ use peer::origin::{OriginClient, OriginOptions};
 use tokio::sync::mpsc;
 
 use crate::child::{Task, say, wait_for_end, wait_for_word};
-use crate::lab::{Lab, loopback};
+use crate::lab::Lab;
 
 /// A coordinator for one task that is whole at one parent. It says the length at once, and the rest when it is let.
 struct Director {
@@ -64,7 +64,7 @@ impl Coordinator for Director {
 
 pub(crate) fn serve(task: &Task) {
     runtime().block_on(async {
-        let transport = bind(&task.lab, "parent");
+        let transport = bind(task, "parent");
         let engine = start(&task.lab, "parent", Some(transport.clone()), Arc::new(Nobody));
         say(transport.local_addr().unwrap());
         tokio::spawn(accept(transport.clone(), engine.clone()));
@@ -80,7 +80,7 @@ pub(crate) fn receive(task: &Task) {
         let parent = Contact { id: lab.identity("parent").node(), address: task.other.parse().unwrap() };
         let (geometry, digests) = (lab.geometry, lab.digests());
         let director = Arc::new(Director { geometry, digests, parent, line: Mutex::default() });
-        let transport = bind(lab, "child");
+        let transport = bind(task, "child");
         let engine = start(lab, "child", Some(transport.clone()), director.clone());
         // What the round before left.
         engine.store().remove(lab.task()).unwrap();
@@ -119,10 +119,10 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }
 
-fn bind(lab: &Lab, member: &str) -> Transport {
-    let identity = lab.identity(member);
+pub(crate) fn bind(task: &Task, member: &str) -> Transport {
+    let identity = task.lab.identity(member);
     let hello = transport::hello(identity.node(), Role::Peer);
-    Transport::bind(TransportOptions { listen: loopback(), identity, admits: Admits::Members, hello })
+    Transport::bind(TransportOptions { listen: task.local, identity, admits: Admits::Members, hello })
         .unwrap()
 }
 

@@ -15,13 +15,14 @@ use tokio::net::TcpListener;
 
 use crate::child::{Process, Task, say, wait_for_end, wait_for_word};
 use crate::engine;
-use crate::lab::{Lab, loopback};
+use crate::lab::Lab;
+use crate::link::{End, Link};
 
 /// The name under which the proxy knows the registry.
 const NAME: &str = "registry.bench";
 const PROGRAM: &str = "docker-registry";
-/// What it says once it listens; the port follows.
-const LISTENING: &str = "listening on 127.0.0.1:";
+/// What it says once it listens; the address follows.
+const LISTENING: &str = "listening on ";
 /// It starts in a fraction of this.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes read at once.
@@ -39,33 +40,34 @@ impl Registry {
         Command::new(PROGRAM).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     }
 
-    pub(crate) fn start(lab: &Lab) -> Self {
+    pub(crate) fn start(lab: &Lab, link: &Link) -> Self {
         let home = lab.registry();
         let (config, log) = (home.join("config.yml"), home.join("log"));
         let settings = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}/store}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
-            home.display()
+             storage: {{filesystem: {{rootdirectory: {}/store}}}}\nhttp: {{addr: '{}:0'}}\n",
+            home.display(),
+            link.local(End::Server),
         );
         fs::write(&config, settings).unwrap();
         let out = File::create(&log).unwrap();
         let err = out.try_clone().unwrap();
-        let process =
-            Command::new(PROGRAM).arg("serve").arg(&config).stdout(out).stderr(err).spawn().unwrap();
+        let mut command = link.command(End::Server, PROGRAM);
+        let process = command.arg("serve").arg(&config).stdout(out).stderr(err).spawn().unwrap();
         let begun = Instant::now();
-        let port = loop {
+        let address = loop {
             let said = fs::read_to_string(&log).unwrap();
-            let port = said
-                .split(LISTENING)
-                .nth(1)
-                .map(|text| text.chars().take_while(char::is_ascii_digit).collect::<String>());
-            if let Some(port) = port {
-                break port;
+            let address = said.split(LISTENING).nth(1).and_then(|text| {
+                let end = text.find(|next: char| !next.is_ascii_digit() && !".:".contains(next))?;
+                Some(text[..end].to_owned())
+            });
+            if let Some(address) = address {
+                break address;
             }
             assert!(begun.elapsed() < START_LIMIT, "{PROGRAM} does not start:\n{said}");
             std::thread::sleep(Duration::from_millis(20));
         };
-        Self { process, address: format!("127.0.0.1:{port}") }
+        Self { process, address }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -93,7 +95,7 @@ pub(crate) fn serve(task: &Task) {
         let origin = OriginOptions { registries, ..OriginOptions::default() };
         let engine = engine::start_with(&task.lab, "parent", None, Arc::new(Nobody), origin);
         let router = proxy::router(engine.clone(), MirrorOptions { default_registry: NAME.to_owned() });
-        let listener = TcpListener::bind(loopback()).await.unwrap();
+        let listener = TcpListener::bind(task.local).await.unwrap();
         say(listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         tokio::task::spawn_blocking(wait_for_end).await.unwrap();

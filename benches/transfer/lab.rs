@@ -2,7 +2,6 @@
 //! and one transfer between two processes.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -14,9 +13,6 @@ use common::piece::{Geometry, PieceIndex};
 use common::task::{Source, TaskId};
 use peer::store::{Blob, Store, StoreOptions};
 
-use crate::child::{Child, Process, Role};
-use crate::report::Measured;
-
 /// The repository that the content is a blob of.
 const REPOSITORY: &str = "bench/content";
 const STORE: StoreOptions = StoreOptions { quota: None, durable: true };
@@ -25,10 +21,6 @@ pub(crate) struct Lab {
     folder: PathBuf,
     pub(crate) digest: Digest,
     pub(crate) geometry: Geometry,
-}
-
-pub(crate) fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
 }
 
 // === impl Lab ===
@@ -106,16 +98,6 @@ impl Lab {
     /// The content as a blob of the registry at `address`.
     pub(crate) fn url(&self, address: &str) -> String {
         format!("{address}/v2/{REPOSITORY}/blobs/{}", self.digest)
-    }
-
-    /// One transfer: `client` gets everything from `other`, which `server` serves.
-    pub(crate) fn transfer(&self, server: &impl Process, client: Role, other: &str) -> Measured {
-        let mut client = Child::spawn(client, self, other);
-        client.ready();
-        let before = (server.cpu(), client.cpu());
-        let took = client.run();
-        let (server, client) = (server.cpu() - before.0, client.cpu() - before.1);
-        Measured { bytes: self.geometry.length(), took, server, client }
     }
 
     fn write_digests(&self, blob: &Blob) {

@@ -1,6 +1,7 @@
 //! The limit: quinn alone, with the settings of the transport between nodes, one stream a piece and a few pieces in
 //! flight. Nothing is hashed, read or written.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,7 +14,7 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream, ServerConfig, TokioRun
 use tokio::task::JoinSet;
 
 use crate::child::{Task, say, wait_for_end, wait_for_word};
-use crate::lab::{self, loopback};
+use crate::lab;
 
 /// Pieces asked for at once.
 const IN_FLIGHT: usize = 4;
@@ -21,13 +22,14 @@ const IN_FLIGHT: usize = 4;
 pub(crate) fn serve(task: &Task) {
     // Every piece is sent from the same memory.
     let bytes = lab::piece(task.lab.geometry, PieceIndex(0));
+    let local = task.local;
     let identity = task.lab.identity("parent");
     let tls = identity.server_config(Admits::Members).unwrap();
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
     config.transport_config(Arc::new(transport::transport_config()));
     std::thread::spawn(move || {
         runtime().block_on(async {
-            let endpoint = endpoint(Some(config));
+            let endpoint = endpoint(local, Some(config));
             say(endpoint.local_addr().unwrap());
             let connection = endpoint.accept().await.unwrap().await.unwrap();
             let mut sending = JoinSet::new();
@@ -53,7 +55,7 @@ pub(crate) fn receive(task: &Task) {
     config.transport_config(Arc::new(transport::transport_config()));
     let (geometry, next) = (task.lab.geometry, Arc::new(AtomicU32::new(0)));
     runtime().block_on(async {
-        let endpoint = endpoint(None);
+        let endpoint = endpoint(task.local, None);
         let connection =
             endpoint.connect_with(config, task.other.parse().unwrap(), &name).unwrap().await.unwrap();
         say("ready");
@@ -93,7 +95,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn endpoint(server: Option<ServerConfig>) -> Endpoint {
-    let socket = transport::udp_socket(loopback()).unwrap();
+fn endpoint(local: SocketAddr, server: Option<ServerConfig>) -> Endpoint {
+    let socket = transport::udp_socket(local).unwrap();
     Endpoint::new(transport::endpoint_config(), server, socket, Arc::new(TokioRuntime)).unwrap()
 }

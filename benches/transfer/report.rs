@@ -20,6 +20,8 @@ pub(crate) struct Measured {
 pub(crate) struct Report {
     rows: Vec<Row>,
     rounds: BTreeMap<Row, Vec<Measured>>,
+    /// Bytes a second that the link carries, where it has a limit.
+    line_rate: Option<f64>,
 }
 
 // === impl Measured ===
@@ -38,8 +40,8 @@ impl Measured {
 // === impl Report ===
 
 impl Report {
-    pub(crate) fn new(rows: Vec<Row>) -> Self {
-        Self { rows, rounds: BTreeMap::new() }
+    pub(crate) fn new(rows: Vec<Row>, line_rate: Option<f64>) -> Self {
+        Self { rows, rounds: BTreeMap::new(), line_rate }
     }
 
     pub(crate) fn note(&mut self, row: Row, measured: Measured) {
@@ -58,14 +60,17 @@ impl Report {
             };
             let of = |value: fn(&Measured) -> f64| median(rounds.iter().map(value).collect());
             let ratios = rounds.iter().zip(base).map(|(row, base)| row.rate() / base.rate());
+            let of_line =
+                self.line_rate.map(|line| format!(", {:.3} of the line", of(Measured::rate) * 1e6 / line));
             println!(
-                "{:24} {:6.0} {:18.2} {:18.2} {:7.2}  of {}",
+                "{:24} {:6.0} {:18.2} {:18.2} {:7.2}  of {}{}",
                 row.title(),
                 of(Measured::rate),
                 of(|measured| measured.per_gb(measured.server)),
                 of(|measured| measured.per_gb(measured.client)),
                 median(ratios.collect()),
                 row.base().title(),
+                of_line.unwrap_or_default(),
             );
         }
     }

@@ -10,7 +10,7 @@ use common::piece::PieceIndex;
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
 use crate::child::{Task, say, wait_for_end, wait_for_word};
-use crate::lab::{self, loopback};
+use crate::lab;
 
 /// Bytes given and taken at once.
 const BUFFER: usize = 256 * 1024;
@@ -18,7 +18,7 @@ const BUFFER: usize = 256 * 1024;
 pub(crate) fn serve(task: &Task) {
     let (geometry, identity) = (task.lab.geometry, task.lab.identity("parent"));
     let tls = Arc::new(identity.server_config(Admits::Members).unwrap());
-    let listener = TcpListener::bind(loopback()).unwrap();
+    let listener = TcpListener::bind(task.local).unwrap();
     say(listener.local_addr().unwrap());
     std::thread::spawn(move || {
         let (socket, _) = listener.accept().unwrap();
