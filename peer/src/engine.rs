@@ -12,13 +12,14 @@ use common::telemetry::{Metrics, hold};
 use common::transport::{Connection, Transport};
 use common::wire::exchange::Refusal;
 use dashmap::DashMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::coordinator::Coordinator;
 use crate::download::session::{Input, Session, Start};
 use crate::download::shared::{Phase, Shared};
 use crate::download::{BUDGET_UNIT, Context};
 use crate::error::FetchError;
+use crate::exchange::guests::Guests;
 use crate::exchange::link::{self, LinkStream};
 use crate::exchange::pool::Pool;
 use crate::exchange::reveal::Style;
@@ -31,8 +32,6 @@ use crate::tasks::Tasks;
 
 /// Bytes in memory on their way in, over all downloads of the node.
 const DOWNLOAD_BUDGET: u64 = 48 * 1024 * 1024;
-/// Bytes in memory on their way out.
-const UPLOAD_BUDGET: u64 = 32 * 1024 * 1024;
 /// Messages waiting for a session: it takes them at once.
 const INPUTS: usize = 64;
 /// How long a closing engine waits for its sessions.
@@ -79,8 +78,7 @@ struct Inner {
     context: Arc<Context>,
     live: DashMap<TaskId, Live>,
     sessions: Option<mpsc::Sender<SessionStream>>,
-    uploads: Arc<Semaphore>,
-    upload_limit: Limiter,
+    guests: Arc<Guests>,
     tasks: Tasks,
 }
 
@@ -111,8 +109,7 @@ impl Engine {
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
-            uploads: Arc::new(Semaphore::new((UPLOAD_BUDGET / BUDGET_UNIT) as usize)),
-            upload_limit: Limiter::new(options.upload_limit),
+            guests: Guests::new(Limiter::new(options.upload_limit)),
             tasks: Tasks::default(),
         };
         let engine = Self { inner: Arc::new(inner) };
@@ -251,14 +248,9 @@ impl Engine {
         if index.0 < blob.geometry().pieces() { Ok(blob) } else { Err(Refusal::UnknownPiece) }
     }
 
-    /// Room for an upload of so many bytes.
-    pub(crate) async fn upload_slot(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let units = bytes.div_ceil(BUDGET_UNIT) as u32;
-        self.inner.uploads.clone().acquire_many_owned(units).await.ok()
-    }
-
-    pub(crate) fn upload_limit(&self) -> &Limiter {
-        &self.inner.upload_limit
+    /// Who is served, and how much each may have at once.
+    pub(crate) fn guests(&self) -> &Arc<Guests> {
+        &self.inner.guests
     }
 
     /// Hands a session's stream to whoever takes sessions.

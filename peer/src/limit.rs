@@ -70,11 +70,6 @@ impl Limiter {
             tokio::time::sleep(wait).await;
         }
     }
-
-    /// Waits until `bytes` may pass, but not longer than `most`; false if they may not.
-    pub async fn pass_within(&self, bytes: u64, most: Duration) -> bool {
-        tokio::time::timeout(most, self.pass(bytes)).await.is_ok()
-    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{TransportError, settings};
 
-/// What the kernel is asked to hold between two wake-ups of the thread.
-const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// What the kernel is asked to hold, each way, between two wake-ups of the thread that drives a socket.
+pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
 /// The thread; it ends when the driver is dropped or stopped.
 pub(super) struct Driver {
@@ -85,10 +85,10 @@ pub fn udp_socket(listen: SocketAddr) -> io::Result<UdpSocket> {
     }
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
-    // The kernel doubles what it grants, for its own accounting.
+    // The kernel counts its own bookkeeping in and says twice what may be used.
+    let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?) / 2;
     if granted < SOCKET_BUFFER {
-        tracing::info!(
+        tracing::warn!(
             granted,
             wanted = SOCKET_BUFFER,
             "UDP socket buffers are capped; raise net.core.rmem_max and net.core.wmem_max for full speed"

@@ -16,6 +16,7 @@ use common::wire::swarm::Fault;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::doorstep::Doorstep;
 use super::shared::Shared;
 use super::{BUDGET_UNIT, Context};
 use crate::exchange::fetch::{self, FetchFault, Wanted};
@@ -95,6 +96,7 @@ pub struct Mesh {
     reveal: Reveal,
     parents: BTreeMap<NodeId, Parent>,
     links: BTreeMap<NodeId, Neighbour>,
+    doorstep: Doorstep,
     generation: u64,
     link_tasks: JoinSet<LinkEvent>,
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
@@ -123,6 +125,7 @@ impl Mesh {
             reveal,
             parents: BTreeMap::new(),
             links: BTreeMap::new(),
+            doorstep: Doorstep::default(),
             generation: 0,
             link_tasks: JoinSet::new(),
             said: mpsc::channel(256),
@@ -194,7 +197,7 @@ impl Mesh {
             Some(other) => link::keeps(other.opener, node),
             None => self.links.len() >= MAX_LINKS,
         };
-        if refused {
+        if refused || !self.doorstep.admits(node, Instant::now()) {
             self.refuse(link, Refusal::Busy);
         } else {
             self.link_up(link);
@@ -209,6 +212,11 @@ impl Mesh {
     /// Whether nothing is in flight and no parent shows anything that is wanted.
     pub fn is_stuck(&self) -> bool {
         self.fetches.is_empty() && self.select.useful_parents() == 0
+    }
+
+    /// Whether pieces are asked for, and no more than one parent has any that are wanted.
+    pub fn hangs_on_one(&self) -> bool {
+        !self.fetches.is_empty() && self.select.useful_parents() <= 1
     }
 
     /// Whether a piece is wanted whose digest is known.
@@ -230,6 +238,7 @@ impl Mesh {
             });
             if !said {
                 tracing::debug!(task = ?self.task, node = %tell.to, "link dropped: the neighbour does not read");
+                self.doorstep.shown_the_door(tell.to, now);
                 self.link_down(tell.to);
             }
         }
@@ -332,14 +341,14 @@ impl Mesh {
         self.links.insert(node, Neighbour { connection, outbox, opener, generation, _counted });
         self.select.parent_up(node);
         self.reveal.child_up(node);
-        let inbox = self.said.0.clone();
+        let (inbox, pieces) = (self.said.0.clone(), self.geometry.pieces());
         self.link_tasks.spawn(async move {
             if !link.ours
                 && let Err(end) = link::accept(&mut link).await
             {
                 return LinkEvent::Ended(node, generation, end);
             }
-            LinkEvent::Ended(node, generation, link::carry(link, generation, messages, inbox).await)
+            LinkEvent::Ended(node, generation, link::carry(link, pieces, generation, messages, inbox).await)
         });
     }
 
@@ -355,6 +364,9 @@ impl Mesh {
         if self.links.get(&node).is_some_and(|link| link.generation == generation) {
             tracing::debug!(task = ?self.task, %node, "link ended: {end}");
             self.link_down(node);
+            if matches!(end, LinkEnd::Broken(_)) {
+                self.doorstep.shown_the_door(node, Instant::now());
+            }
             if let Some(parent) = self.parents.get_mut(&node) {
                 parent.retry = Instant::now() + RETRY * 5;
             }

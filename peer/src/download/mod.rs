@@ -2,6 +2,7 @@
 //! task of the runtime that owns all of a download's state and decides; it uses
 //!
 //! - [`mesh`]: links to neighbours, which piece to ask of whom and to show to whom;
+//! - `doorstep`: how often a neighbour may open a link;
 //! - [`feed`]: the origin, where this node must ask it;
 //! - [`proof`]: the digest of the whole, where no supernode vouches for the pieces;
 //! - [`shared`]: what clients and neighbours see of the task meanwhile.
@@ -13,6 +14,7 @@
 //! - A neighbour is shown only pieces that are vouched for, or the task is proven, or this node is the seed.
 //! - The task is called proven exactly once, and nothing is said to be finished before.
 
+mod doorstep;
 pub mod feed;
 pub mod mesh;
 pub mod proof;

@@ -10,12 +10,14 @@ use common::task::TaskId;
 use common::transport::{Connection, DATA_PRIORITY};
 use common::wire::codec::{self, FrameReader};
 use common::wire::exchange::{Opening, PieceReply, Refusal};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A parent that sends nothing for so long is taken for dead; others have been asked before.
 const SILENCE: Duration = Duration::from_millis(1900);
 
-/// A parent that dribbles is let go after this, or at this many bytes a second if that is longer.
+/// What must come within [`SILENCE`], if so much is left: a parent that dribbles is as good as silent.
+const MURMUR: usize = 16 * 1024;
+/// However it comes, a piece must be here after this, or at this many bytes a second if that is longer.
 const SLOWEST: Duration = Duration::from_secs(10);
 const SLOWEST_RATE: u64 = 128 * 1024;
 
@@ -82,10 +84,15 @@ async fn whole(connection: &Connection, wanted: Wanted) -> Result<Vec<Bytes>, Fe
     let mut body = Body::new(wanted.length);
     body.take(first)?;
     let mut parts = [const { Bytes::new() }; PARTS];
+    let (mut heard, mut murmur) = (0, Instant::now() + SILENCE);
     while body.left > 0 {
-        let read = timeout(SILENCE, stream.read_chunks(&mut parts)).await.map_err(silent)?;
+        let read = timeout_at(murmur, stream.read_chunks(&mut parts)).await.map_err(silent)?;
         // A body that ends early was cut, by a node that stops or a network that broke: no forgery.
         let count = read.map_err(|_| FetchFault::Silent)?.ok_or(FetchFault::Silent)?;
+        heard += parts[..count].iter().map(Bytes::len).sum::<usize>();
+        if heard >= MURMUR {
+            (heard, murmur) = (0, Instant::now() + SILENCE);
+        }
         parts[..count].iter_mut().try_for_each(|part| body.take(std::mem::take(part)))?;
     }
     if body.hasher.finish() != wanted.digest {

@@ -20,6 +20,8 @@ use tokio::time::timeout;
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A neighbour answers an opening at once.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+/// What a neighbour may say beyond what there is to say: it costs a step a piece to hear it.
+const SLACK: u64 = 256;
 /// Messages waiting for a neighbour: more means that it does not read.
 pub const OUTBOX: usize = 512;
 
@@ -106,14 +108,17 @@ pub async fn refuse(mut link: LinkStream, refusal: Refusal) {
     }
 }
 
-/// Carries messages both ways until either side ends: `outbox` closed means that we want nothing more.
+/// Carries messages about a task of so many pieces both ways until either side ends: `outbox` closed means that we want
+/// nothing more.
 pub async fn carry(
     mut link: LinkStream,
+    pieces: u32,
     generation: u64,
     mut outbox: mpsc::Receiver<Link>,
     inbox: mpsc::Sender<Said>,
 ) -> LinkEnd {
     let node = link.connection.node();
+    let mut allowance = Allowance::new(pieces);
     loop {
         tokio::select! {
             message = outbox.recv() => {
@@ -136,11 +141,36 @@ pub async fn carry(
                 if said.runs.len() > MAX_RUNS || !ascending(&said.runs) {
                     return LinkEnd::Broken("runs that are too many or do not ascend".into());
                 }
+                if !allowance.covers(&said.runs) {
+                    return LinkEnd::Broken("it says the same again and again".into());
+                }
                 if inbox.send(said).await.is_err() {
                     return LinkEnd::Closed;
                 }
             }
         }
+    }
+}
+
+/// How much a neighbour may still say on a link: of each piece that it holds it, and then that it may be asked for.
+struct Allowance(u64);
+
+// === impl Allowance ===
+
+impl Allowance {
+    fn new(pieces: u32) -> Self {
+        Self(2 * u64::from(pieces) + SLACK)
+    }
+
+    /// Takes a message's runs off it; false when it is used up.
+    fn covers(&mut self, runs: &[Range<u32>]) -> bool {
+        // An empty message is a message, too.
+        let cost = runs.iter().map(|run| u64::from(run.end - run.start)).sum::<u64>().max(1);
+        match self.0.checked_sub(cost) {
+            Some(left) => self.0 = left,
+            None => return false,
+        }
+        true
     }
 }
 
@@ -158,5 +188,36 @@ fn broken(error: CodecError) -> LinkEnd {
     match error {
         CodecError::Io(_) | CodecError::Truncated => LinkEnd::Closed,
         other => LinkEnd::Broken(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn covers(allowance: &mut Allowance, run: Range<u32>) -> bool {
+        allowance.covers(std::slice::from_ref(&run))
+    }
+
+    #[test]
+    fn who_says_the_same_for_ever_is_cut_off() {
+        let mut allowance = Allowance::new(100);
+        assert_eq!((0..100).take_while(|_| covers(&mut allowance, 0..100)).count(), 4);
+        let mut allowance = Allowance::new(0);
+        assert!((0..SLACK).all(|_| allowance.covers(&[])));
+        assert!(!allowance.covers(&[]), "empty messages cost, too");
+        assert!(!covers(&mut Allowance::new(100), 0..u32::MAX), "more pieces than there are");
+    }
+
+    proptest! {
+        #[test]
+        fn who_says_each_piece_as_held_and_then_as_shown_is_heard(pieces in 0u32..3000, part in 1u32..300) {
+            let mut allowance = Allowance::new(pieces);
+            for _ in ["held", "shown"] {
+                let mut parts = (0..pieces).step_by(part as usize);
+                prop_assert!(parts.all(|start| covers(&mut allowance, start..(start + part).min(pieces))));
+            }
+        }
     }
 }

@@ -1,18 +1,21 @@
 //! Serves what a neighbour asks on a connection: links go to the task's session, pieces come from the store. One
 //! task of the runtime a connection; everything that it starts ends with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::piece::PieceIndex;
 use common::task::TaskId;
 use common::telemetry::{Recipient, hold};
 use common::transport::{Connection, DATA_PRIORITY};
-use common::wire::codec::{self, FrameReader, MAX_FRAME};
+use common::wire::codec::{self, CodecError, FrameReader, MAX_FRAME};
 use common::wire::exchange::{Opening, PieceReply, Refusal};
 use quinn::{RecvStream, SendStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::guests::Visit;
 use super::link::LinkStream;
 use crate::engine::Engine;
 
@@ -24,6 +27,9 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A child that takes nothing for so long has lost interest or its network.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a piece that was read for nothing counts against whoever asked for it: a withdrawn request now and then is
+/// not noticed, a flood of them is no faster than this lets it be.
+const WASTE: Duration = Duration::from_millis(100);
 
 /// The supernode's side of a session's stream.
 pub struct SessionStream {
@@ -38,19 +44,25 @@ pub struct SessionStream {
 /// Serves a connection until it is gone.
 pub async fn connection(engine: Engine, connection: Connection) {
     let _counted = hold(&engine.metrics().connections);
+    let visit = Arc::new(engine.guests().enter(&connection));
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             accepted = connection.accept() => {
                 let Ok((send, receive)) = accepted else { return };
-                streams.spawn(stream(engine.clone(), connection.clone(), send, receive));
+                streams.spawn(stream(engine.clone(), visit.clone(), connection.clone(), (send, receive)));
             }
             Some(_) = streams.join_next() => {}
         }
     }
 }
 
-async fn stream(engine: Engine, connection: Connection, send: SendStream, receive: RecvStream) {
+async fn stream(
+    engine: Engine,
+    visit: Arc<Visit>,
+    connection: Connection,
+    (send, receive): (SendStream, RecvStream),
+) {
     let mut reader = FrameReader::limited(receive, MAX_WORDS);
     let Ok(Ok(opening)) = timeout(OPENING_TIMEOUT, reader.expect::<Opening>()).await else {
         tracing::debug!(node = %connection.node(), "a stream without a proper opening");
@@ -61,7 +73,7 @@ async fn stream(engine: Engine, connection: Connection, send: SendStream, receiv
             engine.incoming_link(task, geometry, LinkStream { connection, send, reader, ours: false }).await;
         }
         Opening::Piece { task, index } => {
-            if let Err(error) = piece(&engine, send, task, index).await {
+            if let Err(error) = piece(&engine, &visit, send, (task, index)).await {
                 tracing::debug!(node = %connection.node(), ?task, piece = index.0, "piece not sent: {error}");
             }
         }
@@ -74,9 +86,9 @@ async fn stream(engine: Engine, connection: Connection, send: SendStream, receiv
 
 async fn piece(
     engine: &Engine,
+    visit: &Visit,
     send: SendStream,
-    task: TaskId,
-    index: PieceIndex,
+    (task, index): (TaskId, PieceIndex),
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let _ = send.set_priority(DATA_PRIORITY);
     let blob = match engine.servable(task, index).await {
@@ -84,24 +96,27 @@ async fn piece(
         Err(refusal) => return refuse(send, refusal).await,
     };
     let range = blob.geometry().range(index);
-    if !engine.upload_limit().pass_within(range.len(), QUEUE_TIMEOUT).await {
-        return refuse(send, Refusal::Busy).await;
-    }
-    let Ok(Some(_slot)) = timeout(QUEUE_TIMEOUT, engine.upload_slot(range.len())).await else {
+    let Ok(slot) = timeout(QUEUE_TIMEOUT, visit.slot(range.len())).await else {
         return refuse(send, Refusal::Busy).await;
     };
     let bytes = tokio::task::spawn_blocking(move || blob.read(range)).await??;
-    let length = bytes.len() as u32;
-    let mut body = Whole { stream: send, finished: false };
-    let sending = async {
-        codec::send(&mut body.stream, &PieceReply::Data { length }).await?;
-        body.stream.write_chunk(bytes).await?;
-        body.stream.finish()?;
-        body.finished = true;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
-    };
-    timeout(SEND_TIMEOUT, sending).await??;
+    let sent = timeout(SEND_TIMEOUT, body(send, bytes)).await;
+    if !matches!(sent, Ok(Ok(()))) {
+        // Who asks and does not take has the less room for a while.
+        tokio::time::sleep(WASTE).await;
+    }
+    drop(slot);
+    sent??;
     engine.metrics().sent_bytes.of(Recipient::Peer).inc_by(range.len());
+    Ok(())
+}
+
+async fn body(send: SendStream, bytes: Bytes) -> Result<(), CodecError> {
+    let mut body = Whole { stream: send, finished: false };
+    let failed = |error: quinn::WriteError| CodecError::Io(error.into());
+    codec::send(&mut body.stream, &PieceReply::Data { length: bytes.len() as u32 }).await?;
+    body.stream.write_chunk(bytes).await.map_err(failed)?;
+    body.finished = body.stream.finish().is_ok();
     Ok(())
 }
 

@@ -42,6 +42,9 @@ const STUCK_PATIENCE: Duration = Duration::from_secs(15);
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How often other parents are asked for while stuck.
 const NAG: Duration = Duration::from_secs(2);
+/// Without a piece for so long, and with all requests at one parent, others are asked for: should it never answer, they
+/// are there before its silence is called one.
+const HANGING: Duration = Duration::from_millis(600);
 /// A finished task stays ready for neighbours for so long after its last link.
 const LINGER: Duration = Duration::from_secs(10);
 /// Links that wait for the task's length.
@@ -107,7 +110,8 @@ pub struct Session {
     asked_again: bool,
     /// When something last arrived, for patience.
     moved: Instant,
-    nagged: Instant,
+    /// When other parents were last asked for.
+    nagged: Option<Instant>,
     idle_since: Option<Instant>,
     ended: bool,
 }
@@ -139,7 +143,7 @@ impl Session {
             deaf: false,
             asked_again: false,
             moved: now,
-            nagged: now,
+            nagged: None,
             idle_since: None,
             ended: false,
         }
@@ -228,11 +232,14 @@ impl Session {
             self.go_to_origin();
             return None;
         }
-        if owed && !self.lost && self.nagged + NAG <= now && self.moved + NAG <= now {
-            self.nagged = now;
+        let hangs = || self.mesh.as_ref().is_some_and(Mesh::hangs_on_one);
+        let in_need = owed && self.moved + NAG <= now || self.moved + HANGING <= now && hangs();
+        if in_need && !self.lost && self.nagged.is_none_or(|at| at + NAG <= now) {
+            self.nagged = Some(now);
             self.say(Notice::MoreParents);
         }
-        Some((self.moved + patience).min(now + NAG))
+        let hanging = (!self.lost).then_some(self.moved + HANGING).filter(|at| *at > now);
+        [Some(self.moved + patience), Some(now + NAG), hanging].into_iter().flatten().min()
     }
 
     /// A time of this node's own, so that a thousand nodes that wait for one thing do not lose patience at once.

@@ -1,0 +1,224 @@
+//! What one neighbour may have of this node at once, however many connections and streams it opens: of the memory for
+//! pieces on their way out ([`Visit::slot`]), of the upload limit, and of connections ([`Guests::enter`]). Asked by
+//! [`super::serve`].
+//!
+//! # Invariants
+//! - The pieces on their way out never exceed `ROOM`.
+//! - A neighbour holds at most as much room as is left free: one takes half of it, three take a quarter each, and
+//!   somebody who has none yet finds some.
+//! - Of one neighbour's requests, one at a time waits for room and for the limit: those that it has queued do not stand
+//!   before another's.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::node::NodeId;
+use common::transport::Connection;
+use tokio::sync::Notify;
+
+use crate::limit::Limiter;
+
+/// Bytes in memory on their way out.
+const ROOM: u64 = 32 * 1024 * 1024;
+/// Connections of one neighbour: one is usual, two when both dial at the same moment, and as many again that a restart
+/// left behind.
+const MAX_CONNECTIONS: usize = 4;
+
+/// Everybody who is served.
+pub struct Guests {
+    limit: Limiter,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+struct State {
+    room: Room,
+    present: HashMap<NodeId, Guest>,
+    visits: u64,
+}
+
+#[derive(Default)]
+struct Guest {
+    /// Oldest first, numbered.
+    connections: VecDeque<(u64, Connection)>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Who holds how much.
+struct Room {
+    free: u64,
+    held: HashMap<NodeId, u64>,
+}
+
+/// A connection's place; given up when dropped.
+pub struct Visit {
+    guests: Arc<Guests>,
+    node: NodeId,
+    number: u64,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Room for a piece; given back when dropped.
+pub struct Slot {
+    guests: Arc<Guests>,
+    node: NodeId,
+    bytes: u64,
+}
+
+// === impl Guests ===
+
+impl Guests {
+    /// Nobody is here yet; all together get as much as `limit` lets pass.
+    pub fn new(limit: Limiter) -> Arc<Self> {
+        let state = State { room: Room::new(ROOM), present: HashMap::new(), visits: 0 };
+        Arc::new(Self { limit, state: Mutex::new(state), freed: Notify::new() })
+    }
+
+    /// Notes a connection. When its neighbour has too many, the oldest is closed: an honest one uses the newest.
+    pub fn enter(self: &Arc<Self>, connection: &Connection) -> Visit {
+        let node = connection.node();
+        let (number, turn, surplus) = {
+            let mut state = self.lock();
+            state.visits += 1;
+            let number = state.visits;
+            let guest = state.present.entry(node).or_default();
+            guest.connections.push_back((number, connection.clone()));
+            let surplus = guest.connections.len() > MAX_CONNECTIONS;
+            (number, guest.turn.clone(), if surplus { guest.connections.pop_front() } else { None })
+        };
+        if let Some((_, oldest)) = surplus {
+            tracing::debug!(%node, "a connection too many: its oldest is closed");
+            oldest.close("too many connections of one node");
+        }
+        Visit { guests: self.clone(), node, number, turn }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in between can panic halfway; what is there is the best there is.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Visit ===
+
+impl Visit {
+    /// Waits for room, and until the upload limit lets so many bytes pass. May be dropped at any await.
+    pub async fn slot(&self, bytes: u64) -> Slot {
+        let _turn = self.turn.lock().await;
+        let slot = loop {
+            let freed = self.guests.freed.notified();
+            tokio::pin!(freed);
+            // Heard from now on, so that nothing given back between the look and the wait is missed.
+            freed.as_mut().enable();
+            if self.guests.lock().room.take(self.node, bytes) {
+                break Slot { guests: self.guests.clone(), node: self.node, bytes };
+            }
+            freed.await;
+        };
+        self.guests.limit.pass(bytes).await;
+        slot
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut state = self.guests.lock();
+        if let Some(guest) = state.present.get_mut(&self.node) {
+            guest.connections.retain(|(number, _)| *number != self.number);
+            // One that was closed for being too many may end last: then nothing is left of the neighbour.
+            if guest.connections.is_empty() {
+                state.present.remove(&self.node);
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.guests.lock().room.give_back(self.node, self.bytes);
+        self.guests.freed.notify_waiters();
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    fn new(free: u64) -> Self {
+        Self { free, held: HashMap::new() }
+    }
+
+    /// Takes room, if there is some for this node.
+    fn take(&mut self, node: NodeId, bytes: u64) -> bool {
+        let held = self.held.get(&node).copied().unwrap_or(0);
+        if held + bytes > self.free {
+            return false;
+        }
+        self.free -= bytes;
+        self.held.insert(node, held + bytes);
+        true
+    }
+
+    fn give_back(&mut self, node: NodeId, bytes: u64) {
+        self.free += bytes;
+        if let Some(held) = self.held.get_mut(&node) {
+            *held -= bytes;
+            if *held == 0 {
+                self.held.remove(&node);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PIECE: u64 = 4 * 1024 * 1024;
+
+    fn node(number: u8) -> NodeId {
+        NodeId([number; 16])
+    }
+
+    /// Takes pieces until no more are given; how many it got.
+    fn gorge(room: &mut Room, node: NodeId, bytes: u64) -> u64 {
+        (0..).take_while(|_| room.take(node, bytes)).count() as u64
+    }
+
+    #[test]
+    fn who_takes_all_that_it_can_leaves_room_for_others() {
+        let mut room = Room::new(ROOM);
+        assert_eq!(gorge(&mut room, node(1), PIECE), ROOM / PIECE / 2);
+        assert!(room.take(node(2), PIECE), "somebody who has none yet");
+        for greedy in 3..6 {
+            gorge(&mut room, node(greedy), PIECE / 16);
+        }
+        assert!(room.take(node(9), PIECE / 16), "even beside five greedy ones");
+    }
+
+    #[test]
+    fn what_is_given_back_is_free_for_all() {
+        let mut room = Room::new(ROOM);
+        let taken = gorge(&mut room, node(1), PIECE);
+        (0..taken).for_each(|_| room.give_back(node(1), PIECE));
+        assert!(room.held.is_empty());
+        assert_eq!(gorge(&mut room, node(2), PIECE), taken);
+    }
+
+    proptest! {
+        #[test]
+        fn room_is_neither_lost_nor_made(deeds in prop::collection::vec((0u8..6, 1u64..PIECE, any::<bool>()), 0..300)) {
+            let mut room = Room::new(ROOM);
+            let mut slots: Vec<(NodeId, u64)> = Vec::new();
+            for (number, bytes, back) in deeds {
+                if back && let Some((node, bytes)) = slots.pop() {
+                    room.give_back(node, bytes);
+                } else if room.take(node(number), bytes) {
+                    slots.push((node(number), bytes));
+                    prop_assert!(room.held[&node(number)] <= room.free + bytes, "more than was free");
+                }
+                prop_assert_eq!(room.free + room.held.values().sum::<u64>(), ROOM);
+            }
+        }
+    }
+}
