@@ -57,6 +57,8 @@ pub enum Command {
     Get(Get),
     /// What is going on at the local daemon
     Status(Status),
+    /// Find out what is wrong with this machine's set-up, and how to mend it
+    Doctor(Doctor),
     /// Make, list or revoke the tokens that let peers join; on the supernode's machine
     Token(Token),
 }
@@ -231,6 +233,22 @@ pub struct Status {
     /// The daemon's data directory
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Doctor {
+    /// The daemons' configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The daemon's data directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The supernode that this machine is to reach (repeatable) [default: that of the configuration, or the one here]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub supernode: Vec<String>,
     /// For programs
     #[arg(long)]
     pub json: bool,

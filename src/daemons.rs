@@ -70,6 +70,15 @@ impl Node {
     }
 }
 
+/// Said once, where a daemon begins: the machine's owner may know a better one.
+fn warn_of_slow_hashing() {
+    if !common::digest::accelerated() {
+        tracing::warn!(
+            "the processor has no instructions for SHA-256: hashing runs at about a quarter of the speed"
+        );
+    }
+}
+
 fn publish(supernode: &Supernode, dir: &Path) -> anyhow::Result<Published> {
     let (quic, http) = (supernode.quic(), supernode.http());
     Addresses { pid: std::process::id(), quic, http, proxy: None, socket: None }.publish(dir)
@@ -77,6 +86,7 @@ fn publish(supernode: &Supernode, dir: &Path) -> anyhow::Result<Published> {
 
 /// `longshore supernode`
 pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
+    warn_of_slow_hashing();
     let config = flags.home.config.clone();
     let options = settings::supernode(config.as_deref(), supernode_flags(flags), settings::CLUSTER)?;
     let dir = options.data_dir.clone();
@@ -93,6 +103,7 @@ pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
 
 /// `longshore peer`
 pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
+    warn_of_slow_hashing();
     let config = flags.home.config.clone();
     let plan = settings::peer(config.as_deref(), peer_flags(flags), settings::CLUSTER)?;
     if plan.options.supernodes.is_empty() {
@@ -114,6 +125,7 @@ pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
 
 /// `longshore up`
 pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
+    warn_of_slow_hashing();
     let base = settings::prepared(flags.home.data_dir.clone().map(Into::into))?;
     let config = flags.home.config.clone();
     let home = |name: &str| {

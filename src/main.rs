@@ -7,6 +7,7 @@ mod addresses;
 mod cli;
 mod daemons;
 mod demo;
+mod doctor;
 mod get;
 mod local;
 mod progress;
@@ -40,7 +41,8 @@ fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     common::identity::install_crypto_provider();
-    let quiet = matches!(arguments.command, cli::Command::Get(_) | cli::Command::Demo(_));
+    let quiet =
+        matches!(arguments.command, cli::Command::Get(_) | cli::Command::Demo(_) | cli::Command::Doctor(_));
     let default = if quiet { "error" } else { "info" };
     common::telemetry::init_logging(arguments.log_format.into(), default);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -64,6 +66,7 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Demo(flags) => demo::run(flags).await,
         cli::Command::Get(flags) => get::run(flags).await,
         cli::Command::Status(flags) => status::run(flags).await,
+        cli::Command::Doctor(flags) => doctor::run(flags).await,
         cli::Command::Token(flags) => token::run(flags),
     }
 }

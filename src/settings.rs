@@ -103,6 +103,17 @@ pub struct PeerPlan {
     pub default_registry: String,
 }
 
+/// What the settings say of a machine's daemons, for whoever only looks.
+#[derive(Default)]
+pub struct Outlook {
+    /// Where data is kept: the peer's, or else the supernode's.
+    pub data_dir: Option<PathBuf>,
+    /// The peer's supernodes.
+    pub supernodes: Vec<String>,
+    /// What lets it in.
+    pub join_token_file: Option<PathBuf>,
+}
+
 // === impl Flags ===
 
 impl Flags {
@@ -258,6 +269,18 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
         },
         proxy_listen: on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711),
         default_registry: settings.default_registry.unwrap_or_else(|| "docker.io".into()),
+    })
+}
+
+/// Reads all sections, as the daemons would, and makes nothing. The flags are a peer's.
+pub fn outlook(config: Option<&Path>, flags: Flags) -> anyhow::Result<Outlook> {
+    let settings = gather(config, "peer", flags)?;
+    let supernode: SupernodeSection = section(&settings, "supernode")?;
+    let peer: PeerSection = section(&settings, "peer")?;
+    Ok(Outlook {
+        data_dir: peer.data_dir.or(supernode.data_dir),
+        supernodes: peer.supernode,
+        join_token_file: peer.join_token_file,
     })
 }
 

@@ -11,6 +11,7 @@ mod support;
 
 mod burst;
 mod crashes;
+mod doctor;
 mod get;
 mod harness;
 mod input;
