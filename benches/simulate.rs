@@ -1,0 +1,224 @@
+//! How fast a blob would reach many nodes: the scheduler's, the selection's and the revealing's own code in virtual time
+//! (see `docs/simulation.md`), against what no swarm is faster than. Run by `cargo bench --bench simulate -- --peers 10000`.
+
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends where it stands")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to people")]
+
+#[path = "shared/plot.rs"]
+mod plot;
+#[path = "shared/units.rs"]
+mod units;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use common::node::{Contact, Labels, NodeId};
+use common::task::TaskId;
+use plot::{Plot, Series};
+use simulator::{Arrival, Churn, Outcome, Scenario};
+use supernode::scheduler::{Event, Member, Scheduler};
+use units::{parse_rate, parse_size};
+
+/// When the peers come.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Coming {
+    /// All at once.
+    Burst,
+    /// One after another, over the time that the blob takes on one link.
+    Rolling,
+}
+
+/// Simulates a swarm with the code that decides in the real one.
+#[derive(Parser, Debug)]
+struct Options {
+    /// Number of peers.
+    #[arg(long, default_value_t = 1_000)]
+    peers: u32,
+    /// Size of the blob, as in 64MiB.
+    #[arg(long, default_value = "1GiB", value_parser = parse_size)]
+    size: u64,
+    /// Rate of each peer's link, each way, as in 50mbit.
+    #[arg(long, default_value = "50mbit", value_parser = parse_rate)]
+    rate: u64,
+    /// Rate of the seed's link; the peers' when not given.
+    #[arg(long, value_parser = parse_rate)]
+    seed_rate: Option<u64>,
+    /// Rate of the origin's link; the peers' when not given.
+    #[arg(long, value_parser = parse_rate)]
+    origin_rate: Option<u64>,
+    /// One way between two nodes, in milliseconds; between zones it is ten times that.
+    #[arg(long, default_value_t = 0.5)]
+    latency: f64,
+    /// Number of zones.
+    #[arg(long, default_value_t = 1)]
+    zones: u32,
+    /// Rate of each zone's link to the others, each way; without limit when not given.
+    #[arg(long, value_parser = parse_rate)]
+    zone_rate: Option<u64>,
+    /// Share of the peers that die at random times, in per cent.
+    #[arg(long, default_value_t = 0.0)]
+    churn: f64,
+    /// Seconds after which those come back; never when not given.
+    #[arg(long)]
+    back_after: Option<f64>,
+    /// When the peers come.
+    #[arg(long, value_enum, default_value = "burst")]
+    arrival: Coming,
+    /// Decides all that is left to chance.
+    #[arg(long, default_value_t = 1)]
+    rng: u64,
+    /// Length of a step of virtual time, in milliseconds; chosen by the number of peers when not given.
+    #[arg(long)]
+    step: Option<f64>,
+    /// Messages between supernode and peers take no room on the supernode's line.
+    #[arg(long)]
+    free_control: bool,
+    /// Draws the share of peers that are done over time into this file.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// Prints the figures as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Said by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+// === impl Options ===
+
+impl Options {
+    fn scenario(&self) -> Scenario {
+        let mut scenario = Scenario { peers: self.peers, size: self.size, ..Scenario::default() };
+        scenario = scenario.with_rate(self.rate);
+        scenario.seed_rate = self.seed_rate.unwrap_or(self.rate);
+        scenario.origin_rate = self.origin_rate.unwrap_or(self.rate);
+        scenario.latency = Duration::from_secs_f64(self.latency / 1e3);
+        scenario.zone_latency = scenario.latency * 10;
+        (scenario.zones, scenario.zone_rate) = (self.zones, self.zone_rate);
+        let back_after = self.back_after.map(Duration::from_secs_f64);
+        scenario.churn = Churn { share: self.churn / 100.0, back_after };
+        if let Coming::Rolling = self.arrival {
+            let one = self.size as f64 * 8.0 / self.rate as f64;
+            scenario.arrival = Arrival::Rolling(Duration::from_secs_f64(one));
+        }
+        scenario.rng = self.rng;
+        scenario.step = self.step.map(|millis| Duration::from_secs_f64(millis / 1e3));
+        scenario.control_takes_room = !self.free_control;
+        scenario
+    }
+}
+
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+/// Bytes of memory that the scheduler takes a peer, all of them in one swarm. To be asked first, as freed memory of other
+/// things would be used again.
+fn footprint(peers: u32) -> f64 {
+    let now = Instant::now();
+    let task = TaskId([0; 32]);
+    let node = |number: u32| {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        NodeId(id)
+    };
+    let contact = |id: NodeId| Contact { id, address: SocketAddr::from(([0, 0, 0, 0], 7710)) };
+    let scenario = Scenario::default();
+    let before = resident();
+    let mut scheduler = Scheduler::new(contact(NodeId([255; 16])), scenario.settings, 1);
+    scheduler.apply(Event::SeedMeta { task, pieces: 1024 }, now);
+    for number in 0..peers {
+        let labels = Labels { zone: "zone".into(), rack: "rack".into(), host: format!("host-{number}") };
+        let member = Member { contact: contact(node(number)), labels, slots: scenario.slots };
+        scheduler.apply(Event::PeerUp(member), now);
+        scheduler.apply(Event::Join { task, node: node(number), held: 0 }, now);
+    }
+    (0..peers).for_each(|number| {
+        scheduler.apply(Event::Progress { task, node: node(number), held: 100 }, now);
+    });
+    (resident() - before) as f64 / f64::from(peers)
+}
+
+fn main() {
+    let options = Options::parse();
+    let memory = footprint(options.peers.max(10_000));
+    let outcome = simulator::run(&options.scenario());
+    if options.json {
+        println!("{:#}", json(&options, &outcome, memory));
+    } else {
+        print(&options, &outcome, memory);
+    }
+    if let Some(path) = &options.svg {
+        let series = Series { name: format!("{} peers", options.peers), points: outcome.curve() };
+        let plot = Plot {
+            title: "Peers that have the blob".into(),
+            x_label: "seconds of virtual time".into(),
+            y_label: "per cent of the peers".into(),
+            series: vec![series],
+            marks: vec![(outcome.bound.as_secs_f64(), "no swarm is faster".into())],
+        };
+        std::fs::write(path, plot.svg()).unwrap();
+    }
+}
+
+fn print(options: &Options, outcome: &Outcome, memory: f64) {
+    let row = |what: &str, value: String| println!("{what:<44} {value:>16}");
+    let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+    row("peers", options.peers.to_string());
+    row("bound: no swarm is faster", seconds(outcome.bound));
+    for (name, percent) in [("median", 50.0), ("99th per cent", 99.0), ("last", 100.0)] {
+        let value = format!("{} {:6.3}", seconds(outcome.percentile(percent)), outcome.ratio(percent));
+        row(&format!("{name} peer, and over the bound"), value);
+    }
+    row("peers that did not finish", outcome.unfinished.to_string());
+    row("the seed sent, in blobs", format!("{:.3}", outcome.seed_factor));
+    row("the origin sent, in blobs", format!("{:.3}", outcome.origin_factor));
+    if options.zones > 1 {
+        let most = outcome.zone_factors[1..].iter().copied().fold(0.0, f64::max);
+        row("into a zone without the seed, most, in blobs", format!("{most:.3}"));
+        row("into the seed's zone, in blobs", format!("{:.3}", outcome.zone_factors[0]));
+    }
+    row("all that was sent, over what was needed", format!("{:.3}", outcome.sent_factor));
+    row("hedged requests, of all pieces", format!("{:.4}", outcome.hedges as f64 / outcome.pieces.max(1) as f64));
+    row("peers that asked the origin", outcome.fallbacks.to_string());
+    row("cries for more parents", outcome.cries.to_string());
+    let (said, heard) = outcome.control_factors;
+    row("supernode's messages, out and in, in blobs", format!("{said:.3} {heard:.3}"));
+    row("most links of a peer", outcome.most_links.to_string());
+    row("scheduler: events and commands", format!("{} {}", outcome.events, outcome.commands));
+    row("scheduler: events a second of its time", format!("{:.0}", outcome.events_per_second()));
+    row("scheduler: bytes a peer (resident set)", format!("{memory:.0}"));
+    row("this took", seconds(outcome.wall));
+}
+
+fn json(options: &Options, outcome: &Outcome, memory: f64) -> serde_json::Value {
+    let ratio = |percent| outcome.ratio(percent);
+    serde_json::json!({
+        "peers": options.peers,
+        "size": options.size,
+        "rate": options.rate,
+        "bound_seconds": outcome.bound.as_secs_f64(),
+        "over_bound": { "median": ratio(50.0), "p99": ratio(99.0), "last": ratio(100.0) },
+        "unfinished": outcome.unfinished,
+        "seed_factor": outcome.seed_factor,
+        "origin_factor": outcome.origin_factor,
+        "zone_factors": outcome.zone_factors,
+        "sent_factor": outcome.sent_factor,
+        "hedges": outcome.hedges,
+        "fallbacks": outcome.fallbacks,
+        "cries": outcome.cries,
+        "control_factors": outcome.control_factors,
+        "scheduler": {
+            "events": outcome.events,
+            "commands": outcome.commands,
+            "events_per_second": outcome.events_per_second(),
+            "resident_bytes_per_peer": memory,
+        },
+        "wall_seconds": outcome.wall.as_secs_f64(),
+    })
+}

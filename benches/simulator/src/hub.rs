@@ -1,0 +1,195 @@
+//! The supernode beside its seed: the real scheduler, what sessions and feeders put into it, and what all of that costs.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use common::node::{Contact, Labels};
+use common::task::TaskId;
+use supernode::scheduler::{Command, Event, Member, Scheduler};
+
+use crate::member::Peer;
+use crate::post::{Node, Post, Word};
+use crate::scenario::Scenario;
+use crate::visit::{Fixed, Notice, SEED, number};
+
+const TASK: TaskId = TaskId([7; 32]);
+/// Bytes of a message beside its contents: QUIC, UDP, the frame, the task's id.
+const MESSAGE: f64 = 100.0;
+/// Bytes of a piece's digest, and of a parent's name and address.
+const DIGEST: f64 = 32.0;
+const CONTACT: f64 = 24.0;
+
+/// The supernode.
+pub(crate) struct Hub {
+    scheduler: Scheduler,
+    slots: u16,
+    zoned: bool,
+    /// The seed knows the length.
+    known: bool,
+    proven: bool,
+    /// Peers that wait for it.
+    waiting: Vec<Node>,
+    /// The number of each peer's session.
+    pub(crate) sessions: Vec<u32>,
+    /// Peers that are told digests.
+    pub(crate) listeners: u32,
+    /// Bytes said and heard, and those of them that the lines have not carried yet.
+    pub(crate) said: f64,
+    pub(crate) heard: f64,
+    pub(crate) owed: (f64, f64),
+    pub(crate) events: u64,
+    pub(crate) commands: u64,
+    pub(crate) time: Duration,
+}
+
+/// When it is, and the way to the peers.
+pub(crate) struct Desk<'a> {
+    pub(crate) fixed: &'a Fixed,
+    pub(crate) now: Instant,
+    pub(crate) post: &'a mut Post,
+    /// Number of digests that the seed knows.
+    pub(crate) digests: usize,
+}
+
+// === impl Hub ===
+
+impl Hub {
+    pub(crate) fn new(scenario: &Scenario, fixed: &Fixed) -> Self {
+        let mut settings = scenario.settings.clone();
+        let zoned = scenario.zones > 1;
+        if zoned {
+            settings.seed_labels = labels(fixed, SEED);
+        }
+        Self {
+            scheduler: Scheduler::new(contact(fixed, SEED), settings, scenario.rng),
+            slots: scenario.slots,
+            zoned,
+            known: false,
+            proven: false,
+            waiting: Vec::new(),
+            sessions: vec![0; scenario.peers as usize + 1],
+            listeners: 0,
+            said: 0.0,
+            heard: 0.0,
+            owed: (0.0, 0.0),
+            events: 0,
+            commands: 0,
+            time: Duration::ZERO,
+        }
+    }
+
+    fn apply(&mut self, event: Event, desk: &mut Desk<'_>) {
+        let begun = Instant::now();
+        let commands = self.scheduler.apply(event, desk.now);
+        self.time += begun.elapsed();
+        self.events += 1;
+        self.commands += commands.len() as u64;
+        for Command::Parents { to, add, remove, .. } in commands {
+            self.say(MESSAGE + CONTACT * (add.len() + remove.len()) as f64);
+            let add = add.into_iter().map(|contact| contact.id).collect();
+            let node = number(to);
+            let delay = desk.fixed.delay(SEED, node);
+            desk.post.send(delay, node, SEED, Word::Parents(Box::new((add, remove))));
+        }
+    }
+
+    fn say(&mut self, bytes: f64) {
+        self.said += bytes;
+        self.owed.0 += bytes;
+    }
+
+    /// A peer, if it is there, says something.
+    pub(crate) fn hear(&mut self, node: Node, notice: Notice, peer: Option<&mut Peer>, desk: &mut Desk<'_>) {
+        self.heard += MESSAGE;
+        self.owed.1 += MESSAGE;
+        let id = desk.fixed.id(node);
+        match (notice, peer) {
+            (Notice::Down(session), _) => {
+                if self.sessions[node as usize] == session {
+                    self.apply(Event::PeerDown(id), desk);
+                }
+            }
+            (_, None) => {}
+            (Notice::Join, Some(peer)) => {
+                let labels = if self.zoned { labels(desk.fixed, node) } else { Labels::default() };
+                let member = Member { contact: contact(desk.fixed, node), labels, slots: self.slots };
+                self.apply(Event::PeerUp(member), desk);
+                if self.known {
+                    self.join(node, peer.have.count(), desk);
+                } else {
+                    self.waiting.push(node);
+                }
+            }
+            (Notice::Progress, Some(peer)) => {
+                peer.batching = false;
+                if !peer.complete {
+                    self.apply(Event::Progress { task: TASK, node: id, held: peer.have.count() }, desk);
+                }
+            }
+            (Notice::Proven, Some(_)) => {
+                self.listeners -= 1;
+                let pieces = desk.fixed.geometry.pieces();
+                self.apply(Event::Hold { task: TASK, node: id, pieces }, desk);
+            }
+            (Notice::MoreParents, Some(_)) => self.apply(Event::MoreParents { task: TASK, node: id }, desk),
+            (Notice::Blame(about, fault), Some(_)) => {
+                let about = desk.fixed.id(about);
+                self.apply(Event::Blame { task: TASK, by: id, about, fault }, desk);
+            }
+        }
+    }
+
+    /// What a feeder does when the length is known.
+    fn join(&mut self, node: Node, held: u32, desk: &mut Desk<'_>) {
+        self.listeners += 1;
+        self.say(MESSAGE + DIGEST * desk.digests as f64);
+        let (id, delay) = (desk.fixed.id(node), desk.fixed.delay(SEED, node));
+        desk.post.send(delay, node, SEED, Word::Joined);
+        self.apply(Event::Join { task: TASK, node: id, held }, desk);
+        self.apply(Event::SeedMeta { task: TASK, pieces: desk.fixed.geometry.pieces() }, desk);
+        if self.proven {
+            self.apply(Event::SeedProven(TASK), desk);
+            desk.post.send(delay + 1, node, SEED, Word::Proven);
+        }
+    }
+
+    /// The seed knows the length.
+    pub(crate) fn length_known(&mut self, desk: &mut Desk<'_>) {
+        self.known = true;
+        self.apply(Event::SeedMeta { task: TASK, pieces: desk.fixed.geometry.pieces() }, desk);
+        for node in std::mem::take(&mut self.waiting) {
+            self.join(node, 0, desk);
+        }
+    }
+
+    /// The seed got so many more pieces, in all `held`; `here` are the peers.
+    pub(crate) fn seed_got(&mut self, new: usize, held: u32, desk: &mut Desk<'_>) {
+        // One message each that brings what came in this step.
+        self.say(f64::from(self.listeners) * (MESSAGE + DIGEST * new as f64));
+        for back in (0..new as u32).rev() {
+            self.apply(Event::SeedProgress { task: TASK, held: held - back }, desk);
+        }
+    }
+
+    /// The seed has it all, and it is right.
+    pub(crate) fn seed_proven(&mut self, here: impl Iterator<Item = Node>, desk: &mut Desk<'_>) {
+        self.proven = true;
+        self.apply(Event::SeedProven(TASK), desk);
+        for node in here {
+            // The digests go first, in a batch that waits a little.
+            desk.post.send(desk.fixed.delay(SEED, node) + 1, node, SEED, Word::Proven);
+        }
+    }
+
+    pub(crate) fn tick(&mut self, desk: &mut Desk<'_>) {
+        self.apply(Event::Tick, desk);
+    }
+}
+
+fn contact(fixed: &Fixed, node: Node) -> Contact {
+    Contact { id: fixed.id(node), address: SocketAddr::from(([0, 0, 0, 0], 7710)) }
+}
+
+fn labels(fixed: &Fixed, node: Node) -> Labels {
+    Labels { zone: format!("z{}", fixed.zone_of[node as usize]), ..Labels::default() }
+}

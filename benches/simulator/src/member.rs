@@ -1,0 +1,295 @@
+//! A node of the swarm: what `peer::download` does around [`Select`] and [`Reveal`], without bytes and sockets. It is
+//! visited in the steps in which it hears something or has something due; [`links`](crate::links) has the other half.
+
+use std::time::{Duration, Instant};
+
+use common::piece::{PieceIndex, PieceSet};
+use common::wire::swarm::Fault;
+use crate::reveal::{Reveal, Style};
+use crate::select::{Select, Setback};
+
+use crate::feed::Feed;
+use crate::links::{Link, Parent};
+use crate::post::{Bucket, Letter, Node, Word};
+use crate::visit::{Notice, Request, SEED, Visit, mix, number};
+
+/// The real ones' patience: see `peer::download::session`.
+const STUCK_PATIENCE: Duration = Duration::from_secs(15);
+const ORIGIN_PATIENCE: Duration = Duration::from_secs(60);
+const NAG: Duration = Duration::from_secs(2);
+/// See `peer::exchange::fetch`.
+const SLOWEST: Duration = Duration::from_secs(10);
+const SLOWEST_RATE: u64 = 128 * 1024;
+/// See `peer::coordinator::remote`.
+const BATCH: Duration = Duration::from_millis(100);
+
+/// A request under way.
+struct Running {
+    from: Node,
+    piece: u32,
+    deadline: Instant,
+}
+
+/// A node.
+pub(crate) struct Peer {
+    pub(crate) node: Node,
+    pub(crate) select: Select,
+    pub(crate) reveal: Reveal,
+    pub(crate) have: PieceSet,
+    /// What an earlier run left here, until it is vouched for.
+    kept: PieceSet,
+    pub(crate) links: Vec<Link>,
+    pub(crate) parents: Vec<Parent>,
+    pub(crate) opened: u32,
+    running: Vec<Running>,
+    feed: Option<Feed>,
+    pub(crate) joined: bool,
+    /// How far the supernode's digests have been read.
+    read: usize,
+    proven: bool,
+    pub(crate) complete: bool,
+    /// A batch of progress is due.
+    pub(crate) batching: bool,
+    moved: Instant,
+    nagged: Instant,
+    /// Pieces that came since the world last looked: the seed's are news to all.
+    pub(crate) fresh: Vec<u32>,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// A node that wants the task, with what an earlier run left.
+    pub(crate) fn new(node: Node, kept: PieceSet, visit: &Visit<'_>) -> Self {
+        let pieces = visit.fixed.geometry.pieces();
+        let style = if node == SEED { Style::Seed } else { Style::Peer };
+        let rng = mix(visit.fixed.rng.rotate_left(32) ^ u64::from(node) ^ (visit.step << 32));
+        Self {
+            node,
+            select: Select::new(visit.fixed.geometry, PieceSet::new(pieces), rng),
+            reveal: Reveal::new(style, pieces),
+            have: PieceSet::new(pieces),
+            kept,
+            links: Vec::new(),
+            parents: Vec::new(),
+            opened: 0,
+            running: Vec::new(),
+            feed: None,
+            joined: false,
+            read: 0,
+            proven: false,
+            complete: false,
+            batching: false,
+            moved: visit.now,
+            nagged: visit.now,
+            fresh: Vec::new(),
+        }
+    }
+
+    /// Asks the origin for all that is missing.
+    pub(crate) fn go_to_origin(&mut self, visit: &mut Visit<'_>) {
+        let mut feed = Feed::new(visit.fixed.geometry, &self.have);
+        let first = feed.begin();
+        // Whoever knows the length asks for several at once.
+        let more = if self.joined { feed.spread() } else { Vec::new() };
+        first.into_iter().chain(more).for_each(|piece| self.ask_origin(piece, visit));
+        self.feed = Some(feed);
+    }
+
+    /// Hears one letter.
+    pub(crate) fn hear(&mut self, letter: &Letter, bucket: &Bucket, visit: &mut Visit<'_>) {
+        let from = letter.from;
+        match &letter.word {
+            Word::Told { link, first, count, shown } => {
+                if self.links.iter().any(|known| known.id == *link) {
+                    let (id, runs) = (visit.fixed.id(from), bucket.runs(*first, *count));
+                    self.reveal.child_has(id, runs);
+                    self.select.parent_has(id, runs, *shown);
+                }
+            }
+            Word::Open(link) => self.incoming(from, *link, visit),
+            Word::Accepted(link) => self.accepted(from, *link, visit),
+            Word::NoLink => self.not_linked(from, visit),
+            Word::Closed(link) => self.closed(*link, visit),
+            Word::Piece(piece) => self.came(from, *piece, visit),
+            Word::NotThere(piece) => self.failed(from, *piece, Setback::NotThere, visit),
+            Word::Busy(piece) => self.failed(from, *piece, Setback::Busy, visit),
+            Word::Silent(piece) => self.failed(from, *piece, Setback::Silent, visit),
+            Word::Joined => self.learn_length(visit),
+            Word::Parents(orders) => self.ordered(&orders.0, &orders.1, visit),
+            Word::Proven => self.proven = true,
+        }
+    }
+
+    fn learn_length(&mut self, visit: &mut Visit<'_>) {
+        self.joined = true;
+        self.moved = visit.now;
+        let more = self.feed.as_mut().map(Feed::spread).unwrap_or_default();
+        more.into_iter().for_each(|piece| self.ask_origin(piece, visit));
+    }
+
+    fn ask_origin(&self, piece: u32, visit: &mut Visit<'_>) {
+        visit.asks.push(Request { from: visit.fixed.origin, to: self.node, piece });
+    }
+
+    fn came(&mut self, from: Node, piece: u32, visit: &mut Visit<'_>) {
+        if from == visit.fixed.origin {
+            self.fed(piece, visit);
+        } else if self.forget(from, piece) {
+            self.arrived(piece, Some(from), visit);
+        }
+    }
+
+    /// A piece came from the origin.
+    fn fed(&mut self, piece: u32, visit: &mut Visit<'_>) {
+        let Some(feed) = &mut self.feed else { return };
+        if let Some(next) = feed.came(piece) {
+            self.ask_origin(next, visit);
+        }
+        if !self.have.contains(PieceIndex(piece)) {
+            self.arrived(piece, None, visit);
+        }
+    }
+
+    /// Takes a request off the list; false when it was taken back before.
+    fn forget(&mut self, from: Node, piece: u32) -> bool {
+        let at = self.running.iter().position(|run| run.from == from && run.piece == piece);
+        at.map(|at| self.running.remove(at)).is_some()
+    }
+
+    fn arrived(&mut self, piece: u32, from: Option<Node>, visit: &mut Visit<'_>) {
+        let index = PieceIndex(piece);
+        self.have.insert(index);
+        self.moved = visit.now;
+        self.fresh.push(piece);
+        visit.counts.pieces += u64::from(from.is_some());
+        let from = from.map(|from| visit.fixed.id(from));
+        for needless in self.select.arrived(index, from, visit.now) {
+            let other = number(needless);
+            if self.forget(other, piece) {
+                visit.cancels.push(Request { from: other, to: self.node, piece });
+            }
+        }
+        self.reveal.piece(index, visit.now);
+        if !self.batching && self.node != SEED {
+            self.batching = true;
+            let batch = visit.fixed.steps(BATCH);
+            let due = (visit.step / batch + 1) * batch + u64::from(self.node) % batch;
+            visit.notices.entry(due).or_default().push((self.node, Notice::Progress));
+        }
+    }
+
+    fn failed(&mut self, from: Node, piece: u32, why: Setback, visit: &mut Visit<'_>) {
+        if !self.forget(from, piece) {
+            return;
+        }
+        let fault = match why {
+            Setback::NotThere => Some(Fault::FalseClaim),
+            Setback::Silent => Some(Fault::Silent),
+            _ => None,
+        };
+        let linked = self.links.iter().any(|link| link.node == from);
+        if let Some(fault) = fault.filter(|_| linked) {
+            visit.notice(self.node, Notice::Blame(from, fault));
+        }
+        self.select.setback((visit.fixed.id(from), PieceIndex(piece)), why, visit.now);
+    }
+
+    /// Reads the digests that have come by now; gives the step in which the next one comes.
+    fn learn(&mut self, visit: &mut Visit<'_>) -> Option<u64> {
+        let delay = u64::from(visit.fixed.delay(SEED, self.node));
+        while let Some((piece, at)) = visit.log.get(self.read).filter(|_| self.joined && self.node != SEED) {
+            if at + delay > visit.step {
+                return Some(at + delay);
+            }
+            self.read += 1;
+            self.select.vouch(PieceIndex(*piece));
+            if self.kept.contains(PieceIndex(*piece)) && !self.have.contains(PieceIndex(*piece)) {
+                self.arrived(*piece, None, visit);
+            }
+        }
+        None
+    }
+
+    /// Does what is due, as the session and its mesh do; gives the step of the next visit.
+    pub(crate) fn pump(&mut self, visit: &mut Visit<'_>) -> Option<u64> {
+        let learns = self.learn(visit);
+        self.finish(visit);
+        let wake = self.patience(visit);
+        self.open_links(visit);
+        self.tell(visit);
+        let pace = self.select.usual();
+        let mut wakes = [wake, self.reveal.wake_at(pace), None, None, None];
+        if self.complete {
+            self.let_go_of_the_full(visit);
+        } else if self.feed.is_none() {
+            self.ask(visit);
+            wakes[2] = self.select.wake_at(visit.now);
+            wakes[3] = self.running.first().map(|run| run.deadline);
+        }
+        if !self.complete {
+            let retry = self.parents.iter().filter(|parent| !parent.opening && parent.retry > visit.now);
+            wakes[4] = retry.map(|parent| parent.retry).min();
+        }
+        let wake = wakes.into_iter().flatten().min().map(|at| visit.fixed.step_of(at).max(visit.step + 1));
+        wake.into_iter().chain(learns).min()
+    }
+
+    fn finish(&mut self, visit: &mut Visit<'_>) {
+        if self.complete || !self.have.is_full() || !(self.proven || self.feed.is_some()) {
+            return;
+        }
+        self.complete = true;
+        self.feed = None;
+        self.reveal.old_pieces(&self.have);
+        if self.node != SEED {
+            visit.notice(self.node, Notice::Proven);
+        }
+    }
+
+    /// See `Session::patience`.
+    fn patience(&mut self, visit: &mut Visit<'_>) -> Option<Instant> {
+        if self.complete || self.feed.is_some() || self.have.is_full() || !self.joined {
+            return None;
+        }
+        let now = visit.now;
+        let stuck = self.running.is_empty() && self.select.useful_parents() == 0;
+        let owed = stuck && self.read > self.have.count() as usize;
+        let patience = match stuck {
+            true if owed => STUCK_PATIENCE,
+            true => ORIGIN_PATIENCE * 3 / 2,
+            false => 2 * STUCK_PATIENCE,
+        };
+        if self.moved + patience <= now {
+            visit.counts.fallbacks += 1;
+            self.go_to_origin(visit);
+            return None;
+        }
+        if owed && self.nagged + NAG <= now && self.moved + NAG <= now {
+            self.nagged = now;
+            visit.counts.cries += 1;
+            visit.notice(self.node, Notice::MoreParents);
+        }
+        Some((self.moved + patience).min(now + NAG))
+    }
+
+    fn ask(&mut self, visit: &mut Visit<'_>) {
+        while let Some(late) = self.running.first().filter(|run| run.deadline <= visit.now) {
+            let request = Request { from: late.from, to: self.node, piece: late.piece };
+            visit.cancels.push(request);
+            self.failed(request.from, request.piece, Setback::Silent, visit);
+        }
+        for ask in self.select.poll(visit.now) {
+            let (from, piece) = (number(ask.node), ask.index.0);
+            if !self.links.iter().any(|link| link.node == from) {
+                self.select.setback((ask.node, ask.index), Setback::Withdrawn, visit.now);
+                continue;
+            }
+            visit.counts.hedges += u64::from(ask.hedge);
+            let length = visit.fixed.geometry.range(ask.index).len();
+            let deadline = visit.now + SLOWEST.max(Duration::from_secs(length / SLOWEST_RATE));
+            self.running.push(Running { from, piece, deadline });
+            visit.asks.push(Request { from, to: self.node, piece });
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a node may look at and touch while it is its turn, and what is the same for all.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::node::NodeId;
+use common::piece::Geometry;
+use common::wire::swarm::Fault;
+
+use crate::post::{Node, Post};
+
+/// The seed's number.
+pub(crate) const SEED: Node = 0;
+
+/// A request for a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Request {
+    pub(crate) from: Node,
+    pub(crate) to: Node,
+    pub(crate) piece: u32,
+}
+
+/// What a peer says to its supernode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Notice {
+    /// It connected, and wants the task; it has some pieces already.
+    Join,
+    /// Some pieces came; how many there are is looked up when this arrives.
+    Progress,
+    /// It has all.
+    Proven,
+    MoreParents,
+    Blame(Node, Fault),
+    /// Its session, of this number, ended.
+    Down(u32),
+}
+
+/// What is the same for all and does not change.
+pub(crate) struct Fixed {
+    pub(crate) geometry: Geometry,
+    pub(crate) base: Instant,
+    pub(crate) step: Duration,
+    /// Steps on the way within a zone, and between zones.
+    pub(crate) near: u32,
+    pub(crate) far: u32,
+    pub(crate) zone_of: Vec<u16>,
+    /// The origin's number, one past the last peer's.
+    pub(crate) origin: Node,
+    pub(crate) rng: u64,
+}
+
+/// A node's turn.
+pub(crate) struct Visit<'a> {
+    pub(crate) fixed: &'a Fixed,
+    pub(crate) now: Instant,
+    pub(crate) step: u64,
+    /// Pieces whose digests the seed knows, and since which step.
+    pub(crate) log: &'a [(u32, u64)],
+    pub(crate) post: &'a mut Post,
+    pub(crate) asks: &'a mut Vec<Request>,
+    pub(crate) cancels: &'a mut Vec<Request>,
+    pub(crate) notices: &'a mut BTreeMap<u64, Vec<(Node, Notice)>>,
+    pub(crate) counts: &'a mut Counts,
+}
+
+/// What is counted on the way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) hedges: u64,
+    pub(crate) fallbacks: u32,
+    pub(crate) cries: u64,
+    pub(crate) pieces: u64,
+    pub(crate) tells: u64,
+    pub(crate) most_links: usize,
+}
+
+// === impl Fixed ===
+
+impl Fixed {
+    /// Steps from one node to another, 0 when that is less than half a step.
+    pub(crate) fn delay(&self, from: Node, to: Node) -> u32 {
+        let zone = |node: Node| self.zone_of[node as usize];
+        if zone(from) == zone(to) { self.near } else { self.far }
+    }
+
+    /// A node's name: as random as the real ones, which are hashes, and its number can be read off it.
+    pub(crate) fn id(&self, node: Node) -> NodeId {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&mix(self.rng ^ (u64::from(node) << 20)).to_be_bytes());
+        id[12..].copy_from_slice(&node.to_be_bytes());
+        NodeId(id)
+    }
+
+    /// The time of a step.
+    pub(crate) fn at(&self, step: u64) -> Instant {
+        self.base + Duration::from_nanos(self.step.as_nanos() as u64 * step)
+    }
+
+    /// The first step that is not before a time.
+    pub(crate) fn step_of(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.base).as_nanos();
+        since.div_ceil(self.step.as_nanos()) as u64
+    }
+
+    /// Steps in a span, one at least.
+    pub(crate) fn steps(&self, span: Duration) -> u64 {
+        (span.as_nanos().div_ceil(self.step.as_nanos()) as u64).max(1)
+    }
+}
+
+/// A node's number, from its name.
+pub(crate) fn number(id: NodeId) -> Node {
+    Node::from_be_bytes([id.0[12], id.0[13], id.0[14], id.0[15]])
+}
+
+/// Scatters numbers (SplitMix64).
+pub(crate) fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+// === impl Visit ===
+
+impl Visit<'_> {
+    /// Says something to the supernode.
+    pub(crate) fn notice(&mut self, from: Node, notice: Notice) {
+        let at = self.step + u64::from(self.fixed.delay(from, SEED).max(1));
+        self.notices.entry(at).or_default().push((from, notice));
+    }
+}
