@@ -19,6 +19,7 @@ use peer::tasks::Tasks;
 use tokio::sync::mpsc;
 
 use crate::api;
+use crate::bulletin::Bulletins;
 use crate::enrolment::Office;
 use crate::hub::Hub;
 use crate::scheduler::{Event, Settings};
@@ -117,7 +118,9 @@ impl Supernode {
             tasks: Tasks::default(),
         };
         running.tasks.spawn(seed::listen(hub.clone(), notices));
-        let shared = Sessions { engine: engine.clone(), hub: hub.clone(), authority: authority.clone() };
+        let bulletins = Bulletins::default();
+        let shared =
+            Sessions { engine: engine.clone(), hub: hub.clone(), authority: authority.clone(), bulletins };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
         running.tasks.spawn(keep_time(hub.clone(), identity, authority));

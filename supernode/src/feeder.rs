@@ -2,23 +2,18 @@
 //! the end. One feeder a peer and task; it ends when all is said, or the peer leaves.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::node::NodeId;
-use common::piece::{ByteRange, PieceIndex, PieceSet};
 use common::task::TaskId;
-use common::wire::swarm::{Failure, Join, MAX_DIGESTS, MAX_INLINE, ToPeer};
-use futures_util::TryStreamExt as _;
+use common::wire::swarm::{Failure, Join, MAX_INLINE, ToPeer};
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
-use tokio::sync::mpsc;
 
-use crate::hub::{Hub, RESERVE};
+use crate::bulletin::Bulletins;
+use crate::hub::Hub;
+use crate::outbox::{Gone, Letter, Outbox};
 use crate::scheduler::Event;
-
-/// Digests of pieces that arrive within this travel together.
-const BATCH: Duration = Duration::from_millis(4);
 
 /// The seed, the scheduler, and the way to the peer.
 #[derive(Clone)]
@@ -27,14 +22,13 @@ pub struct Feeder {
     pub engine: Engine,
     /// The scheduler.
     pub hub: Arc<Hub>,
+    /// What is told to all alike.
+    pub bulletins: Bulletins,
     /// The peer.
     pub node: NodeId,
     /// Its queue.
-    pub outbox: mpsc::Sender<ToPeer>,
+    pub outbox: Outbox,
 }
-
-/// The peer is gone.
-struct Gone;
 
 // === impl Feeder ===
 
@@ -46,33 +40,38 @@ impl Feeder {
         // Nothing is left to do for a peer that is gone.
         let _: Result<(), Gone> = match self.feed(&join).await {
             Ok(said) => said,
-            Err(FetchError::Poisoned { .. }) => self.tell(ToPeer::Poisoned(task)).await,
-            Err(error) => self.tell(ToPeer::Failed { task, failure: failure(error) }).await,
+            Err(FetchError::Poisoned { .. }) => self.outbox.say(ToPeer::Poisoned(task)).await,
+            Err(error) => self.outbox.say(ToPeer::Failed { task, failure: failure(error) }).await,
         };
     }
 
     async fn feed(&self, join: &Join) -> Result<Result<(), Gone>, FetchError> {
         let handle = self.open(join).await?;
         let (task, geometry) = (handle.task(), handle.geometry());
+        let mut bulletin = self.bulletins.read(handle.clone());
         if handle.length() <= MAX_INLINE {
-            handle.finished().await?;
-            let inline = whole(&handle).await?;
-            return Ok(self.tell(ToPeer::Joined { task, geometry, inline: Some(inline) }).await);
+            return Ok(self.outbox.say(Letter::Frames(bulletin.inline().await?)).await);
         }
-        if self.tell(ToPeer::Joined { task, geometry, inline: None }).await.is_err() {
+        if self.outbox.say(ToPeer::Joined { task, geometry, inline: None }).await.is_err() {
             return Ok(Err(Gone));
         }
-        self.hub.apply(Event::Join { task, node: self.node, held: join.held });
-        // A copy that was here before is news to the scheduler, which forgets a swarm that nobody is in.
-        self.hub.apply(Event::SeedMeta { task, pieces: geometry.pieces() });
-        if handle.is_local() {
-            self.hub.apply(Event::SeedProven(task));
-        }
-        if self.digests(&handle).await?.is_err() {
-            return Ok(Err(Gone));
+        self.enter(&handle, join.held);
+        while let Some(frames) = bulletin.next().await? {
+            if self.outbox.say(Letter::Frames(frames)).await.is_err() {
+                return Ok(Err(Gone));
+            }
         }
         handle.finished().await?;
-        Ok(self.tell(ToPeer::Proven(task)).await)
+        Ok(self.outbox.say(ToPeer::Proven(task)).await)
+    }
+
+    /// Tells the scheduler of the join.
+    fn enter(&self, handle: &Handle, held: u32) {
+        let (task, node, pieces) = (handle.task(), self.node, handle.geometry().pieces());
+        // A copy that was here before is news to the scheduler, which forgets a swarm that nobody is in.
+        let proven = handle.is_local().then_some(Event::SeedProven(task));
+        let joined = [Event::Join { task, node, held }, Event::SeedMeta { task, pieces }];
+        self.hub.apply_all(joined.into_iter().chain(proven));
     }
 
     /// The one origin fetch of the task, begun or joined. A fetch that others began may have failed for want of
@@ -87,53 +86,10 @@ impl Feeder {
         }
     }
 
-    /// Tells all digests, as they become known.
-    async fn digests(&self, handle: &Handle) -> Result<Result<(), Gone>, FetchError> {
-        let mut known = PieceSet::new(handle.geometry().pieces());
-        let mut changes = handle.changes();
-        while !known.is_full() {
-            changes.borrow_and_update();
-            let new = handle.new_digests(&mut known, MAX_DIGESTS);
-            if new.is_empty() {
-                if let Some(error) = handle.failure() {
-                    return Err(error);
-                }
-                changes.changed().await.map_err(|_| FetchError::Closing)?;
-                tokio::time::sleep(BATCH).await;
-                continue;
-            }
-            let task = handle.task();
-            for run in new.chunk_by(|(a, _), (b, _)| a.0 + 1 == b.0) {
-                let first: PieceIndex = run[0].0;
-                let digests = run.iter().map(|(_, digest)| *digest).collect();
-                if self.tell(ToPeer::Digests { task, first, digests }).await.is_err() {
-                    return Ok(Err(Gone));
-                }
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    async fn tell(&self, message: ToPeer) -> Result<(), Gone> {
-        while self.outbox.capacity() < RESERVE && !self.outbox.is_closed() {
-            tokio::time::sleep(BATCH).await;
-        }
-        self.outbox.send(message).await.map_err(|_| Gone)
-    }
-
     /// The peer wants no more of the task.
     pub fn leave(&self, task: TaskId) {
         self.hub.apply(Event::Leave { task, node: self.node });
     }
-}
-
-async fn whole(handle: &Handle) -> Result<Vec<u8>, FetchError> {
-    let bytes = Vec::with_capacity(handle.length() as usize);
-    let append = |mut bytes: Vec<u8>, chunk: bytes::Bytes| async move {
-        bytes.extend_from_slice(&chunk);
-        Ok(bytes)
-    };
-    handle.read(ByteRange::new(0, handle.length())).try_fold(bytes, append).await
 }
 
 fn failure(error: FetchError) -> Failure {

@@ -1,5 +1,5 @@
 //! The thin driver of the scheduler: it gives events and the time to [`Scheduler::apply`] and carries the commands
-//! to the peers' sessions. The lock is held for one event only, never across an await.
+//! to the peers' sessions. The lock is held for a few events only, never across an await.
 //!
 //! # Invariants
 //! - A command for a peer is put into its session's queue in the order in which the scheduler gave it.
@@ -12,15 +12,13 @@ use std::time::Instant;
 use common::node::{Contact, NodeId};
 use common::telemetry::Metrics;
 use common::wire::swarm::ToPeer;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::outbox::Outbox;
 use crate::scheduler::{Command, Event, Member, PeerView, Scheduler, Settings, TaskSummary};
 
-/// Messages waiting for a peer.
-pub const OUTBOX: usize = 1024;
-/// Room that feeders leave in it: they wait when a peer is slow, while the scheduler's commands cannot.
-pub const RESERVE: usize = 256;
+/// Events that are taken in before others have their turn.
+const AT_ONCE: usize = 256;
 
 /// The scheduler and the way to every peer.
 pub struct Hub {
@@ -35,7 +33,7 @@ struct State {
 }
 
 struct Line {
-    outbox: mpsc::Sender<ToPeer>,
+    outbox: Outbox,
     stop: CancellationToken,
     generation: u64,
 }
@@ -58,7 +56,7 @@ impl Hub {
     }
 
     /// A peer's session is up. An older session of the same peer is ended.
-    pub fn enter(&self, member: Member, outbox: mpsc::Sender<ToPeer>, stop: CancellationToken) -> Place<'_> {
+    pub fn enter(&self, member: Member, outbox: Outbox, stop: CancellationToken) -> Place<'_> {
         let node = member.contact.id;
         let mut state = self.lock();
         state.generation += 1;
@@ -73,6 +71,15 @@ impl Hub {
     /// Tells the scheduler what happened, and the peers what follows.
     pub fn apply(&self, event: Event) {
         self.lock().apply(event);
+    }
+
+    /// The same for several events, in their order.
+    pub fn apply_all(&self, events: impl IntoIterator<Item = Event>) {
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let mut state = self.lock();
+            events.by_ref().take(AT_ONCE).for_each(|event| state.apply(event));
+        }
     }
 
     /// Refreshes the gauges.
@@ -107,7 +114,7 @@ impl State {
         for command in self.scheduler.apply(event, Instant::now()) {
             let Command::Parents { to, task, add, remove } = command;
             if let Some(line) = self.sessions.get(&to)
-                && line.outbox.try_send(ToPeer::Parents { task, add, remove }).is_err()
+                && line.outbox.push(ToPeer::Parents { task, add, remove }).is_err()
             {
                 line.stop.cancel();
             }

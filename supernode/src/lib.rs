@@ -1,12 +1,14 @@
 //! The supernode: who has what ([`tracker`]), who gets it from whom ([`scheduler`], a pure state machine behind
-//! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`]),
-//! how strangers become members ([`enrolment`]), its HTTP ([`api`]) and the [`daemon`] around them.
+//! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`],
+//! [`bulletin`], [`outbox`]), how strangers become members ([`enrolment`]), its HTTP ([`api`]) and the [`daemon`] around them.
 
 pub mod api;
+pub mod bulletin;
 pub mod daemon;
 pub mod enrolment;
 pub mod feeder;
 pub mod hub;
+pub mod outbox;
 pub mod scheduler;
 pub mod seed;
 pub mod sessions;

@@ -3,28 +3,27 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use common::identity::Authority;
 use common::node::{Contact, Role};
+use common::piece::Geometry;
 use common::task::TaskId;
 use common::telemetry::TurnedAway;
-use common::transport::CONTROL_PRIORITY;
-use common::wire::codec::{self, CodecError};
+use common::wire::codec::CodecError;
 use common::wire::swarm::{Failure, Join, MAX_ENTRIES, ToPeer, ToSupernode};
 use peer::engine::Engine;
 use peer::exchange::serve::SessionStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::bulletin::Bulletins;
 use crate::feeder::Feeder;
-use crate::hub::{Hub, OUTBOX};
+use crate::hub::Hub;
+use crate::outbox::Outbox;
 use crate::scheduler::{Event, Member};
 
-/// A peer that does not take a message within this is gone.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Children that one peer is trusted to serve at once, whatever it says.
 const MAX_SLOTS: u16 = 64;
 /// Tasks that one peer may be joining at once: an image has at most some hundred layers.
@@ -39,6 +38,8 @@ pub struct Sessions {
     pub hub: Arc<Hub>,
     /// Renews certificates.
     pub authority: Arc<Authority>,
+    /// What is told to all alike.
+    pub bulletins: Bulletins,
 }
 
 struct Session {
@@ -72,17 +73,18 @@ impl Sessions {
         let (hello, remote) = (connection.hello().clone(), connection.remote_address());
         let contact = Contact { id: hello.node, address: hello.advertise.unwrap_or(remote) };
         let node = contact.id;
-        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let (outbox, letters) = Outbox::new();
         let stop = CancellationToken::new();
         let member = Member { contact, labels: hello.labels, slots: hello.slots.min(MAX_SLOTS) };
         let hub = self.hub.clone();
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
-        let feeder = Feeder { engine: self.engine.clone(), hub: self.hub.clone(), node, outbox };
+        let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());
+        let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, outbox };
         let mut session =
             Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new(), joins: 0 };
         let mut writer = JoinSet::new();
-        writer.spawn(write(send, messages));
+        writer.spawn(letters.send(send));
         let reason = loop {
             tokio::select! {
                 message = reader.next::<ToSupernode>() => match message {
@@ -114,14 +116,16 @@ impl Session {
         match message {
             ToSupernode::Join(join) => self.join(join).await,
             ToSupernode::Progress(entries) => {
-                for (task, held) in entries.into_iter().take(MAX_ENTRIES) {
-                    hub.apply(Event::Progress { task, node, held });
-                }
+                let event = |(task, held)| Event::Progress { task, node, held };
+                hub.apply_all(entries.into_iter().take(MAX_ENTRIES).map(event));
             }
             ToSupernode::Holdings(entries) => {
-                for (task, geometry) in entries.into_iter().take(MAX_ENTRIES) {
-                    hub.apply(Event::Hold { task, node, pieces: geometry.pieces() });
-                }
+                let event = |(task, geometry): (TaskId, Geometry)| Event::Hold {
+                    task,
+                    node,
+                    pieces: geometry.pieces(),
+                };
+                hub.apply_all(entries.into_iter().take(MAX_ENTRIES).map(event));
             }
             ToSupernode::Leave(task) => {
                 if let Some((_, feeding)) = self.by_task.remove(&task) {
@@ -145,7 +149,7 @@ impl Session {
         }
         if self.by_task.len() >= MAX_FEEDERS {
             let failure = Failure::Unavailable(format!("too many tasks at once: at most {MAX_FEEDERS}"));
-            let _ = self.feeder.outbox.send(ToPeer::Failed { task, failure }).await;
+            let _ = self.feeder.outbox.say(ToPeer::Failed { task, failure }).await;
             return;
         }
         let feeder = self.feeder.clone();
@@ -173,19 +177,6 @@ impl Session {
             Ok(_) => ToPeer::RenewalRefused("the request is for another key".into()),
             Err(error) => ToPeer::RenewalRefused(error.to_string()),
         };
-        let _ = self.feeder.outbox.send(answer).await;
+        let _ = self.feeder.outbox.say(answer).await;
     }
-}
-
-/// Sends what is queued; returns why it ended.
-async fn write(mut send: quinn::SendStream, mut messages: mpsc::Receiver<ToPeer>) -> String {
-    let _ = send.set_priority(CONTROL_PRIORITY);
-    while let Some(message) = messages.recv().await {
-        match timeout(SEND_TIMEOUT, codec::send(&mut send, &message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return "it does not read".into(),
-        }
-    }
-    "nothing more to say".into()
 }

@@ -1,47 +1,51 @@
 //! What happened to the edges during one event, boiled down to what the children must hear.
 
-use common::node::NodeId;
+use super::sitter::Seat;
 
-/// Edges made and cut since the last drain, in order.
-#[derive(Debug, Default)]
-pub(super) struct Changes(Vec<(NodeId, NodeId, bool)>);
+/// So much room is kept between events; the rest, needed when a whole swarm starts at once, is given back.
+const KEPT: usize = 256;
 
-/// One child's news.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct News {
-    pub(super) child: NodeId,
-    pub(super) add: Vec<NodeId>,
-    pub(super) remove: Vec<NodeId>,
+/// An edge that was made or cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    pub(super) child: Seat,
+    pub(super) parent: Seat,
+    pub(super) added: bool,
+    news: bool,
 }
+
+/// Edges made and cut since they were last cleared, in order.
+#[derive(Debug, Default)]
+pub(super) struct Changes(Vec<Change>);
 
 // === impl Changes ===
 
 impl Changes {
     /// Notes that a child got a parent, or lost it.
-    pub(super) fn note(&mut self, child: NodeId, parent: NodeId, added: bool) {
-        self.0.push((child, parent, added));
+    pub(super) fn note(&mut self, child: Seat, parent: Seat, added: bool) {
+        self.0.push(Change { child, parent, added, news: true });
     }
 
-    /// The news by child, in the order of node ids. An edge that was cut and made again is no news.
-    pub(super) fn drain(&mut self) -> Vec<News> {
-        self.0.sort_by_key(|&(child, ..)| child);
-        let mut all = Vec::new();
-        for noted in self.0.chunk_by(|one, other| one.0 == other.0) {
-            let mut news = News { child: noted[0].0, add: Vec::new(), remove: Vec::new() };
-            for (index, &(_, parent, added)) in noted.iter().enumerate() {
-                let same = |other: &&(NodeId, NodeId, bool)| other.1 == parent;
+    /// What is left in the end, child by child; an edge that was cut and made again is no news.
+    pub(super) fn boil_down(&mut self) -> impl Iterator<Item = &[Change]> {
+        self.0.sort_by_key(|change| change.child);
+        for noted in self.0.chunk_by_mut(|one, other| one.child == other.child) {
+            for index in 0..noted.len() {
+                let Change { parent, added, .. } = noted[index];
+                let same = |other: &&Change| other.parent == parent;
                 let first = !noted[..index].iter().any(|other| same(&other));
-                let last = noted[index..].iter().rev().find(same).map(|other| other.2);
-                if first && last == Some(added) {
-                    if added { news.add.push(parent) } else { news.remove.push(parent) }
-                }
-            }
-            if !news.add.is_empty() || !news.remove.is_empty() {
-                all.push(news);
+                let last = noted[index..].iter().rev().find(same).map(|other| other.added);
+                noted[index].news = first && last == Some(added);
             }
         }
+        self.0.retain(|change| change.news);
+        self.0.chunk_by(|one, other| one.child == other.child)
+    }
+
+    /// Begins anew.
+    pub(super) fn clear(&mut self) {
         self.0.clear();
-        all
+        self.0.shrink_to(KEPT);
     }
 }
 
@@ -51,16 +55,20 @@ mod tests {
 
     #[test]
     fn only_what_changed_in_the_end_is_told() {
-        let [child, one, two, three] = [1, 2, 3, 4].map(|byte| NodeId([byte; 16]));
+        let [child, one, two, three] = [1, 2, 3, 4].map(Seat);
         let mut changes = Changes::default();
+        changes.note(one, two, true);
         changes.note(child, one, false);
         changes.note(child, two, true);
         changes.note(child, three, false);
         changes.note(child, one, true);
-        changes.note(one, two, true);
         changes.note(one, two, false);
-        let news = News { child, add: vec![two], remove: vec![three] };
-        assert_eq!(changes.drain(), [news]);
-        assert_eq!(changes.drain(), []);
+        let told: Vec<Vec<_>> = changes
+            .boil_down()
+            .map(|news| news.iter().map(|c| (c.child, c.parent, c.added)).collect())
+            .collect();
+        assert_eq!(told, [[(child, two, true), (child, three, false)]]);
+        changes.clear();
+        assert_eq!(changes.boil_down().count(), 0);
     }
 }

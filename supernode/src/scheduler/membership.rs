@@ -40,6 +40,8 @@ impl Swarm {
     /// Somebody goes.
     pub(super) fn leave(&mut self, node: NodeId, context: &mut Context<'_>) {
         let Some(seat) = self.seat_of(node) else { return };
+        // It misses nothing that it loses from here on.
+        self.set_stage(seat, Stage::Vacant);
         self.drop_parents(seat);
         let orphans = self.drop_children(seat);
         self.vacate(seat);
@@ -48,12 +50,16 @@ impl Swarm {
 
     /// The seed knows how many pieces there are.
     pub(super) fn seed_meta(&mut self, pieces: u32, context: &mut Context<'_>) -> Vec<NodeId> {
-        let other = self.pieces.replace(pieces).is_some_and(|old| old != pieces);
+        let old = self.pieces.replace(pieces);
         if self.copy == Copy::None {
             self.copy = Copy::Growing;
         }
         let mut refuted = Vec::new();
-        if other {
+        if old == Some(pieces) {
+            // Said with every join. Nobody waits for what is known.
+            return refuted;
+        }
+        if old.is_some() {
             // They hold something else under this name. What the seed read at the origin is right.
             let holders = self.taken().filter(|&seat| self.at(seat).stage == Stage::Complete);
             refuted.extend(holders.map(|seat| self.at(seat).node));
@@ -105,7 +111,8 @@ impl Swarm {
             return Some(seat);
         }
         let known = context.tracker.get(node)?;
-        let seat = self.seat(node, known.place, usize::from(known.member.slots), context.now);
+        let seat =
+            self.seat(&known.member.contact, known.place, usize::from(known.member.slots), context.now);
         self.at_mut(seat).standing = context.tracker.ledger.standing(node, context.now);
         self.draw_in(known.place.zone);
         Some(seat)
@@ -160,7 +167,7 @@ impl Swarm {
     /// Frees its slots at its parents; it is told nothing.
     fn drop_parents(&mut self, seat: Seat) {
         self.detach(seat, false);
-        for parent in self.at(seat).mesh.clone() {
+        while let Some(&parent) = self.at(seat).mesh.last() {
             self.unlink_mesh(seat, parent, false);
         }
     }
@@ -172,15 +179,15 @@ impl Swarm {
         for &child in &orphans {
             self.detach(child, true);
         }
-        let meshed = self.at(seat).mesh_children.clone();
-        for &child in &meshed {
+        while let Some(&child) = self.at(seat).mesh_children.last() {
             self.unlink_mesh(child, seat, true);
+            orphans.push(child);
         }
-        orphans.extend(meshed);
         orphans
     }
 
-    /// Gives trunks to those that lost theirs, then other parents to all.
+    /// Gives trunks to those that lost theirs, then other parents to those that have few left. The rest get theirs
+    /// with the next tick: one message for all that they lost since the last, and less to do when many go at once.
     fn settle(&mut self, bereft: Vec<Seat>, context: &mut Context<'_>) {
         for &seat in &bereft {
             if self.at(seat).stage == Stage::Wanting && self.at(seat).trunk.is_none() {
@@ -188,7 +195,10 @@ impl Swarm {
             }
         }
         for seat in bereft {
-            self.top_up(seat, context);
+            let links = self.at(seat).parents().count() + self.at(seat).children();
+            if links <= context.settings.parents_per_peer / 2 {
+                self.top_up(seat, context);
+            }
         }
     }
 }

@@ -33,8 +33,7 @@ use common::wire::swarm::Fault;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::tracker::{Place, Tracker};
-use sitter::Stage;
+use crate::tracker::{Known, Place, Tracker};
 use swarm::{Copy, Swarm};
 
 pub use crate::tracker::{Member, Standing};
@@ -57,14 +56,8 @@ struct Context<'a> {
     settings: &'a Settings,
     rng: &'a mut SmallRng,
     now: Instant,
-}
-
-// === impl Context ===
-
-impl Context<'_> {
-    fn at_odds(&self, one: NodeId, other: NodeId) -> bool {
-        self.tracker.ledger.at_odds(one, other)
-    }
+    /// Downloaders that had no news since are poor parents.
+    stalled_before: Option<Instant>,
 }
 
 // === impl Scheduler ===
@@ -128,8 +121,11 @@ impl Scheduler {
 
     fn peer_down(&mut self, node: NodeId, now: Instant) -> Vec<Command> {
         let Some(known) = self.tracker.take(node) else { return Vec::new() };
-        let leave = |task: TaskId| self.within(task, now, |swarm, context| swarm.leave(node, context));
-        known.tasks.into_iter().flat_map(leave).collect()
+        let mut commands = Vec::new();
+        for task in known.tasks() {
+            commands.append(&mut self.within(task, now, |swarm, context| swarm.leave(node, context)));
+        }
+        commands
     }
 
     fn join(&mut self, task: TaskId, node: NodeId, held: u32, now: Instant) -> Vec<Command> {
@@ -141,8 +137,7 @@ impl Scheduler {
         if let Some(swarm) = self.swarms.get(&task).filter(|_| seated) {
             // It asks again, so it may have lost what it was told: the whole answer once more.
             let parents = swarm.seat_of(node).into_iter().flat_map(|seat| swarm.at(seat).parents());
-            let nodes: Vec<NodeId> = parents.map(|parent| swarm.at(parent).node).collect();
-            let all: Vec<Contact> = nodes.into_iter().filter_map(|node| self.contact(node)).collect();
+            let all: Vec<Contact> = parents.map(|parent| swarm.at(parent).contact()).collect();
             let own = commands.iter_mut().find(|Command::Parents { to, .. }| *to == node);
             if let Some(Command::Parents { add, .. }) = own {
                 *add = all;
@@ -168,7 +163,7 @@ impl Scheduler {
     /// Lets all swarms of a node know how it stands now.
     fn judge(&mut self, node: NodeId, now: Instant) -> Vec<Command> {
         let standing = self.tracker.ledger.standing(node, now);
-        let tasks = self.tracker.get(node).map(|known| known.tasks.clone()).unwrap_or_default();
+        let tasks = self.tracker.get(node).map(Known::tasks).unwrap_or_default();
         let tell = |task: TaskId| {
             self.within(task, now, |swarm, context| swarm.set_standing(node, standing, context))
         };
@@ -187,7 +182,7 @@ impl Scheduler {
         if let Some(swarm) = self.swarms.remove(&task) {
             for seat in swarm.taken() {
                 if let Some(known) = self.tracker.get_mut(swarm.at(seat).node) {
-                    known.tasks.remove(&task);
+                    known.delist(task);
                 }
             }
         }
@@ -211,7 +206,7 @@ impl Scheduler {
     /// Makes sure that the swarm exists and that its node is known to be in it; false for a stranger.
     fn enlist(&mut self, task: TaskId, node: NodeId, now: Instant) -> bool {
         let Some(known) = self.tracker.get_mut(node) else { return false };
-        known.tasks.insert(task);
+        known.enlist(task);
         self.swarm(task, now);
         true
     }
@@ -221,13 +216,13 @@ impl Scheduler {
         for &node in nodes {
             let seated = self.swarms.get(&task).is_some_and(|swarm| swarm.seat_of(node).is_some());
             if let Some(known) = self.tracker.get_mut(node).filter(|_| !seated) {
-                known.tasks.remove(&task);
+                known.delist(task);
             }
         }
     }
 
     fn swarm(&mut self, task: TaskId, now: Instant) -> &mut Swarm {
-        let (seed, settings) = (self.seed.id, &self.settings);
+        let (seed, settings) = (&self.seed, &self.settings);
         let make = || Swarm::new(seed, Place::of(&settings.seed_labels), settings.seed_slots, now);
         self.swarms.entry(task).or_insert_with(make)
     }
@@ -242,30 +237,15 @@ impl Scheduler {
     ) -> Vec<Command> {
         let Some(swarm) = self.swarms.get_mut(&task) else { return Vec::new() };
         let (tracker, settings) = (&self.tracker, &self.settings);
-        let mut context = Context { tracker, settings, rng: &mut self.rng, now };
+        let stalled_before = now.checked_sub(settings.silence);
+        let mut context = Context { tracker, settings, rng: &mut self.rng, now, stalled_before };
         act(swarm, &mut context);
         swarm.relieve_seed(&mut context);
-        let news = swarm.changes.drain();
+        let commands = swarm.commands(task);
         // What the seed holds is told again with the next join.
-        let abandoned = swarm.population() == 0 && swarm.copy != Copy::Growing;
-        let wants = |node| swarm.seat_of(node).is_some_and(|seat| swarm.at(seat).stage == Stage::Wanting);
-        let told: Vec<_> = news.into_iter().filter(|news| wants(news.child)).collect();
-        if abandoned {
+        if swarm.population() == 0 && swarm.copy != Copy::Growing {
             self.swarms.remove(&task);
         }
-        let command = |news: changes::News| Command::Parents {
-            to: news.child,
-            task,
-            add: news.add.into_iter().filter_map(|parent| self.contact(parent)).collect(),
-            remove: news.remove,
-        };
-        told.into_iter().map(command).collect()
-    }
-
-    fn contact(&self, node: NodeId) -> Option<Contact> {
-        if node == self.seed.id {
-            return Some(self.seed.clone());
-        }
-        self.tracker.get(node).map(|known| known.member.contact.clone())
+        commands
     }
 }

@@ -1,6 +1,9 @@
 //! The parents beside the trunk: half of them near, free and ahead, the rest at random, so that the mesh stays
 //! connected and no two neighbourhoods know only themselves.
 
+use std::ops::{Range, RangeInclusive};
+
+use common::node::NodeId;
 use rand::Rng;
 
 use super::Context;
@@ -11,8 +14,9 @@ use crate::tracker::{Nearness, Standing};
 
 /// Candidates drawn from each neighbourhood: 24 in all.
 const DRAWS: [(Kind, usize); 4] = [(Kind::Host, 3), (Kind::Rack, 5), (Kind::Zone, 12), (Kind::All, 4)];
-/// How many of the hungry a tick feeds per swarm.
-const FED: usize = 64;
+/// How many of the hungry a tick feeds per swarm: a quarter of them within these bounds, as most of those that nobody
+/// has room for come round again, while a tick holds up all sessions.
+const FED: RangeInclusive<usize> = 64..=1024;
 /// How many parents are given on demand at once.
 const MORE: usize = 2;
 
@@ -43,11 +47,12 @@ impl Swarm {
         let near = wanted.div_ceil(2);
         let mut outside_left = self.outside_left(child, context);
         let mut added = 0;
-        // Best first for the near half; what the seats' order in the draw is for the rest: random.
-        candidates.sort_by_key(|&(score, _)| std::cmp::Reverse(score));
         while added < wanted && !candidates.is_empty() {
-            let index = if added < near { 0 } else { context.rng.random_range(0..candidates.len()) };
-            let (_, parent) = candidates.remove(index);
+            // The near half are the best, the rest are whoever it be.
+            let all = 0..candidates.len();
+            let best = |all: Range<usize>| all.max_by_key(|&index| candidates[index]).unwrap_or(0);
+            let index = if added < near { best(all) } else { context.rng.random_range(all) };
+            let (_, parent) = candidates.swap_remove(index);
             if self.at(parent).place.zone != self.at(child).place.zone {
                 if outside_left == 0 {
                     continue;
@@ -82,29 +87,22 @@ impl Swarm {
         let sitter = self.at(child);
         let mut drawn = Vec::with_capacity(24);
         for (kind, count) in DRAWS {
-            let group = match kind {
-                Kind::Host => sitter.place.host,
-                Kind::Rack => sitter.place.rack,
-                Kind::Zone => sitter.place.zone,
-                _ => 0,
-            };
-            let unknown = group == 0 && matches!(kind, Kind::Host | Kind::Rack);
-            if !unknown {
-                self.pools.draw(kind, group, count, context.rng, &mut drawn);
+            if let Some(group) = sitter.groups.of(kind) {
+                self.pools.draw(group, count, context.rng, &mut drawn);
             }
         }
         drawn.sort_unstable();
         drawn.dedup();
-        drawn.retain(|&seat| self.linkable(child, seat, context));
+        let foes = context.tracker.ledger.foes(sitter.node);
+        drawn.retain(|&seat| self.linkable(child, seat, &foes));
         drawn.into_iter().map(|seat| (self.score(child, seat, context), seat)).collect()
     }
 
-    fn linkable(&self, child: Seat, seat: Seat, context: &Context<'_>) -> bool {
-        let (sitter, other) = (self.at(child), self.at(seat));
-        let linked = sitter.trunk == Some(seat) || other.trunk == Some(child);
-        let meshed = sitter.mesh.contains(&seat) || other.mesh.contains(&child);
-        let again = sitter.let_go.contains(&seat);
-        seat != child && !linked && !meshed && !again && !context.at_odds(sitter.node, other.node)
+    fn linkable(&self, child: Seat, seat: Seat, foes: &[NodeId]) -> bool {
+        // Only the child is looked at while nobody quarrels: its neighbours lie all over the memory.
+        let sitter = self.at(child);
+        let known = seat == child || sitter.linked_with(seat) || sitter.remembers(seat);
+        !known && (foes.is_empty() || !foes.contains(&self.at(seat).node))
     }
 
     fn score(&self, child: Seat, seat: Seat, context: &mut Context<'_>) -> i64 {
@@ -148,13 +146,14 @@ impl Swarm {
         old.sort_by_key(|&seat| (self.at(seat).held, seat));
         for parent in old.into_iter().take(surplus) {
             self.unlink_mesh(child, parent, true);
-            self.remember(child, parent);
+            self.at_mut(child).remember(parent);
         }
     }
 
     /// Feeds some of those that had to wait or lost a link since.
     pub(super) fn feed_hungry(&mut self, context: &mut Context<'_>) {
-        for _ in 0..FED.min(self.hungry.len()) {
+        let fed = (self.hungry.len() / 4).clamp(*FED.start(), *FED.end());
+        for _ in 0..fed {
             let Some(seat) = self.hungry.pop_front() else { break };
             self.at_mut(seat).queued = false;
             self.top_up(seat, context);

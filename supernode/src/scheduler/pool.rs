@@ -1,22 +1,20 @@
 //! Bags of seats to draw candidates from: who could be a trunk, by depth, and who has slots left for the mesh, by
 //! place. The [swarm](super::swarm) keeps them; [`tree`](super::tree) and [`parents`](super::parents) draw.
 //!
-//! They are why a join costs the same in a swarm of 10 and of 100,000: a draw looks at a few seats, never at all.
+//! They are why a join costs the same in a swarm of 10 and of 100,000: a draw looks at a few seats, never at all. A
+//! sitter looks its groups up when it comes and knows them by number from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::sitter::Seat;
+use crate::tracker::Place;
 
 /// What a pool is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Those with room for a trunk child in one zone, one pool per rank.
-    TrunkZone,
-    /// The same over all zones.
-    TrunkAll,
     /// Those with slots left for mesh children on one host.
     Host,
     /// In one rack.
@@ -25,67 +23,160 @@ pub(super) enum Kind {
     Zone,
     /// Anywhere.
     All,
+    /// Those with room for a trunk child in one zone, by rank.
+    TrunkZone,
+    /// The same over all zones.
+    TrunkAll,
 }
 
 /// Number of [`Kind`]s.
 pub(super) const KINDS: usize = 6;
 
-/// Which pool: `group` is the label's number, `rank` orders the trunk pools, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The number of a host, rack or zone within a swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Group(u32);
+
+/// The group of everybody.
+const EVERYBODY: Group = Group(0);
+
+/// Whom a sitter is grouped with: on its host, in its rack, in its zone; none where the label is unknown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Groups {
+    host: Option<Group>,
+    rack: Option<Group>,
+    zone: Group,
+}
+
+/// Which pool: `rank` orders the trunk pools, best first, and is 0 for the others.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     pub(super) kind: Kind,
-    pub(super) group: u64,
+    pub(super) group: Group,
     pub(super) rank: u32,
 }
 
-/// All pools of a swarm; an empty one is not kept.
+/// The pools of one group.
 #[derive(Debug, Default)]
-pub(super) struct Pools(BTreeMap<Key, Vec<Seat>>);
+struct Pooled {
+    label: (u8, u64),
+    /// Sitters that are of this group; without any it is forgotten.
+    users: u32,
+    mesh: Vec<Seat>,
+    /// By rank; an empty one is not kept.
+    trunks: BTreeMap<u32, Vec<Seat>>,
+}
+
+/// All pools of a swarm.
+#[derive(Debug)]
+pub(super) struct Pools {
+    groups: Vec<Pooled>,
+    free: Vec<Group>,
+    /// By kind and label. Looked up, never walked: its order decides nothing.
+    numbers: HashMap<(u8, u64), Group>,
+}
+
+// === impl Groups ===
+
+impl Groups {
+    /// Of somebody who is nowhere in particular.
+    pub(super) const NONE: Self = Self { host: None, rack: None, zone: EVERYBODY };
+
+    /// The group whose pool of a kind this is, if there is one.
+    pub(super) fn of(&self, kind: Kind) -> Option<Group> {
+        match kind {
+            Kind::TrunkZone | Kind::Zone => Some(self.zone),
+            Kind::TrunkAll | Kind::All => Some(EVERYBODY),
+            Kind::Rack => self.rack,
+            Kind::Host => self.host,
+        }
+    }
+}
 
 // === impl Pools ===
 
+impl Default for Pools {
+    fn default() -> Self {
+        Self { groups: vec![Pooled::default()], free: Vec::new(), numbers: HashMap::new() }
+    }
+}
+
 impl Pools {
+    /// The groups of a newcomer at a place.
+    pub(super) fn enter(&mut self, place: Place) -> Groups {
+        let mut known = |kind: Kind, label: u64| (label != 0).then(|| self.group((kind as u8, label)));
+        let (host, rack) = (known(Kind::Host, place.host), known(Kind::Rack, place.rack));
+        // Unlabelled nodes share a zone.
+        Groups { host, rack, zone: self.group((Kind::Zone as u8, place.zone)) }
+    }
+
+    /// Somebody who is in no pool any more goes.
+    pub(super) fn leave(&mut self, groups: Groups) {
+        for group in [groups.host, groups.rack, Some(groups.zone)].into_iter().flatten() {
+            let pooled = &mut self.groups[group.0 as usize];
+            pooled.users -= 1;
+            if pooled.users == 0 {
+                debug_assert!(pooled.mesh.is_empty() && pooled.trunks.is_empty());
+                self.numbers.remove(&pooled.label);
+                *pooled = Pooled::default();
+                self.free.push(group);
+            }
+        }
+    }
+
+    fn group(&mut self, label: (u8, u64)) -> Group {
+        let group = *self.numbers.entry(label).or_insert_with(|| {
+            self.free.pop().unwrap_or_else(|| {
+                self.groups.push(Pooled::default());
+                Group(self.groups.len() as u32 - 1)
+            })
+        });
+        let pooled = &mut self.groups[group.0 as usize];
+        pooled.label = label;
+        pooled.users += 1;
+        group
+    }
+
     /// Puts a seat in; gives the spot that it must be taken from.
-    pub(super) fn put(&mut self, key: Key, seat: Seat) -> u32 {
-        let pool = self.0.entry(key).or_default();
+    pub(super) fn put(&mut self, Key { kind, group, rank }: Key, seat: Seat) -> u32 {
+        let pooled = &mut self.groups[group.0 as usize];
+        let pool = match kind {
+            Kind::TrunkZone | Kind::TrunkAll => pooled.trunks.entry(rank).or_default(),
+            _ => &mut pooled.mesh,
+        };
         pool.push(seat);
         pool.len() as u32 - 1
     }
 
     /// Takes the seat at a spot out; gives the seat that moved there in its stead.
-    pub(super) fn take(&mut self, key: Key, spot: u32) -> Option<Seat> {
-        let pool = self.0.get_mut(&key).expect("invariant: a shelved seat's pool exists");
+    pub(super) fn take(&mut self, Key { kind, group, rank }: Key, spot: u32) -> Option<Seat> {
+        let Pooled { mesh, trunks, .. } = &mut self.groups[group.0 as usize];
+        let ranked = matches!(kind, Kind::TrunkZone | Kind::TrunkAll);
+        let pool = if ranked {
+            trunks.get_mut(&rank).expect("invariant: a shelved seat's pool exists")
+        } else {
+            mesh
+        };
         pool.swap_remove(spot as usize);
         let moved = pool.get(spot as usize).copied();
-        if pool.is_empty() {
-            self.0.remove(&key);
+        if ranked && pool.is_empty() {
+            trunks.remove(&rank);
         }
         moved
     }
 
-    /// The pools of a group, best rank first.
-    pub(super) fn ranks(&self, kind: Kind, group: u64) -> impl Iterator<Item = (u32, &[Seat])> {
-        let key = |rank| Key { kind, group, rank };
-        self.0.range(key(0)..=key(u32::MAX)).map(|(key, pool)| (key.rank, pool.as_slice()))
+    /// The trunk pools of a group, best rank first.
+    pub(super) fn ranks(&self, group: Group) -> impl Iterator<Item = (u32, &[Seat])> {
+        self.groups[group.0 as usize].trunks.iter().map(|(&rank, pool)| (rank, pool.as_slice()))
     }
 
     /// Whether anybody anywhere has room for a trunk child.
     pub(super) fn any_trunk(&self) -> bool {
-        self.ranks(Kind::TrunkAll, 0).next().is_some()
+        !self.groups[EVERYBODY.0 as usize].trunks.is_empty()
     }
 
-    /// Draws up to `count` seats of an unranked pool into `drawn`.
-    pub(super) fn draw(
-        &self,
-        kind: Kind,
-        group: u64,
-        count: usize,
-        rng: &mut SmallRng,
-        drawn: &mut Vec<Seat>,
-    ) {
-        if let Some(pool) = self.0.get(&Key { kind, group, rank: 0 }) {
-            draw(pool, count, rng, drawn);
-        }
+    /// Draws up to `count` of a group that have slots left for mesh children into `drawn`.
+    pub(super) fn draw(&self, group: Group, count: usize, rng: &mut SmallRng, drawn: &mut Vec<Seat>) {
+        draw(&self.groups[group.0 as usize].mesh, count, rng, drawn);
     }
 }
 
@@ -129,12 +220,21 @@ mod tests {
     }
 
     #[test]
-    fn taking_out_tells_who_moved_and_drops_empty_pools() {
-        let key = Key { kind: Kind::All, group: 0, rank: 0 };
+    fn taking_out_tells_who_moved_and_groups_without_anybody_are_forgotten() {
         let mut pools = Pools::default();
+        let place = Place { zone: 0, rack: 0, host: 7 };
+        let (groups, again) = (pools.enter(place), pools.enter(place));
+        assert_eq!((groups.of(Kind::Rack), groups.of(Kind::Host)), (None, again.of(Kind::Host)));
+        let key = Key { kind: Kind::Host, group: groups.host.unwrap(), rank: 0 };
         assert_eq!((pools.put(key, Seat(1)), pools.put(key, Seat(2))), (0, 1));
         assert_eq!(pools.take(key, 0), Some(Seat(2)));
         assert_eq!(pools.take(key, 0), None);
-        assert!(pools.0.is_empty());
+        let key = Key { kind: Kind::TrunkAll, group: EVERYBODY, rank: 3 };
+        pools.put(key, Seat(1));
+        assert!(pools.any_trunk() && pools.take(key, 0).is_none() && !pools.any_trunk());
+        pools.leave(groups);
+        assert_eq!(pools.numbers.len(), 2);
+        pools.leave(again);
+        assert!(pools.numbers.is_empty() && pools.free.len() == 2);
     }
 }

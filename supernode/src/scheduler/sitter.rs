@@ -1,12 +1,15 @@
 //! Somebody in a [swarm](super::swarm): how far it is, its edges, and which pools it belongs in.
 
-use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use common::node::NodeId;
+use common::node::{Contact, NodeId};
 
-use super::pool::{KINDS, Kind};
+use super::pool::{Groups, KINDS};
 use crate::tracker::{Place, Standing};
+
+/// How many let-go parents a sitter remembers, to be given others.
+const REMEMBERED: usize = 4;
 
 /// The depth of those that hang on no root at the moment.
 pub(super) const DETACHED: u32 = u32::MAX;
@@ -38,7 +41,10 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Sitter {
     pub(super) node: NodeId,
+    address: SocketAddr,
     pub(super) place: Place,
+    /// Its pools' groups.
+    pub(super) groups: Groups,
     pub(super) slots: usize,
     pub(super) standing: Standing,
     pub(super) stage: Stage,
@@ -56,8 +62,9 @@ pub(super) struct Sitter {
     pub(super) heard: Instant,
     /// When it was last given more parents on demand.
     pub(super) given: Option<Instant>,
-    /// Mesh parents that it let go on demand.
-    pub(super) let_go: VecDeque<Seat>,
+    /// Mesh parents that it let go on demand, the last ones, in a ring; the seed, which is drawn by nobody, for none.
+    let_go: [Seat; REMEMBERED],
+    let_go_next: u8,
     /// Whether the seat (not the sitter) is in the queue of the hungry.
     pub(super) queued: bool,
     /// Where it is shelved, for [`Swarm::refresh`](super::swarm::Swarm::refresh) alone to change.
@@ -72,10 +79,12 @@ pub(super) struct Sitter {
 // === impl Sitter ===
 
 impl Sitter {
-    pub(super) fn new(node: NodeId, place: Place, slots: usize, stage: Stage, now: Instant) -> Self {
+    pub(super) fn new(contact: &Contact, place: Place, slots: usize, stage: Stage, now: Instant) -> Self {
         Self {
-            node,
+            node: contact.id,
+            address: contact.address,
             place,
+            groups: Groups::NONE,
             slots,
             standing: Standing::Good,
             stage,
@@ -88,13 +97,19 @@ impl Sitter {
             outside: 0,
             heard: now,
             given: None,
-            let_go: VecDeque::new(),
+            let_go: [SEED; REMEMBERED],
+            let_go_next: 0,
             queued: false,
             trunk_rank: None,
             in_mesh: false,
             source: false,
             spots: [0; KINDS],
         }
+    }
+
+    /// How others reach it.
+    pub(super) fn contact(&self) -> Contact {
+        Contact { id: self.node, address: self.address }
     }
 
     pub(super) fn children(&self) -> usize {
@@ -122,12 +137,24 @@ impl Sitter {
         settled && self.standing <= Standing::Doubted && self.children() < self.slots - self.slots / 4
     }
 
-    pub(super) fn group(&self, kind: Kind) -> Option<u64> {
-        match kind {
-            Kind::TrunkZone | Kind::Zone => Some(self.place.zone),
-            Kind::TrunkAll | Kind::All => Some(0),
-            Kind::Rack => Some(self.place.rack).filter(|&rack| rack != 0),
-            Kind::Host => Some(self.place.host).filter(|&host| host != 0),
-        }
+    /// Whether there is an edge between it and another, either way.
+    pub(super) fn linked_with(&self, other: Seat) -> bool {
+        self.trunk == Some(other) || self.trunk_children.contains(&other) || self.meshed_with(other)
+    }
+
+    /// Whether there is an edge beside the trunks between it and another, either way.
+    pub(super) fn meshed_with(&self, other: Seat) -> bool {
+        self.mesh.contains(&other) || self.mesh_children.contains(&other)
+    }
+
+    /// Remembers a mesh parent as one not to give again soon.
+    pub(super) fn remember(&mut self, parent: Seat) {
+        self.let_go[usize::from(self.let_go_next)] = parent;
+        self.let_go_next = (self.let_go_next + 1) % REMEMBERED as u8;
+    }
+
+    /// Whether it let a parent go not long ago.
+    pub(super) fn remembers(&self, parent: Seat) -> bool {
+        self.let_go.contains(&parent)
     }
 }

@@ -11,15 +11,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use common::node::NodeId;
+use common::node::{Contact, NodeId};
+use common::task::TaskId;
 
 use super::changes::Changes;
+use super::events::Command;
 use super::pool::{Key, Kind, Pools};
 use super::sitter::{DETACHED, SEED, Seat, Sitter, Stage};
 use crate::tracker::{Place, Standing};
-
-/// How many let-go parents a sitter remembers, to be given others.
-const REMEMBERED: usize = 4;
 
 /// What the supernode's own node has of the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +60,7 @@ pub(super) struct Swarm {
 // === impl Swarm ===
 
 impl Swarm {
-    pub(super) fn new(seed: NodeId, place: Place, slots: usize, now: Instant) -> Self {
+    pub(super) fn new(seed: &Contact, place: Place, slots: usize, now: Instant) -> Self {
         Self {
             pieces: None,
             copy: Copy::None,
@@ -100,8 +99,9 @@ impl Swarm {
     }
 
     /// Seats a newcomer, without any edge.
-    pub(super) fn seat(&mut self, node: NodeId, place: Place, slots: usize, now: Instant) -> Seat {
-        let mut sitter = Sitter::new(node, place, slots, Stage::Waiting, now);
+    pub(super) fn seat(&mut self, contact: &Contact, place: Place, slots: usize, now: Instant) -> Seat {
+        let mut sitter = Sitter::new(contact, place, slots, Stage::Waiting, now);
+        sitter.groups = self.pools.enter(place);
         let seat = if let Some(seat) = self.free.pop() {
             sitter.queued = self.at(seat).queued;
             *self.at_mut(seat) = sitter;
@@ -110,7 +110,7 @@ impl Swarm {
             self.sitters.push(sitter);
             Seat(self.sitters.len() as u32 - 1)
         };
-        self.seats.insert(node, seat);
+        self.seats.insert(contact.id, seat);
         self.zones.entry(place.zone).or_default().population += 1;
         seat
     }
@@ -120,8 +120,9 @@ impl Swarm {
         self.set_stage(seat, Stage::Vacant);
         let sitter = self.at_mut(seat);
         sitter.depth = DETACHED;
-        let (node, zone) = (sitter.node, sitter.place.zone);
+        let (node, zone, groups) = (sitter.node, sitter.place.zone, sitter.groups);
         self.refresh(seat);
+        self.pools.leave(groups);
         self.seats.remove(&node);
         self.free.push(seat);
         let empty = self.zones.get_mut(&zone).is_some_and(|zone| {
@@ -187,12 +188,17 @@ impl Swarm {
     /// Sets the depth of a sitter and all below it. A random member's subtree is as large as the tree is deep
     /// on average, so this is cheap over many departures.
     pub(super) fn sink(&mut self, seat: Seat, depth: u32) {
-        let mut stack = vec![(seat, depth)];
-        while let Some((seat, depth)) = stack.pop() {
-            self.at_mut(seat).depth = depth;
+        let mut stack = Vec::new();
+        let mut next = Some((seat, depth));
+        while let Some((seat, depth)) = next {
+            let old = std::mem::replace(&mut self.at_mut(seat).depth, depth);
             self.refresh(seat);
-            let below = depth.saturating_add(1);
-            stack.extend(self.at(seat).trunk_children.iter().map(|&child| (child, below)));
+            // Whoever is where it was has everybody below it where they were.
+            if old != depth {
+                let below = depth.saturating_add(1);
+                stack.extend(self.at(seat).trunk_children.iter().map(|&child| (child, below)));
+            }
+            next = stack.pop();
         }
     }
 
@@ -222,7 +228,7 @@ impl Swarm {
     }
 
     fn reshelve(&mut self, seat: Seat, kind: Kind, old: Option<u32>, new: Option<u32>) {
-        let Some(group) = self.at(seat).group(kind) else { return };
+        let Some(group) = self.at(seat).groups.of(kind) else { return };
         if let Some(rank) = old {
             let spot = self.at(seat).spots[kind as usize];
             if let Some(moved) = self.pools.take(Key { kind, group, rank }, spot) {
@@ -241,11 +247,31 @@ impl Swarm {
         self.at(parent).mesh_children.iter().copied().max_by_key(links)
     }
 
+    /// What happened to the edges since it was last asked, for the children to hear: those that want the task.
+    pub(super) fn commands(&mut self, task: TaskId) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for news in self.changes.boil_down() {
+            let of = |seat: Seat| &self.sitters[seat.0 as usize];
+            let child = of(news[0].child);
+            if child.stage != Stage::Wanting {
+                continue;
+            }
+            let parents = |added: bool| {
+                news.iter().filter(move |change| change.added == added).map(move |change| of(change.parent))
+            };
+            let add = parents(true).map(Sitter::contact).collect();
+            let remove = parents(false).map(|parent| parent.node).collect();
+            commands.push(Command::Parents { to: child.node, task, add, remove });
+        }
+        self.changes.clear();
+        commands
+    }
+
     fn linked(&mut self, child: Seat, parent: Seat) {
         if self.at(child).place.zone != self.at(parent).place.zone {
             self.cross(child, 1);
         }
-        self.changes.note(self.at(child).node, self.at(parent).node, true);
+        self.changes.note(child, parent, true);
         self.refresh(parent);
     }
 
@@ -254,7 +280,7 @@ impl Swarm {
             self.cross(child, -1);
         }
         if told {
-            self.changes.note(self.at(child).node, self.at(parent).node, false);
+            self.changes.note(child, parent, false);
         }
         self.refresh(parent);
         // Both lost a link; whether they miss it is seen when the queue is worked off.
@@ -282,14 +308,5 @@ impl Swarm {
             sitter.queued = true;
             self.hungry.push_back(seat);
         }
-    }
-
-    /// Remembers a mesh parent as one not to give again soon.
-    pub(super) fn remember(&mut self, seat: Seat, parent: Seat) {
-        let let_go = &mut self.at_mut(seat).let_go;
-        if let_go.len() == REMEMBERED {
-            let_go.pop_front();
-        }
-        let_go.push_back(parent);
     }
 }

@@ -61,12 +61,12 @@ impl Swarm {
     fn trunk_for(&self, orphan: Seat, context: &mut Context<'_>) -> Option<Seat> {
         let zone = self.at(orphan).place.zone;
         let seed_near = context.tracker.single_zone() || zone == self.at(SEED).place.zone;
-        let local = self.best(orphan, Kind::TrunkZone, zone, context);
+        let local = self.best(orphan, Kind::TrunkZone, context);
         if let Some(source) = local.filter(|candidate| candidate.free_source) {
             return Some(source.seat);
         }
         let crosses = local.is_none() || self.may_cross(orphan, context);
-        let far = if crosses && !seed_near { self.best(orphan, Kind::TrunkAll, 0, context) } else { None };
+        let far = if crosses && !seed_near { self.best(orphan, Kind::TrunkAll, context) } else { None };
         if let Some(source) = far.filter(|candidate| candidate.free_source) {
             return Some(source.seat);
         }
@@ -74,49 +74,64 @@ impl Swarm {
         if seed_free && (crosses || seed_near) {
             return Some(SEED);
         }
-        let anywhere = || self.best(orphan, Kind::TrunkAll, 0, context);
+        let anywhere = || self.best(orphan, Kind::TrunkAll, context);
         local.or_else(anywhere).map(|candidate| candidate.seat)
     }
 
-    /// The best trunk of a group: samples of its shallowest depths, and the mesh parents it has already.
-    fn best(&self, orphan: Seat, kind: Kind, group: u64, context: &mut Context<'_>) -> Option<Candidate> {
+    /// The best trunk of its zone or of all: one of the mesh parents that it has already, or of samples of the
+    /// shallowest depths.
+    fn best(&self, orphan: Seat, kind: Kind, context: &mut Context<'_>) -> Option<Candidate> {
+        let sitter = self.at(orphan);
+        let group = sitter.groups.of(kind)?;
+        let foes = context.tracker.ledger.foes(sitter.node);
         let mut best: Option<Candidate> = None;
+        for &parent in &sitter.mesh {
+            if self.may_be_trunk(orphan, parent, kind)
+                && let Some(found) = self.weigh(orphan, parent, &foes, context)
+            {
+                best = best.filter(|best| best.cost <= found.cost).or(Some(found));
+            }
+        }
         let mut depths = 0;
         let mut drawn = Vec::with_capacity(DRAWN);
-        for (rank, pool) in self.pools.ranks(kind, group) {
-            // The quarantined come last, and only when nobody else can.
-            if depths == DEPTHS || (rank >= QUARANTINE_RANK && best.is_some()) {
+        for (rank, pool) in self.pools.ranks(group) {
+            // The quarantined come last, and only when nobody else can; deeper ones where they could still be better.
+            let beats =
+                |best: Candidate| rank >= QUARANTINE_RANK || best.cost <= u64::from(rank) * HOP + WARM;
+            if depths == DEPTHS || best.is_some_and(beats) {
                 break;
             }
             drawn.clear();
             pool::draw(pool, DRAWN, context.rng, &mut drawn);
-            let found = drawn.iter().filter_map(|&seat| self.weigh(orphan, seat, context));
+            let found = drawn.iter().filter_map(|&seat| self.weigh(orphan, seat, &foes, context));
             if let Some(found) = found.min_by_key(|candidate| candidate.cost) {
                 depths += 1;
-                best = best.filter(|best| best.cost <= found.cost).or(Some(found));
-            }
-        }
-        let zone = self.at(orphan).place.zone;
-        for &parent in &self.at(orphan).mesh {
-            let sitter = self.at(parent);
-            let room = sitter.depth != DETACHED && sitter.trunk_children.len() < sitter.slots;
-            let honest = sitter.standing <= Standing::Doubted && parent != SEED;
-            let inside = kind == Kind::TrunkAll || sitter.place.zone == zone;
-            if let Some(found) =
-                (room && honest && inside).then(|| self.weigh(orphan, parent, context)).flatten()
-            {
                 best = best.filter(|best| best.cost <= found.cost).or(Some(found));
             }
         }
         best
     }
 
-    fn weigh(&self, orphan: Seat, seat: Seat, context: &mut Context<'_>) -> Option<Candidate> {
+    /// Whether a mesh parent can become the trunk: it hangs on a root, and has room.
+    fn may_be_trunk(&self, orphan: Seat, parent: Seat, kind: Kind) -> bool {
+        let sitter = self.at(parent);
+        let room = sitter.depth != DETACHED && sitter.trunk_children.len() < sitter.slots;
+        let honest = sitter.standing <= Standing::Doubted && parent != SEED;
+        room && honest && (kind == Kind::TrunkAll || sitter.place.zone == self.at(orphan).place.zone)
+    }
+
+    fn weigh(
+        &self,
+        orphan: Seat,
+        seat: Seat,
+        foes: &[NodeId],
+        context: &mut Context<'_>,
+    ) -> Option<Candidate> {
         let (child, sitter) = (self.at(orphan), self.at(seat));
-        if seat == orphan || context.at_odds(child.node, sitter.node) {
+        if seat == orphan || foes.contains(&sitter.node) {
             return None;
         }
-        let warm = child.mesh.contains(&seat) || sitter.mesh.contains(&orphan);
+        let warm = child.meshed_with(seat);
         let free = warm || sitter.children() < sitter.slots;
         let distance = match child.place.nearness(&sitter.place) {
             Nearness::Host => 0,
@@ -139,8 +154,8 @@ impl Swarm {
     /// Whether a downloader has had no news for too long to be a good parent.
     pub(super) fn stalled(&self, seat: Seat, context: &Context<'_>) -> bool {
         let sitter = self.at(seat);
-        let silence = context.now.saturating_duration_since(sitter.heard);
-        sitter.stage == Stage::Wanting && silence > context.settings.silence
+        sitter.stage == Stage::Wanting
+            && context.stalled_before.is_some_and(|long_ago| sitter.heard < long_ago)
     }
 
     /// Moves children of an overcrowded seed to whoever has room by now.
@@ -156,10 +171,9 @@ impl Swarm {
             let movable = children.filter(|seat| !failed.contains(seat)).take(DRAWN * 4);
             let Some(child) = movable.min_by_key(leaf_first) else { break };
             self.detach(child, true);
-            let zone = self.at(child).place.zone;
-            let place = match self.best(child, Kind::TrunkZone, zone, context) {
+            let place = match self.best(child, Kind::TrunkZone, context) {
                 Some(local) => Some(local),
-                None => self.best(child, Kind::TrunkAll, 0, context),
+                None => self.best(child, Kind::TrunkAll, context),
             };
             if place.is_none() {
                 failed.push(child);

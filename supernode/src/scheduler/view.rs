@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::Scheduler;
 use super::sitter::{DETACHED, SEED, Seat, Sitter, Stage};
 use super::swarm::{Copy, Swarm};
-use crate::tracker::{Known, Standing};
+use crate::tracker::Standing;
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
@@ -150,8 +150,8 @@ impl Scheduler {
     /// The connected peers, by id.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
         let ledger = &self.tracker.ledger;
-        self.tracker.iter().map(|(&node, known)| {
-            let Known { member, tasks, .. } = known;
+        self.tracker.sorted().into_iter().map(|(node, known)| {
+            let member = &known.member;
             let Contact { address, .. } = member.contact;
             let labels = member.labels.clone();
             PeerView {
@@ -159,7 +159,7 @@ impl Scheduler {
                 address,
                 labels,
                 slots: member.slots,
-                tasks: tasks.len(),
+                tasks: known.task_count(),
                 blames: ledger.against(node),
             }
         })

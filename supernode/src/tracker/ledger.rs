@@ -51,8 +51,8 @@ struct Accusation {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     accused: BTreeMap<NodeId, Vec<Accusation>>,
-    /// Number of accusations alive per accuser.
-    accusers: BTreeMap<NodeId, usize>,
+    /// Whom each accuser accuses, once for each accusation alive.
+    accusers: BTreeMap<NodeId, Vec<NodeId>>,
 }
 
 /// A fault's weight when it is fresh, and how long it takes to fade to nothing.
@@ -87,16 +87,16 @@ impl Ledger {
             }
             return;
         }
-        let count = self.accusers.entry(by).or_default();
+        let others = self.accusers.entry(by).or_default();
         let fresh = Accusation { by, fault, at: now };
-        if *count < PER_ACCUSER {
-            *count += 1;
+        if others.len() < PER_ACCUSER {
+            others.push(about);
             accusations.push(fresh);
         }
         if accusations.len() > PER_ACCUSED {
             let lightest = (0..accusations.len()).min_by_key(|&index| accusations[index].weight(now));
             let gone = accusations.swap_remove(lightest.expect("invariant: more than none is not empty"));
-            Self::release(&mut self.accusers, gone.by);
+            Self::release(&mut self.accusers, gone.by, about);
         }
         if self.accused.get(&about).is_some_and(Vec::is_empty) {
             self.accused.remove(&about);
@@ -120,12 +120,14 @@ impl Ledger {
         }
     }
 
-    /// Whether one of the two blamed the other: they are not put together again while that is alive.
-    pub(crate) fn at_odds(&self, one: NodeId, other: NodeId) -> bool {
-        let blames = |by: NodeId, about: NodeId| {
-            self.accused.get(&about).is_some_and(|list| list.iter().any(|accusation| accusation.by == by))
-        };
-        !self.accused.is_empty() && (blames(one, other) || blames(other, one))
+    /// Whom a node blamed and who blamed it: they are not put together again while that is alive. A few at most.
+    pub(crate) fn foes(&self, node: NodeId) -> Vec<NodeId> {
+        if self.accused.is_empty() {
+            return Vec::new();
+        }
+        let blamed = self.accusers.get(&node).into_iter().flatten().copied();
+        let by = self.accused.get(&node).into_iter().flatten().map(|accusation| accusation.by);
+        blamed.chain(by).collect()
     }
 
     /// Number of accusations alive against a node.
@@ -137,11 +139,11 @@ impl Ledger {
     pub(crate) fn decay(&mut self, now: Instant) -> Vec<NodeId> {
         let touched = self.accused.keys().copied().collect();
         let accusers = &mut self.accusers;
-        self.accused.retain(|_, list| {
+        self.accused.retain(|&about, list| {
             list.retain(|accusation| {
                 let alive = accusation.weight(now) > 0;
                 if !alive {
-                    Self::release(accusers, accusation.by);
+                    Self::release(accusers, accusation.by, about);
                 }
                 alive
             });
@@ -150,10 +152,12 @@ impl Ledger {
         touched
     }
 
-    fn release(accusers: &mut BTreeMap<NodeId, usize>, by: NodeId) {
-        if let Some(count) = accusers.get_mut(&by) {
-            *count -= 1;
-            if *count == 0 {
+    fn release(accusers: &mut BTreeMap<NodeId, Vec<NodeId>>, by: NodeId, about: NodeId) {
+        if let Some(others) = accusers.get_mut(&by) {
+            if let Some(index) = others.iter().position(|&other| other == about) {
+                others.swap_remove(index);
+            }
+            if others.is_empty() {
                 accusers.remove(&by);
             }
         }
@@ -181,7 +185,8 @@ mod tests {
         assert_eq!(ledger.standing(GUILTY, start), Standing::Quarantined);
         ledger.accuse(node(2), GUILTY, Fault::WrongBytes, start);
         assert_eq!(ledger.standing(GUILTY, start), Standing::Outcast);
-        assert!(ledger.at_odds(GUILTY, node(1)) && !ledger.at_odds(GUILTY, node(3)));
+        assert!(ledger.foes(GUILTY).contains(&node(1)) && !ledger.foes(GUILTY).contains(&node(3)));
+        assert!(ledger.foes(node(2)).contains(&GUILTY) && ledger.foes(node(3)).is_empty());
         let later = start + Duration::from_secs(31 * 60);
         assert_eq!(ledger.decay(later), [GUILTY]);
         assert_eq!(ledger.standing(GUILTY, later), Standing::Good);

@@ -6,7 +6,7 @@
 
 mod ledger;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use common::node::{Contact, Labels, NodeId};
@@ -55,13 +55,14 @@ pub(crate) enum Nearness {
 pub(crate) struct Known {
     pub(crate) member: Member,
     pub(crate) place: Place,
-    pub(crate) tasks: BTreeSet<TaskId>,
+    tasks: HashSet<TaskId>,
 }
 
 /// The connected peers, and the ledger of what they did.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    nodes: BTreeMap<NodeId, Known>,
+    /// Looked up; in order only where people look at it.
+    nodes: HashMap<NodeId, Known>,
     /// Connected peers per zone.
     zones: BTreeMap<u64, usize>,
     pub(crate) ledger: Ledger,
@@ -102,6 +103,32 @@ fn number(path: &[&String]) -> u64 {
     hasher.finish().max(1)
 }
 
+// === impl Known ===
+
+impl Known {
+    /// It wants or holds a task.
+    pub(crate) fn enlist(&mut self, task: TaskId) {
+        self.tasks.insert(task);
+    }
+
+    /// It does no more.
+    pub(crate) fn delist(&mut self, task: TaskId) {
+        self.tasks.remove(&task);
+    }
+
+    /// Number of tasks that it wants or holds.
+    pub(crate) fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The tasks that it wants or holds, always in the same order.
+    pub(crate) fn tasks(&self) -> Vec<TaskId> {
+        let mut tasks: Vec<TaskId> = self.tasks.iter().copied().collect();
+        tasks.sort_unstable();
+        tasks
+    }
+}
+
 // === impl Tracker ===
 
 impl Tracker {
@@ -109,7 +136,7 @@ impl Tracker {
     pub(crate) fn insert(&mut self, member: Member) {
         let place = Place::of(&member.labels);
         *self.zones.entry(place.zone).or_default() += 1;
-        self.nodes.insert(member.contact.id, Known { member, place, tasks: BTreeSet::new() });
+        self.nodes.insert(member.contact.id, Known { member, place, tasks: HashSet::new() });
     }
 
     /// A peer went; what it did stays in the ledger, so that a reconnect washes nothing off.
@@ -132,8 +159,11 @@ impl Tracker {
         self.nodes.get_mut(&node)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NodeId, &Known)> {
-        self.nodes.iter()
+    /// All, by id.
+    pub(crate) fn sorted(&self) -> Vec<(NodeId, &Known)> {
+        let mut all: Vec<_> = self.nodes.iter().map(|(&node, known)| (node, known)).collect();
+        all.sort_unstable_by_key(|&(node, _)| node);
+        all
     }
 
     /// Whether the zone labels say nothing: all connected peers are in one.
