@@ -1,8 +1,8 @@
 //! How many events a second the scheduler takes, alone on one core, and how much memory it needs, against the figures
 //! that one supernode needs for its swarm. Run by `cargo bench --bench scheduler`.
 //!
-//! Time is the thread's CPU time, so that a busy machine weighs little; what is printed are medians over rounds, each
-//! with a scheduler of its own. Memory is the growth of the resident set (`/proc/self/statm`) while the largest swarm
+//! Time is the thread's CPU time, so that a busy machine weighs little, unless the core's other hardware thread is busy:
+//! that can cost nearly half. What is printed are medians over rounds, each with a scheduler of its own. Memory is the growth of the resident set (`/proc/self/statm`) while the largest swarm
 //! comes up, before anything else has run in the process: what the allocator wastes counts, too.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends where it stands")]

@@ -72,9 +72,9 @@ struct Options {
     /// Length of a step of virtual time, in milliseconds; chosen by the number of peers when not given.
     #[arg(long)]
     step: Option<f64>,
-    /// Messages between supernode and peers take no room on the supernode's line.
+    /// Messages between supernode and peers take room on the seed's line; they are counted anyway.
     #[arg(long)]
-    free_control: bool,
+    control_takes_room: bool,
     /// Draws the share of peers that are done over time into this file.
     #[arg(long)]
     svg: Option<PathBuf>,
@@ -105,7 +105,7 @@ impl Options {
         }
         scenario.rng = self.rng;
         scenario.step = self.step.map(|millis| Duration::from_secs_f64(millis / 1e3));
-        scenario.control_takes_room = !self.free_control;
+        scenario.control_takes_room = self.control_takes_room;
         scenario
     }
 }
@@ -184,7 +184,10 @@ fn print(options: &Options, outcome: &Outcome, memory: f64) {
         row("into the seed's zone, in blobs", format!("{:.3}", outcome.zone_factors[0]));
     }
     row("all that was sent, over what was needed", format!("{:.3}", outcome.sent_factor));
-    row("hedged requests, of all pieces", format!("{:.4}", outcome.hedges as f64 / outcome.pieces.max(1) as f64));
+    row(
+        "hedged requests, of all pieces",
+        format!("{:.4}", outcome.hedges as f64 / outcome.pieces.max(1) as f64),
+    );
     row("peers that asked the origin", outcome.fallbacks.to_string());
     row("cries for more parents", outcome.cries.to_string());
     let (said, heard) = outcome.control_factors;

@@ -6,7 +6,8 @@
 //! thousands. Both sides share the machine's cores; the supernode's own share is printed as CPU time.
 //!
 //! "Warm" is a task that the seed holds; "cold" one that nobody has asked for yet, so that the answer waits for the
-//! origin's word about its length, while 200 joins are one download.
+//! origin's word about its length, while 200 joins are one download. The CPU time of a cold join holds its share of that
+//! download, which is most of it (`--joins 1` shows it alone).
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends where it stands")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to people")]

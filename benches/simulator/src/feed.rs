@@ -40,7 +40,8 @@ impl Feed {
                 continue;
             }
             let most = at + if segments.is_empty() { first } else { each };
-            let end = (at..most.min(geometry.pieces())).take_while(|index| !have.contains(PieceIndex(*index)));
+            let end =
+                (at..most.min(geometry.pieces())).take_while(|index| !have.contains(PieceIndex(*index)));
             let end = at + end.count() as u32;
             segments.push(at..end);
             at = end;

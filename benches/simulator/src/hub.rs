@@ -162,22 +162,21 @@ impl Hub {
         }
     }
 
-    /// The seed got so many more pieces, in all `held`; `here` are the peers.
-    pub(crate) fn seed_got(&mut self, new: usize, held: u32, desk: &mut Desk<'_>) {
-        // One message each that brings what came in this step.
-        self.say(f64::from(self.listeners) * (MESSAGE + DIGEST * new as f64));
+    /// The seed got so many more pieces, in all `held`, perhaps the first of a batch of digests.
+    pub(crate) fn seed_got(&mut self, new: usize, first: bool, held: u32, desk: &mut Desk<'_>) {
+        let message = if first { MESSAGE } else { 0.0 };
+        self.say(f64::from(self.listeners) * (message + DIGEST * new as f64));
         for back in (0..new as u32).rev() {
             self.apply(Event::SeedProgress { task: TASK, held: held - back }, desk);
         }
     }
 
-    /// The seed has it all, and it is right.
-    pub(crate) fn seed_proven(&mut self, here: impl Iterator<Item = Node>, desk: &mut Desk<'_>) {
+    /// The seed has it all, and it is right: `here` are told once the last digests are posted, so many steps from now.
+    pub(crate) fn seed_proven(&mut self, here: impl Iterator<Item = Node>, posted: u32, desk: &mut Desk<'_>) {
         self.proven = true;
         self.apply(Event::SeedProven(TASK), desk);
         for node in here {
-            // The digests go first, in a batch that waits a little.
-            desk.post.send(desk.fixed.delay(SEED, node) + 1, node, SEED, Word::Proven);
+            desk.post.send(posted + desk.fixed.delay(SEED, node) + 1, node, SEED, Word::Proven);
         }
     }
 

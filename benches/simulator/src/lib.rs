@@ -5,22 +5,16 @@
 //! [`Scenario`] → [`run`] → [`Outcome`]; the same scenario gives the same outcome. Used by `cargo bench --bench simulate`.
 
 mod feed;
+mod hub;
 mod links;
+mod member;
 mod network;
 mod outcome;
-mod member;
 mod post;
 mod scenario;
-mod hub;
 mod visit;
 mod world;
 
 pub use outcome::Outcome;
 pub use scenario::{Arrival, Churn, Scenario};
 pub use world::run;
-
-#[path = "/tmp/pl/exp/select.rs"]
-pub mod select;
-#[path = "/tmp/pl/exp/reveal/mod.rs"]
-pub mod reveal;
-pub fn knob(name: &str, default: f64) -> f64 { std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default) }

@@ -97,17 +97,13 @@ impl Peer {
             keeps(visit.fixed.id(opener), visit.fixed.id(ours))
         };
         let taken = self.link(from).is_some_and(stays);
-        let wanted = self.parents.iter_mut().find(|parent| parent.node == from);
-        match wanted {
-            Some(parent) => {
-                parent.opening = false;
-                parent.attempts = 0;
-                if !taken {
-                    self.link_up(Link { node: from, id, ours: true }, visit);
-                    return;
-                }
+        if let Some(parent) = self.parents.iter_mut().find(|parent| parent.node == from) {
+            parent.opening = false;
+            parent.attempts = 0;
+            if !taken {
+                self.link_up(Link { node: from, id, ours: true }, visit);
+                return;
             }
-            None => {}
         }
         visit.post.send(visit.fixed.delay(ours, from), from, ours, Word::Closed(id));
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use common::piece::{PieceIndex, PieceSet};
 use common::wire::swarm::Fault;
-use crate::reveal::{Reveal, Style};
-use crate::select::{Select, Setback};
+use peer::exchange::reveal::{Reveal, Style};
+use peer::exchange::select::{Select, Setback};
 
 use crate::feed::Feed;
 use crate::links::{Link, Parent};
@@ -17,6 +17,7 @@ use crate::visit::{Notice, Request, SEED, Visit, mix, number};
 const STUCK_PATIENCE: Duration = Duration::from_secs(15);
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(60);
 const NAG: Duration = Duration::from_secs(2);
+const HANGING: Duration = Duration::from_millis(600);
 /// See `peer::exchange::fetch`.
 const SLOWEST: Duration = Duration::from_secs(10);
 const SLOWEST_RATE: u64 = 128 * 1024;
@@ -51,7 +52,7 @@ pub(crate) struct Peer {
     /// A batch of progress is due.
     pub(crate) batching: bool,
     moved: Instant,
-    nagged: Instant,
+    nagged: Option<Instant>,
     /// Pieces that came since the world last looked: the seed's are news to all.
     pub(crate) fresh: Vec<u32>,
 }
@@ -81,7 +82,7 @@ impl Peer {
             complete: false,
             batching: false,
             moved: visit.now,
-            nagged: visit.now,
+            nagged: None,
             fresh: Vec::new(),
         }
     }
@@ -265,12 +266,15 @@ impl Peer {
             self.go_to_origin(visit);
             return None;
         }
-        if owed && self.nagged + NAG <= now && self.moved + NAG <= now {
-            self.nagged = now;
+        let hangs = || !self.running.is_empty() && self.select.useful_parents() <= 1;
+        let in_need = owed && self.moved + NAG <= now || self.moved + HANGING <= now && hangs();
+        if in_need && self.nagged.is_none_or(|at| at + NAG <= now) {
+            self.nagged = Some(now);
             visit.counts.cries += 1;
             visit.notice(self.node, Notice::MoreParents);
         }
-        Some((self.moved + patience).min(now + NAG))
+        let hanging = Some(self.moved + HANGING).filter(|at| *at > now);
+        [Some(self.moved + patience), Some(now + NAG), hanging].into_iter().flatten().min()
     }
 
     fn ask(&mut self, visit: &mut Visit<'_>) {

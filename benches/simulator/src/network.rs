@@ -99,16 +99,6 @@ impl Network {
         }
     }
 
-    pub(crate) fn debug2(&self) -> String {
-        let n = self.up.len();
-        let (mut u, mut d) = (vec![0; n], vec![0; n]);
-        for f in &self.flows { u[f.from as usize] += 1; d[f.to as usize] += 1; }
-        let hist = |v: &[i32]| { let mut h = [0; 12]; for x in &v[1..n-1] { h[(*x as usize).min(11)] += 1; } format!("{h:?}") };
-        let full = |v: &[Line]| v[1..n-1].iter().filter(|l| l.left < l.capacity * 0.02).count();
-        format!("up {} full {} | down {} full {}", hist(&u), full(&self.up), hist(&d), full(&self.down))
-    }
-    pub(crate) fn debug(&self) -> (usize, usize) { (self.flows.iter().filter(|f| f.from == 0).count(), self.flows.len()) }
-
     /// A piece of so many bytes sets out.
     pub(crate) fn start(&mut self, from: u32, to: u32, piece: u32, bytes: f64) {
         self.flows.push(Flow { from, to, piece, left: bytes as f32, got: 0.0 });

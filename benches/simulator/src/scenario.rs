@@ -62,14 +62,14 @@ pub struct Scenario {
     pub step: Option<Duration>,
     /// What packets and their headers add to the bytes of a piece, as a share.
     pub overhead: f64,
-    /// Whether what the supernode says to peers, and they to it, takes room on its lines. It is counted anyway.
+    /// Whether what the supernode says to peers, and they to it, takes room on the seed's lines, up to half of them.
+    /// It is counted anyway.
     pub control_takes_room: bool,
     /// Children that a peer serves at once, as it says to the supernode.
     pub slots: u16,
-    /// Pieces that a node sends at once; nothing: as many as the real server's memory allows.
+    /// Pieces that a node sends at once, further requests being refused; nothing: as the real server, which lets
+    /// requests wait for room in its memory, so that more are sent than a line needs.
     pub uploads: Option<u32>,
-    /// The same for the seed, where it differs.
-    pub seed_uploads: Option<u32>,
     /// The scheduler's.
     pub settings: Settings,
     /// Virtual time after which the simulation ends, whoever has finished, in multiples of the bound.
@@ -98,10 +98,9 @@ impl Default for Scenario {
             rng: 1,
             step: None,
             overhead: 0.04,
-            control_takes_room: true,
+            control_takes_room: false,
             slots: settings.default_peer_slots as u16,
             uploads: None,
-            seed_uploads: None,
             settings,
             patience: 8.0,
         }

@@ -130,6 +130,14 @@ impl Connection {
         self.quic.accept_bi().await.map_err(|error| explain(self.remote_address(), &error))
     }
 
+    /// Lets the neighbour have so many streams open at once, within a limit; gives how many it may have now. Never fewer
+    /// than it may have already.
+    pub fn allow_streams(&self, count: u32) -> u32 {
+        let count = count.min(settings::MAX_STREAMS);
+        self.quic.set_max_concurrent_bi_streams(VarInt::from_u32(count));
+        count
+    }
+
     /// Waits until the connection is gone and says why.
     pub async fn closed(&self) -> TransportError {
         explain(self.remote_address(), &self.quic.closed().await)

@@ -29,7 +29,7 @@ use crate::wire::hello::{self, Hello};
 pub use accept::{Enrolling, Inbound};
 pub use connection::{CONTROL_PRIORITY, Connection, DATA_PRIORITY, LINK_PRIORITY};
 pub use driver::{SOCKET_BUFFER, udp_socket};
-pub use settings::{endpoint_config, transport_config};
+pub use settings::{FIRST_STREAMS, endpoint_config, transport_config};
 
 use driver::Driver;
 

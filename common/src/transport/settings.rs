@@ -15,13 +15,16 @@ const MAX_MTU: u16 = 6500;
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 /// Near the socket's buffer: far beyond it packets are lost, far below it the pipe runs dry.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-/// Links of an image's layers and piece requests, side by side. quinn keeps two tables with a place for each of them
-/// per connection, used or not: 192 fit tables of 256, 11 KiB, with room for what churn leaves behind; 1024 took 86.
-const MAX_STREAMS: u32 = 192;
-/// A dead neighbour is noticed by silence within this; pieces are asked elsewhere long before.
+/// Streams that a neighbour may have open at first: a session, and links and requests of some layers. quinn keeps two
+/// tables with a place for each of them, used or not, so idle connections are given few (see
+/// [`Connection::allow_streams`](super::Connection::allow_streams)).
+pub const FIRST_STREAMS: u32 = 48;
+/// And at most: links of all layers of some images, and piece requests, side by side.
+pub(super) const MAX_STREAMS: u32 = 1024;
 /// What a stranger may have under way before it is known to be a member: one stream of few words.
 const STRANGER_WINDOW: u32 = 64 * 1024;
 const STRANGER_STREAMS: u32 = 1;
+/// A dead neighbour is noticed by silence within this; pieces are asked elsewhere long before.
 const IDLE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
@@ -42,7 +45,7 @@ pub fn transport_config() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(FIRST_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE))
@@ -68,7 +71,7 @@ pub(super) fn server(
 /// Gives a dialler that proved to be a member what members have.
 pub(super) fn open_up(quic: &quinn::Connection) {
     quic.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW));
-    quic.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
+    quic.set_max_concurrent_bi_streams(VarInt::from_u32(FIRST_STREAMS));
 }
 
 pub(super) fn client(

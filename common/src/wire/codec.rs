@@ -126,7 +126,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(message) = decode_limited(&mut self.buffer, self.limit)? {
                 return Ok(Some(message));
             }
-            self.buffer.reserve(4096);
+            self.buffer.reserve(1024);
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(CodecError::Truncated) };
             }

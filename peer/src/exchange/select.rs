@@ -2,8 +2,9 @@
 //! next requests; the simulator and the property tests run the same code.
 //!
 //! Within a window that slides from the first missing piece the rarest piece goes first, ties at random, so that
-//! siblings take different pieces and swap. A parent is asked for few pieces at a time and many parents at once.
-//! A piece that takes far longer than usual is asked of a second parent, and so are the last ones; the first
+//! siblings take different pieces and swap. A parent is asked for few pieces at a time and many parents at once; on
+//! a slow line no more than [`FEW`] pieces are under way, since all of them share it, and a piece that comes sooner
+//! is handed on sooner. A piece that takes far longer than usual is asked of a second parent, and so are the last ones; the first
 //! answer wins.
 //!
 //! # Invariants
@@ -11,23 +12,35 @@
 //! - No piece is asked of more than [`MAX_ASKS`] parents at once, nor twice of one.
 //! - The pieces in flight never exceed the budget.
 
+mod bits;
+mod choice;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use common::node::NodeId;
 use common::piece::{Geometry, PieceIndex, PieceSet};
+use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use rand::{Rng as _, SeedableRng as _};
+
+use bits::{Bits, Known};
 
 /// Wide enough that siblings find different pieces, narrow enough that the front keeps moving.
 const WINDOW: u32 = 256;
 /// The first request and one hedge.
 const MAX_ASKS: usize = 2;
-/// Requests at once over all parents when they are few: one at a time each would leave the line idle in between.
-const PIPELINE: usize = 6;
+/// Requests at once over all parents while pieces take long, whether the parents are one or many: with fewer a line
+/// runs dry, with more every piece takes longer and nothing is gained.
+const FEW: usize = 6;
+/// A request more while pieces take less than this, for on a fast line the way there and back is what costs.
+const QUICK: Duration = Duration::from_millis(60);
+/// A request fewer when they take more than this.
+const SLOW: Duration = Duration::from_millis(120);
 /// Most bytes in flight in one download.
 const MAX_FLIGHT: u64 = 32 * 1024 * 1024;
+/// Most requests in flight in one download, however small the pieces.
+const MOST: usize = 64;
 /// What is taken for usual before anything was measured.
 const FIRST_GUESS: Duration = Duration::from_millis(400);
 /// Hedging sooner would only double the load.
@@ -37,6 +50,8 @@ const MAX_PATIENCE: Duration = Duration::from_millis(1900);
 /// Rest of a parent that failed once; doubles with each failure in a row.
 const REST: Duration = Duration::from_millis(250);
 const MAX_REST: Duration = Duration::from_secs(30);
+/// Rest of a parent that is busy: it will be free again within the time of a piece, and others are asked meanwhile.
+const BUSY_REST: Duration = Duration::from_millis(25);
 
 /// A request to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +81,15 @@ pub enum Setback {
 
 struct Flight {
     node: NodeId,
+    index: PieceIndex,
     since: Instant,
 }
 
 struct Parent {
-    /// What it may be asked for.
-    shown: PieceSet,
-    /// What it is known to hold, shown or not: counted for rarity.
-    held: PieceSet,
+    /// What it may be asked for, and what it is known to hold, shown or not: counted for rarity.
+    pieces: Known,
+    /// Whether it ever showed anything.
+    shows: bool,
     flights: usize,
     failures: u32,
     rests_until: Option<Instant>,
@@ -84,13 +100,18 @@ struct Parent {
 pub struct Select {
     geometry: Geometry,
     have: PieceSet,
-    vouched: PieceSet,
+    /// Missing and vouched for.
+    lacking: Bits,
+    /// The same, and not in flight.
+    open: Bits,
     holders: Vec<u16>,
     parents: BTreeMap<NodeId, Parent>,
     /// Who sent wrong bytes; a new link washes nothing off.
     banned: BTreeSet<NodeId>,
-    in_flight: BTreeMap<PieceIndex, Vec<Flight>>,
-    flights: usize,
+    /// Oldest first.
+    flights: Vec<Flight>,
+    /// Most requests at once.
+    quota: usize,
     usual: Duration,
     rng: SmallRng,
 }
@@ -103,12 +124,13 @@ impl Select {
         Self {
             geometry,
             have,
-            vouched: PieceSet::new(geometry.pieces()),
+            lacking: Bits::new(geometry.pieces()),
+            open: Bits::new(geometry.pieces()),
             holders: vec![0; geometry.pieces() as usize],
             parents: BTreeMap::new(),
             banned: BTreeSet::new(),
-            in_flight: BTreeMap::new(),
-            flights: 0,
+            flights: Vec::new(),
+            quota: FEW,
             usual: FIRST_GUESS,
             rng: SmallRng::seed_from_u64(seed),
         }
@@ -116,17 +138,19 @@ impl Select {
 
     /// The digest of a piece is known.
     pub fn vouch(&mut self, index: PieceIndex) {
-        self.vouched.insert(index);
+        if index.0 < self.geometry.pieces() && !self.have.contains(index) && self.lacking.insert(index) {
+            self.open.insert(index);
+        }
     }
 
     /// A parent is there; it shows nothing yet.
     pub fn parent_up(&mut self, node: NodeId) {
-        let empty = PieceSet::new(self.geometry.pieces());
+        let pieces = self.geometry.pieces();
         // Requests outlive a link that is replaced by another between the same nodes.
-        let flights = self.in_flight.values().flatten().filter(|flight| flight.node == node).count();
+        let flights = self.flights.iter().filter(|flight| flight.node == node).count();
         self.parents.entry(node).or_insert_with(|| Parent {
-            shown: empty.clone(),
-            held: empty,
+            pieces: Known::new(pieces),
+            shows: false,
             flights,
             failures: 0,
             rests_until: None,
@@ -137,7 +161,7 @@ impl Select {
     /// A parent is gone; its requests in flight are reported with [`Select::setback`] by whoever made them.
     pub fn parent_down(&mut self, node: NodeId) {
         if let Some(parent) = self.parents.remove(&node) {
-            for index in parent.held.iter() {
+            for index in parent.pieces.held() {
                 self.holders[index.0 as usize] -= 1;
             }
         }
@@ -147,22 +171,21 @@ impl Select {
     pub fn parent_has(&mut self, node: NodeId, runs: &[Range<u32>], shown: bool) {
         let Some(parent) = self.parents.get_mut(&node) else { return };
         for index in runs.iter().flat_map(|run| run.start..run.end.min(self.geometry.pieces())) {
-            if parent.held.insert(PieceIndex(index)) {
+            if parent.pieces.learn(PieceIndex(index), shown) {
                 self.holders[index as usize] = self.holders[index as usize].saturating_add(1);
             }
-            if shown {
-                parent.shown.insert(PieceIndex(index));
-            }
+            parent.shows |= shown;
         }
     }
 
     /// A piece is there, wherever it came from. Returns the parents whose requests for it are now needless.
     pub fn arrived(&mut self, index: PieceIndex, from: Option<NodeId>, now: Instant) -> Vec<NodeId> {
-        self.have.insert(index);
-        let flights = self.in_flight.remove(&index).unwrap_or_default();
-        self.flights -= flights.len();
+        if self.have.insert(index) {
+            self.lacking.remove(index);
+            self.open.remove(index);
+        }
         let mut needless = Vec::new();
-        for flight in flights {
+        for flight in self.flights.extract_if(.., |flight| flight.index == index) {
             let Some(parent) = self.parents.get_mut(&flight.node) else { continue };
             parent.flights -= 1;
             if Some(flight.node) == from {
@@ -170,6 +193,11 @@ impl Select {
                 parent.failures = 0;
                 parent.cost = Some(parent.cost.map_or(cost, |old| (old * 3 + cost) / 4));
                 self.usual = (self.usual * 7 + cost) / 8;
+                match cost {
+                    cost if cost < QUICK => self.quota = (self.quota + 1).min(MOST),
+                    cost if cost > SLOW => self.quota = (self.quota - 1).max(FEW),
+                    _ => {}
+                }
             } else {
                 needless.push(flight.node);
             }
@@ -180,17 +208,14 @@ impl Select {
     /// A request came to nothing.
     pub fn setback(&mut self, ask: (NodeId, PieceIndex), why: Setback, now: Instant) {
         let (node, index) = ask;
-        if let Some(flights) = self.in_flight.get_mut(&index) {
-            let before = flights.len();
-            flights.retain(|flight| flight.node != node);
-            let gone = before - flights.len();
-            self.flights -= gone;
-            if flights.is_empty() {
-                self.in_flight.remove(&index);
-            }
-            if let Some(parent) = self.parents.get_mut(&node) {
-                parent.flights -= gone;
-            }
+        let before = self.flights.len();
+        self.flights.retain(|flight| (flight.node, flight.index) != ask);
+        let gone = before - self.flights.len();
+        if let Some(parent) = self.parents.get_mut(&node) {
+            parent.flights -= gone;
+        }
+        if gone > 0 && self.asks(index) == 0 && self.lacking.contains(index) {
+            self.open.insert(index);
         }
         if why == Setback::WrongBytes {
             self.banned.insert(node);
@@ -200,11 +225,11 @@ impl Select {
             Setback::Withdrawn | Setback::WrongBytes => return,
             // A slot is free again soon, and being asked by many is no failing.
             Setback::Busy => {
-                parent.rests_until = Some(now + REST);
+                parent.rests_until = Some(now + BUSY_REST);
                 return;
             }
             Setback::NotThere => {
-                parent.shown.remove(index);
+                parent.pieces.hide(index);
             }
             Setback::Silent => {}
         }
@@ -216,22 +241,25 @@ impl Select {
     /// The requests to make now; they count as made.
     pub fn poll(&mut self, now: Instant) -> Vec<Ask> {
         let mut asks = Vec::new();
-        let budget = (MAX_FLIGHT / u64::from(self.geometry.piece_length())).clamp(4, 64) as usize;
+        let budget = (MAX_FLIGHT / u64::from(self.geometry.piece_length())).clamp(4, MOST as u64) as usize;
+        // What is late leaves room for others: nobody can sit on all of it.
+        let before = now.checked_sub(self.patience());
+        let late = self.flights.iter().filter(|flight| self.is_late(flight, before)).count();
+        let most = (self.quota + late).min(budget);
+        if self.flights.len() >= most {
+            return asks;
+        }
         let able: Vec<NodeId> = self.able(now);
-        let depth = PIPELINE.div_ceil(able.len().max(1));
+        let depth = FEW.div_ceil(able.len().max(1));
         // Round by round, so that no parent gets its second request before another has its first.
         for round in 1..=depth {
-            for node in &able {
-                if self.flights >= budget {
+            for node in self.by_rarity(&able, round) {
+                if self.flights.len() >= most {
                     return asks;
                 }
-                if self.parents[node].flights >= round {
-                    continue;
-                }
-                if let Some(index) = self.rarest(*node) {
-                    asks.push(self.make(*node, index, now));
-                } else if let Some(index) = self.overdue(*node, now) {
-                    asks.push(self.make(*node, index, now));
+                let overdue = |select: &Self| if late > 0 { select.overdue(node, before) } else { None };
+                if let Some(index) = self.rarest(node).or_else(|| overdue(self)) {
+                    asks.push(self.make(node, index, now));
                 }
             }
         }
@@ -241,16 +269,19 @@ impl Select {
     /// When to [`Select::poll`] again if nothing happens before. What is due already has been looked at: it waits
     /// for a parent, not for the time.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        let hedges = self.in_flight.values().filter(|flights| flights.len() < MAX_ASKS);
-        let due = |flights: &Vec<Flight>| Some(flights.first()?.since + self.patience());
-        let hedge = hedges.filter_map(due).filter(|at| *at > now).min();
+        let patience = self.patience();
+        let due = self.flights.iter().filter(|flight| flight.since + patience > now);
+        let hedge = due
+            .filter(|flight| self.asks(flight.index) < MAX_ASKS)
+            .map(|flight| flight.since + patience)
+            .min();
         let rest = self.parents.values().filter_map(|parent| parent.rests_until).filter(|at| *at > now).min();
         hedge.into_iter().chain(rest).min()
     }
 
     /// Whether nothing is being waited for.
     pub fn is_idle(&self) -> bool {
-        self.flights == 0
+        self.flights.is_empty()
     }
 
     /// How long a piece usually takes.
@@ -261,76 +292,15 @@ impl Select {
     /// The number of parents that show something that is still missing and may be asked for.
     pub fn useful_parents(&self) -> usize {
         let end = self.have.first_missing(0).map_or(0, |first| first.0 + WINDOW);
-        let wanted =
-            |index: PieceIndex| index.0 < end && !self.have.contains(index) && self.vouched.contains(index);
-        let missing = |set: &PieceSet| set.iter().any(wanted);
         let trusted = self.parents.iter().filter(|(node, _)| !self.banned.contains(node));
-        trusted.filter(|(_, parent)| missing(&parent.shown)).count()
-    }
-
-    /// Parents that may be asked: those that failed last behind the others, so that nobody can sit on a piece for
-    /// ever; the fastest first; those of equal speed at random.
-    fn able(&mut self, now: Instant) -> Vec<NodeId> {
-        let mut able = Vec::with_capacity(self.parents.len());
-        for (node, parent) in &mut self.parents {
-            if parent.rests_until.is_some_and(|until| until <= now) {
-                parent.rests_until = None;
-            }
-            if !self.banned.contains(node) && parent.rests_until.is_none() && !parent.shown.is_empty() {
-                let cost = parent.cost.unwrap_or_default().as_millis() as u64 / 50;
-                able.push((parent.failures, cost, self.rng.random::<u32>(), *node));
-            }
-        }
-        able.sort_unstable();
-        able.into_iter().map(|(_, _, _, node)| node).collect()
-    }
-
-    fn rarest(&mut self, node: NodeId) -> Option<PieceIndex> {
-        let first = self.have.first_missing(0)?.0;
-        let parent = &self.parents[&node];
-        let mut best: Option<(u16, u32, PieceIndex)> = None;
-        for index in (first..(first + WINDOW).min(self.geometry.pieces())).map(PieceIndex) {
-            let wanted = !self.have.contains(index) && self.vouched.contains(index);
-            if !wanted || !parent.shown.contains(index) || self.in_flight.contains_key(&index) {
-                continue;
-            }
-            let key = (self.holders[index.0 as usize], self.rng.random::<u32>(), index);
-            if best.is_none_or(|best| key < best) {
-                best = Some(key);
-            }
-        }
-        best.map(|(_, _, index)| index)
-    }
-
-    /// The piece in flight that waits longest beyond our patience and that this parent could give as well.
-    fn overdue(&self, node: NodeId, now: Instant) -> Option<PieceIndex> {
-        let shown = &self.parents[&node].shown;
-        let patience = self.patience();
-        self.in_flight
-            .iter()
-            .filter(|(index, flights)| {
-                flights.len() < MAX_ASKS
-                    && shown.contains(**index)
-                    && flights.iter().all(|flight| flight.node != node && flight.since + patience <= now)
-            })
-            .min_by_key(|(_, flights)| flights.first().map(|flight| flight.since))
-            .map(|(index, _)| *index)
-    }
-
-    /// How long a request may take before a second parent is asked: short in the end-game, where an idle parent
-    /// costs nothing and the slowest piece is all that is waited for.
-    fn patience(&self) -> Duration {
-        let missing = self.geometry.pieces() - self.have.count();
-        let end_game = missing as usize <= self.in_flight.len();
-        let factor = if end_game { 3 } else { 8 };
-        (self.usual * factor / 2).clamp(MIN_PATIENCE, MAX_PATIENCE)
+        let gives = |parent: &Parent| self.lacking.shown(&parent.pieces, 0..end).next().is_some();
+        trusted.filter(|(_, parent)| gives(parent)).count()
     }
 
     fn make(&mut self, node: NodeId, index: PieceIndex, now: Instant) -> Ask {
-        let flights = self.in_flight.entry(index).or_default();
-        let hedge = !flights.is_empty();
-        flights.push(Flight { node, since: now });
-        self.flights += 1;
+        let hedge = self.asks(index) > 0;
+        self.open.remove(index);
+        self.flights.push(Flight { node, index, since: now });
         if let Some(parent) = self.parents.get_mut(&node) {
             parent.flights += 1;
         }

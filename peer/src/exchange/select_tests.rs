@@ -21,6 +21,16 @@ fn select() -> Select {
     select
 }
 
+/// Choices among so many parents that show everything.
+fn with_parents(count: u8) -> Select {
+    let mut select = select();
+    for n in 0..count {
+        select.parent_up(node(n));
+        select.parent_has(node(n), std::slice::from_ref(&(0..PIECES)), true);
+    }
+    select
+}
+
 #[test]
 fn the_rarest_piece_goes_first() {
     let (mut select, now) = (select(), Instant::now());
@@ -33,18 +43,42 @@ fn the_rarest_piece_goes_first() {
 }
 
 #[test]
-fn one_parent_is_asked_for_several_pieces_many_for_one_each() {
-    let (mut few, now) = (select(), Instant::now());
-    few.parent_up(node(1));
-    few.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
-    assert_eq!(few.poll(now).len(), PIPELINE);
-    let mut many = select();
-    for n in 0..10 {
-        many.parent_up(node(n));
-        many.parent_has(node(n), std::slice::from_ref(&(0..PIECES)), true);
-    }
+fn a_few_pieces_are_asked_for_at_once_of_one_parent_or_of_many() {
+    let (mut one, now) = (select(), Instant::now());
+    one.parent_up(node(1));
+    one.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
+    assert_eq!(one.poll(now).len(), FEW);
+    let mut many = with_parents(10);
     let asked: BTreeSet<_> = many.poll(now).iter().map(|ask| ask.node).collect();
-    assert_eq!(asked.len(), 10);
+    assert_eq!(asked.len(), FEW, "each of another");
+}
+
+#[test]
+fn while_pieces_come_quickly_more_are_asked_for_and_fewer_once_they_are_slow() {
+    let (mut select, mut now) = (with_parents(10), Instant::now());
+    for (takes, most) in [(QUICK / 2, 10), (SLOW * 2, FEW)] {
+        let mut asks = select.poll(now);
+        while asks.len() < most || most == FEW && asks.len() > FEW {
+            let ask = asks.remove(0);
+            now += takes;
+            select.arrived(ask.index, Some(ask.node), now);
+            // The others' clocks start anew: what is measured is this one.
+            asks.drain(..).for_each(|ask| select.setback((ask.node, ask.index), Setback::Withdrawn, now));
+            asks = select.poll(now);
+        }
+        assert_eq!(asks.len(), most);
+        asks.iter().for_each(|ask| select.setback((ask.node, ask.index), Setback::Withdrawn, now));
+    }
+}
+
+#[test]
+fn what_is_late_leaves_room_for_other_requests() {
+    let (mut select, now) = (with_parents(10), Instant::now());
+    let asked: BTreeSet<_> = select.poll(now).iter().map(|ask| ask.node).collect();
+    assert!(select.poll(now).is_empty());
+    let others: BTreeSet<_> = select.poll(now + MAX_PATIENCE).iter().map(|ask| ask.node).collect();
+    assert_eq!((asked.len(), others.len()), (FEW, 10 - FEW));
+    assert!(asked.is_disjoint(&others));
 }
 
 #[test]
@@ -207,4 +241,20 @@ proptest! {
         }
         prop_assert!(have.is_full());
     }
+}
+
+#[test]
+fn a_slow_parent_with_what_nobody_else_has_is_asked_before_fast_ones() {
+    let (mut select, mut now, seed) = (select(), Instant::now(), node(99));
+    select.parent_up(seed);
+    select.parent_has(seed, std::slice::from_ref(&(0..1)), true);
+    assert_eq!(select.poll(now).len(), 1);
+    now += Duration::from_millis(900);
+    select.arrived(PieceIndex(0), Some(seed), now);
+    for n in 0..10 {
+        select.parent_up(node(n));
+        select.parent_has(node(n), std::slice::from_ref(&(0..PIECES - 1)), true);
+    }
+    select.parent_has(seed, std::slice::from_ref(&(PIECES - 1..PIECES)), true);
+    assert_eq!(select.poll(now)[0].node, seed);
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::piece::PieceIndex;
 use common::task::TaskId;
 use common::telemetry::{Recipient, hold};
-use common::transport::{Connection, DATA_PRIORITY};
+use common::transport::{Connection, DATA_PRIORITY, FIRST_STREAMS};
 use common::wire::codec::{self, CodecError, FrameReader, MAX_FRAME};
 use common::wire::exchange::{Opening, PieceReply, Refusal};
 use quinn::{RecvStream, SendStream};
@@ -46,11 +46,16 @@ pub async fn connection(engine: Engine, connection: Connection) {
     let _counted = hold(&engine.metrics().connections);
     let visit = Arc::new(engine.guests().enter(&connection));
     let mut streams = JoinSet::new();
+    let mut allowed = FIRST_STREAMS;
     loop {
         tokio::select! {
             accepted = connection.accept() => {
                 let Ok((send, receive)) = accepted else { return };
                 streams.spawn(stream(engine.clone(), visit.clone(), connection.clone(), (send, receive)));
+                // Links last as long as the tasks: they must not use up what requests need.
+                if streams.len() > allowed as usize / 2 {
+                    allowed = connection.allow_streams(2 * allowed);
+                }
             }
             Some(_) = streams.join_next() => {}
         }

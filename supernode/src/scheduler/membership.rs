@@ -40,12 +40,12 @@ impl Swarm {
     /// Somebody goes.
     pub(super) fn leave(&mut self, node: NodeId, context: &mut Context<'_>) {
         let Some(seat) = self.seat_of(node) else { return };
-        // It misses nothing that it loses from here on.
+        // It is nobody's trunk and misses nothing from here on; it hangs where it is until all below it are elsewhere.
         self.set_stage(seat, Stage::Vacant);
+        self.refresh(seat);
+        self.drop_children(seat, context);
         self.drop_parents(seat);
-        let orphans = self.drop_children(seat);
         self.vacate(seat);
-        self.settle(orphans, context);
     }
 
     /// The seed knows how many pieces there are.
@@ -100,8 +100,7 @@ impl Swarm {
         }
         self.refresh(seat);
         if standing == Standing::Outcast {
-            let orphans = self.drop_children(seat);
-            self.settle(orphans, context);
+            self.drop_children(seat, context);
         }
     }
 
@@ -172,32 +171,23 @@ impl Swarm {
         }
     }
 
-    /// Cuts all children off; gives them, those first that can carry the others.
-    fn drop_children(&mut self, seat: Seat) -> Vec<Seat> {
-        let mut orphans = self.at(seat).trunk_children.clone();
-        orphans.sort_by_key(|&child| std::cmp::Reverse(self.at(child).slots));
-        for &child in &orphans {
-            self.detach(child, true);
+    /// Gives all children other trunks, those first that can carry the others, and other parents where few are left.
+    /// The rest get theirs with the next tick: one message for all that they lost since the last, and less to do when
+    /// many go at once.
+    fn drop_children(&mut self, seat: Seat, context: &mut Context<'_>) {
+        let mut bereft = self.at(seat).trunk_children.clone();
+        bereft.sort_by_key(|&child| std::cmp::Reverse(self.at(child).slots));
+        for &child in &bereft {
+            self.rehang(child, context);
         }
         while let Some(&child) = self.at(seat).mesh_children.last() {
             self.unlink_mesh(child, seat, true);
-            orphans.push(child);
+            bereft.push(child);
         }
-        orphans
-    }
-
-    /// Gives trunks to those that lost theirs, then other parents to those that have few left. The rest get theirs
-    /// with the next tick: one message for all that they lost since the last, and less to do when many go at once.
-    fn settle(&mut self, bereft: Vec<Seat>, context: &mut Context<'_>) {
-        for &seat in &bereft {
-            if self.at(seat).stage == Stage::Wanting && self.at(seat).trunk.is_none() {
-                self.adopt(seat, context);
-            }
-        }
-        for seat in bereft {
-            let links = self.at(seat).parents().count() + self.at(seat).children();
+        for child in bereft {
+            let links = self.at(child).parents().count() + self.at(child).children();
             if links <= context.settings.parents_per_peer / 2 {
-                self.top_up(seat, context);
+                self.top_up(child, context);
             }
         }
     }

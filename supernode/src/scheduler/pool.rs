@@ -32,6 +32,9 @@ pub(super) enum Kind {
 /// Number of [`Kind`]s.
 pub(super) const KINDS: usize = 6;
 
+/// Ranks below this have their pools in a row.
+const SHALLOW: u32 = 32;
+
 /// The number of a host, rack or zone within a swarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Group(u32);
@@ -62,8 +65,15 @@ struct Pooled {
     /// Sitters that are of this group; without any it is forgotten.
     users: u32,
     mesh: Vec<Seat>,
-    /// By rank; an empty one is not kept.
-    trunks: BTreeMap<u32, Vec<Seat>>,
+    trunks: Ranked,
+}
+
+/// Trunk pools by rank. Nearly all ranks are small depths.
+#[derive(Debug, Default)]
+struct Ranked {
+    shallow: Vec<Vec<Seat>>,
+    /// The deep and the quarantined; an empty one is not kept.
+    rest: BTreeMap<u32, Vec<Seat>>,
 }
 
 /// All pools of a swarm.
@@ -92,6 +102,27 @@ impl Groups {
     }
 }
 
+// === impl Ranked ===
+
+impl Ranked {
+    fn pool(&mut self, rank: u32) -> &mut Vec<Seat> {
+        if rank >= SHALLOW {
+            return self.rest.entry(rank).or_default();
+        }
+        let index = rank as usize;
+        if index >= self.shallow.len() {
+            self.shallow.resize_with(index + 1, Vec::new);
+        }
+        &mut self.shallow[index]
+    }
+
+    /// Those with anybody in them, best rank first.
+    fn pools(&self) -> impl Iterator<Item = (u32, &[Seat])> {
+        let shallow = (0..).zip(&self.shallow).filter(|(_, pool)| !pool.is_empty());
+        shallow.chain(self.rest.iter().map(|(&rank, pool)| (rank, pool))).map(|(rank, pool)| (rank, &**pool))
+    }
+}
+
 // === impl Pools ===
 
 impl Default for Pools {
@@ -115,7 +146,7 @@ impl Pools {
             let pooled = &mut self.groups[group.0 as usize];
             pooled.users -= 1;
             if pooled.users == 0 {
-                debug_assert!(pooled.mesh.is_empty() && pooled.trunks.is_empty());
+                debug_assert!(pooled.mesh.is_empty() && pooled.trunks.pools().next().is_none());
                 self.numbers.remove(&pooled.label);
                 *pooled = Pooled::default();
                 self.free.push(group);
@@ -140,7 +171,7 @@ impl Pools {
     pub(super) fn put(&mut self, Key { kind, group, rank }: Key, seat: Seat) -> u32 {
         let pooled = &mut self.groups[group.0 as usize];
         let pool = match kind {
-            Kind::TrunkZone | Kind::TrunkAll => pooled.trunks.entry(rank).or_default(),
+            Kind::TrunkZone | Kind::TrunkAll => pooled.trunks.pool(rank),
             _ => &mut pooled.mesh,
         };
         pool.push(seat);
@@ -151,27 +182,23 @@ impl Pools {
     pub(super) fn take(&mut self, Key { kind, group, rank }: Key, spot: u32) -> Option<Seat> {
         let Pooled { mesh, trunks, .. } = &mut self.groups[group.0 as usize];
         let ranked = matches!(kind, Kind::TrunkZone | Kind::TrunkAll);
-        let pool = if ranked {
-            trunks.get_mut(&rank).expect("invariant: a shelved seat's pool exists")
-        } else {
-            mesh
-        };
+        let pool = if ranked { trunks.pool(rank) } else { mesh };
         pool.swap_remove(spot as usize);
         let moved = pool.get(spot as usize).copied();
-        if ranked && pool.is_empty() {
-            trunks.remove(&rank);
+        if ranked && rank >= SHALLOW && pool.is_empty() {
+            trunks.rest.remove(&rank);
         }
         moved
     }
 
     /// The trunk pools of a group, best rank first.
     pub(super) fn ranks(&self, group: Group) -> impl Iterator<Item = (u32, &[Seat])> {
-        self.groups[group.0 as usize].trunks.iter().map(|(&rank, pool)| (rank, pool.as_slice()))
+        self.groups[group.0 as usize].trunks.pools()
     }
 
     /// Whether anybody anywhere has room for a trunk child.
     pub(super) fn any_trunk(&self) -> bool {
-        !self.groups[EVERYBODY.0 as usize].trunks.is_empty()
+        self.ranks(EVERYBODY).next().is_some()
     }
 
     /// Draws up to `count` of a group that have slots left for mesh children into `drawn`.
@@ -229,9 +256,12 @@ mod tests {
         assert_eq!((pools.put(key, Seat(1)), pools.put(key, Seat(2))), (0, 1));
         assert_eq!(pools.take(key, 0), Some(Seat(2)));
         assert_eq!(pools.take(key, 0), None);
-        let key = Key { kind: Kind::TrunkAll, group: EVERYBODY, rank: 3 };
-        pools.put(key, Seat(1));
-        assert!(pools.any_trunk() && pools.take(key, 0).is_none() && !pools.any_trunk());
+        for rank in [3, SHALLOW, 3] {
+            let key = Key { kind: Kind::TrunkAll, group: EVERYBODY, rank };
+            pools.put(key, Seat(1));
+            assert_eq!(pools.ranks(EVERYBODY).collect::<Vec<_>>(), [(rank, &[Seat(1)][..])]);
+            assert!(pools.any_trunk() && pools.take(key, 0).is_none() && !pools.any_trunk());
+        }
         pools.leave(groups);
         assert_eq!(pools.numbers.len(), 2);
         pools.leave(again);

@@ -122,7 +122,8 @@ impl Sitter {
 
     /// Where it stands among possible trunks, if it can be one more child's.
     pub(super) fn rank(&self) -> Option<u32> {
-        let able = self.depth != DETACHED && self.trunk_children.len() < self.slots;
+        let hangs = self.depth != DETACHED && self.stage != Stage::Vacant;
+        let able = hangs && self.trunk_children.len() < self.slots;
         match self.standing {
             Standing::Outcast => None,
             Standing::Quarantined => able.then_some(self.depth.saturating_add(QUARANTINE_RANK)),

@@ -5,7 +5,8 @@
 //! - Trunk edges form a forest whose roots are the seed and the complete members; no member's children outnumber
 //!   its slots (the seed alone is given more, when nobody else has room).
 //! - A sitter is shelved in the pools exactly where [`Swarm::refresh`] says; a detached subtree is in no trunk
-//!   pool, so whatever is drawn from one reaches a root and closes no cycle.
+//!   pool, so whatever is drawn from one reaches a root. Who looks for a trunk with its subtree still in the pools takes
+//!   nothing that is below itself, and so closes no cycle.
 //! - Between two sitters there is at most one edge, as a link carries pieces both ways.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -178,11 +179,22 @@ impl Swarm {
 
     /// Takes the trunk away; the subtree is detached until it is attached again.
     pub(super) fn detach(&mut self, child: Seat, told: bool) -> Option<Seat> {
+        let parent = self.unhook(child, told)?;
+        self.sink(child, DETACHED);
+        Some(parent)
+    }
+
+    /// Takes the trunk away and leaves the depths below as they are, for who is attached again at once.
+    pub(super) fn unhook(&mut self, child: Seat, told: bool) -> Option<Seat> {
         let parent = self.at_mut(child).trunk.take()?;
         self.at_mut(parent).trunk_children.retain(|&seat| seat != child);
         self.unlinked(child, parent, told);
-        self.sink(child, DETACHED);
         Some(parent)
+    }
+
+    /// Whether the way from `seat` up leads through `above`.
+    pub(super) fn is_below(&self, seat: Seat, above: Seat) -> bool {
+        std::iter::successors(Some(seat), |&seat| self.at(seat).trunk).any(|seat| seat == above)
     }
 
     /// Sets the depth of a sitter and all below it. A random member's subtree is as large as the tree is deep

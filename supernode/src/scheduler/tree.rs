@@ -38,10 +38,16 @@ struct Candidate {
 // === impl Swarm ===
 
 impl Swarm {
-    /// Gives a detached member a trunk.
+    /// Gives a member without one a trunk.
     pub(super) fn adopt(&mut self, orphan: Seat, context: &mut Context<'_>) {
         let trunk = self.trunk_for(orphan, context);
         self.attach(orphan, trunk.unwrap_or(SEED));
+    }
+
+    /// Gives a member another trunk in one step: most of its subtree stays as deep as it was, and is not touched.
+    pub(super) fn rehang(&mut self, child: Seat, context: &mut Context<'_>) {
+        self.unhook(child, true);
+        self.adopt(child, context);
     }
 
     /// Whether a member may take parents outside its zone without need: its zone has few ways out yet.
@@ -117,7 +123,8 @@ impl Swarm {
         let sitter = self.at(parent);
         let room = sitter.depth != DETACHED && sitter.trunk_children.len() < sitter.slots;
         let honest = sitter.standing <= Standing::Doubted && parent != SEED;
-        room && honest && (kind == Kind::TrunkAll || sitter.place.zone == self.at(orphan).place.zone)
+        let inside = kind == Kind::TrunkAll || sitter.place.zone == self.at(orphan).place.zone;
+        room && honest && inside
     }
 
     fn weigh(
@@ -128,7 +135,8 @@ impl Swarm {
         context: &mut Context<'_>,
     ) -> Option<Candidate> {
         let (child, sitter) = (self.at(orphan), self.at(seat));
-        if seat == orphan || foes.contains(&sitter.node) {
+        let below = seat == orphan || !child.trunk_children.is_empty() && self.is_below(seat, orphan);
+        if below || foes.contains(&sitter.node) {
             return None;
         }
         let warm = child.meshed_with(seat);

@@ -1,17 +1,16 @@
-//! Which piece to show to which child, so that a burst does not make every node send every piece to everybody.
+//! Which piece to show to which child, so that a burst does not make the seed send every piece to everybody.
 //! Pure; the download session drives it. Two styles:
 //!
 //! - the seed shows a new piece to one child first, in turn ([`super_seed`], after BitTorrent's super-seeding,
 //!   BEP 16), since its uplink is what the whole swarm waits for;
-//! - a peer shows a piece that it just got to a few neighbours first and to the others step by step ([`graded`]).
-//!
-//! In both, what has been around for a while is shown to everyone, so nobody starves on this node's thrift.
+//! - a peer shows a piece that it just got to all neighbours that lack it ([`plain`]).
 //!
 //! # Invariants
 //! - Only pieces given to [`Reveal::piece`] are ever shown, each at most once to a child.
-//! - A child that stays is shown every piece that it lacks, in bounded time.
+//! - A child that stays and takes what it is shown is shown every piece that it lacks, in bounded time.
 
-mod graded;
+mod child;
+mod plain;
 mod super_seed;
 
 use std::collections::BTreeMap;
@@ -21,7 +20,8 @@ use std::time::{Duration, Instant};
 use common::node::NodeId;
 use common::piece::{PieceIndex, PieceSet};
 
-use graded::Graded;
+use child::Child;
+use plain::Plain;
 use super_seed::SuperSeed;
 
 /// How thrifty a node is.
@@ -44,16 +44,6 @@ pub struct Tell {
     pub hold: Vec<PieceIndex>,
 }
 
-/// A neighbour on the other end of a link.
-struct Child {
-    shown: PieceSet,
-    /// Told with [`Tell::hold`] or shown.
-    told: PieceSet,
-    has: PieceSet,
-    /// Shown and not yet seen with it.
-    outstanding: usize,
-}
-
 /// The state of one task's showing.
 pub struct Reveal {
     board: Board,
@@ -62,7 +52,7 @@ pub struct Reveal {
 
 enum Rule {
     Seed(SuperSeed),
-    Peer(Graded),
+    Peer(Plain),
 }
 
 /// What both styles know.
@@ -80,7 +70,7 @@ impl Reveal {
     pub fn new(style: Style, pieces: u32) -> Self {
         let style = match style {
             Style::Seed => Rule::Seed(SuperSeed::new(pieces)),
-            Style::Peer => Rule::Peer(Graded::default()),
+            Style::Peer => Rule::Peer(Plain::default()),
         };
         Self {
             board: Board { shared: PieceSet::new(pieces), children: BTreeMap::new(), stale: false },
@@ -89,11 +79,11 @@ impl Reveal {
     }
 
     /// A piece may be shown from now on.
-    pub fn piece(&mut self, index: PieceIndex, now: Instant) {
+    pub fn piece(&mut self, index: PieceIndex, _now: Instant) {
         if self.board.shared.insert(index) {
             match &mut self.style {
-                Rule::Seed(rule) => self.board.stale |= rule.piece(index),
-                Rule::Peer(rule) => rule.piece(index, now),
+                Rule::Seed(rule) => rule.piece(index),
+                Rule::Peer(rule) => rule.piece(index),
             }
         }
     }
@@ -112,8 +102,7 @@ impl Reveal {
 
     /// A link is up.
     pub fn child_up(&mut self, node: NodeId) {
-        let empty = PieceSet::new(self.board.shared.pieces());
-        let child = Child { shown: empty.clone(), told: empty.clone(), has: empty, outstanding: 0 };
+        let child = Child::new(self.board.shared.pieces());
         self.board.children.insert(node, child);
         self.board.stale = true;
     }
@@ -131,75 +120,32 @@ impl Reveal {
         let Some(child) = self.board.children.get_mut(&node) else { return };
         let pieces = self.board.shared.pieces();
         for index in runs.iter().flat_map(|run| run.start..run.end.min(pieces)).map(PieceIndex) {
-            if child.has.insert(index) {
-                if child.shown.contains(index) {
-                    child.outstanding -= 1;
-                }
-                if let Rule::Seed(rule) = &mut self.style {
-                    self.board.stale |= rule.copied(index);
-                }
+            if child.got(index)
+                && let Rule::Seed(rule) = &mut self.style
+            {
+                rule.copied(index);
             }
         }
     }
 
     /// Whether a child holds the whole task.
     pub fn child_is_full(&self, node: NodeId) -> bool {
-        self.board.children.get(&node).is_some_and(|child| child.has.is_full())
+        self.board.children.get(&node).is_some_and(|child| child.is_full())
     }
 
-    /// What is to be said now; it counts as said. `pace` is how long a piece usually takes.
-    pub fn drain(&mut self, pace: Duration, now: Instant) -> Vec<Tell> {
+    /// What is to be said now; it counts as said.
+    pub fn drain(&mut self, _pace: Duration, now: Instant) -> Vec<Tell> {
         match &mut self.style {
-            Rule::Seed(rule) => rule.drain(&mut self.board, pace, now),
-            Rule::Peer(rule) => rule.drain(&mut self.board, pace, now),
+            Rule::Seed(rule) => rule.drain(&mut self.board, now),
+            Rule::Peer(rule) => rule.drain(&mut self.board),
         }
     }
 
     /// When to [`Reveal::drain`] again if nothing happens before.
-    pub fn wake_at(&self, pace: Duration) -> Option<Instant> {
+    pub fn wake_at(&self, _pace: Duration) -> Option<Instant> {
         match &self.style {
-            Rule::Seed(rule) => rule.wake_at(pace),
-            Rule::Peer(rule) => rule.wake_at(pace),
-        }
-    }
-}
-
-// === impl Board ===
-
-impl Board {
-    /// Shows a piece to a child, unless it was shown or the child has it already; true when the child gains by it.
-    fn show(&mut self, node: NodeId, index: PieceIndex, tells: &mut Tells) -> bool {
-        let Some(child) = self.children.get_mut(&node) else { return false };
-        if child.has.contains(index) || !child.shown.insert(index) {
-            return false;
-        }
-        child.told.insert(index);
-        child.outstanding += 1;
-        tells.entry(node).show.push(index);
-        true
-    }
-
-    /// Lets a child know that a piece is here. Those that have it themselves hear it, too: who gave it to us counts
-    /// on that to know that it arrived.
-    fn tell(&mut self, node: NodeId, index: PieceIndex, tells: &mut Tells) {
-        let Some(child) = self.children.get_mut(&node) else { return };
-        if child.told.insert(index) {
-            tells.entry(node).hold.push(index);
-        }
-    }
-
-    /// Shows everything that is shared and not among `except`.
-    fn show_all(&mut self, node: NodeId, except: impl Fn(PieceIndex) -> bool, tells: &mut Tells) {
-        let Some(child) = self.children.get(&node) else { return };
-        if child.told.count() == self.shared.count() && child.shown.count() == self.shared.count() {
-            return;
-        }
-        let unseen = |index: &PieceIndex| !child.shown.contains(*index) && !except(*index);
-        let new: Vec<PieceIndex> = self.shared.iter().filter(unseen).collect();
-        for index in new {
-            if !self.show(node, index, tells) {
-                self.tell(node, index, tells);
-            }
+            Rule::Seed(rule) => rule.wake_at(),
+            Rule::Peer(_) => None,
         }
     }
 }
@@ -214,7 +160,7 @@ impl Tells {
     }
 
     fn into_vec(self) -> Vec<Tell> {
-        self.0.into_values().collect()
+        self.0.into_values().filter(|tell| !tell.show.is_empty() || !tell.hold.is_empty()).collect()
     }
 }
 

@@ -48,22 +48,88 @@ fn what_a_lost_child_was_to_hand_on_goes_to_another() {
 }
 
 #[test]
-fn a_peer_shows_a_new_piece_to_a_few_and_lets_the_others_know_of_it() {
+fn the_seed_sends_nothing_twice_while_it_has_enough_to_send() {
+    let mut now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 60);
+    (0..8).for_each(|n| reveal.child_up(node(n)));
+    let (mut sees, mut dealt) = (BTreeMap::<NodeId, Vec<u32>>::new(), 0);
+    for index in 0..50 {
+        reveal.piece(PieceIndex(index), now);
+        for (to, piece) in shown(&reveal.drain(PACE, now)) {
+            sees.entry(to).or_default().push(piece);
+            dealt += 1;
+        }
+        // Each takes what it saw some time later, so that several pieces are out at any moment.
+        for (to, pieces) in sees.iter_mut().filter(|(_, pieces)| pieces.len() > 1) {
+            let piece = pieces.remove(0);
+            reveal.child_has(*to, std::slice::from_ref(&(piece..piece + 1)));
+        }
+        now += Duration::from_millis(200);
+    }
+    assert_eq!(dealt, 50, "each once, though ten seconds have passed");
+}
+
+#[test]
+fn what_nobody_took_the_seed_deals_to_another() {
+    let mut now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 4);
+    (0..4).for_each(|n| reveal.child_up(node(n)));
+    reveal.piece(PieceIndex(0), now);
+    let first = shown(&reveal.drain(PACE, now))[0].0;
+    now = reveal.wake_at(PACE).unwrap();
+    let again = shown(&reveal.drain(PACE, now));
+    assert!(matches!(again[..], [(to, 0)] if to != first), "{again:?}");
+}
+
+#[test]
+fn a_peer_shows_a_new_piece_at_once_to_all_who_lack_it() {
     let now = Instant::now();
     let mut reveal = Reveal::new(Style::Peer, 4);
     (0..10).for_each(|n| reveal.child_up(node(n)));
+    (0..4).for_each(|n| reveal.child_has(node(n), std::slice::from_ref(&(3..4))));
+    reveal.drain(PACE, now);
     reveal.piece(PieceIndex(3), now);
     let tells = reveal.drain(PACE, now);
-    assert_eq!(shown(&tells).len(), 2);
-    assert_eq!(tells.iter().map(|tell| tell.hold.len()).sum::<usize>(), 8);
-    assert_eq!(shown(&reveal.drain(PACE, now + PACE)).len(), 2, "twice as many after a step");
-    assert_eq!(shown(&reveal.drain(PACE, now + PACE * 9)).len(), 6, "and everybody soon after");
+    assert_eq!(shown(&tells).len(), 6);
+    assert_eq!(tells.len(), 6, "the others need not hear of it at once");
+    assert!(reveal.drain(PACE, now).is_empty());
+    assert_eq!(reveal.wake_at(PACE), None);
+}
+
+#[test]
+fn who_has_a_piece_hears_in_the_end_that_it_is_here() {
+    let now = Instant::now();
+    let mut reveal = Reveal::new(Style::Peer, 30);
+    (0..5).for_each(|n| reveal.child_up(node(n)));
+    (0..5).for_each(|n| reveal.child_has(node(n), std::slice::from_ref(&(0..30))));
+    let mut heard = 0;
+    for index in 0..30 {
+        reveal.piece(PieceIndex(index), now);
+        let tells = reveal.drain(PACE, now);
+        assert!(tells.iter().all(|tell| tell.show.is_empty()));
+        heard += tells.iter().map(|tell| tell.hold.len()).sum::<usize>();
+    }
+    assert!(heard > 0);
+    reveal.old_pieces(&PieceSet::full(30));
+    heard += reveal.drain(PACE, now).iter().map(|tell| tell.hold.len()).sum::<usize>();
+    assert_eq!(heard, 150);
+}
+
+#[test]
+fn a_newcomer_sees_what_a_peer_got_before() {
+    let now = Instant::now();
+    let mut reveal = Reveal::new(Style::Peer, 4);
+    reveal.piece(PieceIndex(3), now);
+    assert!(reveal.drain(PACE, now).is_empty());
+    reveal.child_up(node(1));
+    reveal.piece(PieceIndex(1), now);
+    assert_eq!(shown(&reveal.drain(PACE, now)), [(node(1), 1), (node(1), 3)]);
 }
 
 #[test]
 fn who_gave_a_piece_hears_that_it_arrived() {
     let now = Instant::now();
-    for children in [1, 2, 5] {
+    for children in [1, 2, 5, 9] {
         let mut reveal = Reveal::new(Style::Peer, 4);
         (0..children).for_each(|n| reveal.child_up(node(n)));
         reveal.child_has(node(0), std::slice::from_ref(&(0..4)));
@@ -107,12 +173,10 @@ fn the_seed_is_not_held_up_by_a_piece_that_its_children_have() {
 }
 
 #[test]
-fn nobody_is_woken_for_what_is_past() {
+fn the_seed_is_not_woken_for_what_is_past() {
     let mut now = Instant::now();
-    let mut reveal = Reveal::new(Style::Peer, 4);
+    let mut reveal = Reveal::new(Style::Seed, 4);
     (0..10).for_each(|n| reveal.child_up(node(n)));
-    // Fewer neighbours lack it than may see it.
-    (0..9).for_each(|n| reveal.child_has(node(n), std::slice::from_ref(&(0..4))));
     reveal.piece(PieceIndex(0), now);
     for _ in 0..20 {
         reveal.drain(PACE, now);

@@ -1,0 +1,46 @@
+//! What came out, from what was counted.
+
+use std::time::Duration;
+
+use super::World;
+use crate::outcome::Outcome;
+use crate::visit::SEED;
+
+// === impl World ===
+
+impl World<'_> {
+    pub(super) fn outcome(self, wall: Duration) -> Outcome {
+        let blob = self.scenario.size as f64;
+        let pieces = blob * (1.0 + self.scenario.overhead);
+        let span = |steps: u64| self.fixed.step.mul_f64(steps as f64);
+        let pairs = self.finished.iter().zip(&self.came);
+        let ended: Vec<(u64, u64)> = pairs.filter_map(|(end, came)| Some(((*end)?, *came))).collect();
+        let mut times: Vec<_> = ended.iter().map(|(end, came)| span(end - came)).collect();
+        let mut finished_at: Vec<_> = ended.iter().map(|(end, _)| span(*end)).collect();
+        times.sort_unstable();
+        finished_at.sort_unstable();
+        let sent = &self.network.sent;
+        let by_all: f64 = sent[..sent.len() - 1].iter().sum();
+        Outcome {
+            bound: self.scenario.bound(),
+            unfinished: self.unfinished,
+            seed_factor: sent[SEED as usize] / pieces,
+            origin_factor: sent[self.fixed.origin as usize] / pieces,
+            zone_factors: self.network.crossed.iter().map(|bytes| bytes / pieces).collect(),
+            sent_factor: by_all / pieces / (times.len() as f64).max(1.0),
+            hedges: self.counts.hedges,
+            fallbacks: self.counts.fallbacks,
+            cries: self.counts.cries,
+            control_factors: (self.hub.said / blob, self.hub.heard / blob),
+            most_links: self.counts.most_links,
+            events: self.hub.events,
+            commands: self.hub.commands,
+            pieces: self.counts.pieces,
+            tells: self.counts.tells,
+            scheduler_time: self.hub.time,
+            times,
+            finished_at,
+            wall,
+        }
+    }
+}

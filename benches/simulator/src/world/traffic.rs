@@ -1,0 +1,134 @@
+//! Requests, uploads and bytes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use common::piece::PieceIndex;
+
+use super::World;
+use crate::network::{Capacities, Flow, Network};
+use crate::post::{Node, Word};
+use crate::scenario::Scenario;
+use crate::visit::{Fixed, Request, SEED};
+
+/// See `peer::exchange::{fetch, serve, guests}`.
+const SILENCE: Duration = Duration::from_millis(1900);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+const UPLOAD_BUDGET: u64 = 32 * 1024 * 1024;
+
+/// A node's uploads.
+#[derive(Default)]
+pub(super) struct Uploads {
+    active: u32,
+    /// Requests that wait for room, and until which step.
+    pub(super) waiting: VecDeque<(u64, Request)>,
+}
+
+// === impl World ===
+
+impl World<'_> {
+    /// Takes requests back.
+    pub(super) fn withdraw(&mut self) {
+        if self.cancels.is_empty() {
+            return;
+        }
+        self.cancels.sort_unstable();
+        let cancelled = |request: &Request| self.cancels.binary_search(request).is_ok();
+        let is_cut = |flow: &Flow| cancelled(&Request { from: flow.from, to: flow.to, piece: flow.piece });
+        let cut = self.network.cut(is_cut);
+        for node in self.cancels.iter().map(|request| request.from).filter(|node| *node != self.fixed.origin)
+        {
+            self.uploads[node as usize].waiting.retain(|(_, request)| !cancelled(request));
+        }
+        self.requests.values_mut().for_each(|coming| coming.retain(|request| !cancelled(request)));
+        self.cancels.clear();
+        cut.into_iter().for_each(|flow| self.ended(flow.from));
+    }
+
+    /// Requests arrive at whom they were sent to.
+    pub(super) fn serve(&mut self) {
+        for ask in std::mem::take(&mut self.asks) {
+            let far = self.fixed.delay(ask.to, ask.from);
+            self.requests.entry(self.step + u64::from(far)).or_default().push(ask);
+        }
+        for node in self.queued.remove(&self.step).unwrap_or_default() {
+            let waiting = &mut self.uploads[node as usize].waiting;
+            while let Some((_, late)) = waiting.pop_front_if(|(deadline, _)| *deadline <= self.step) {
+                self.post.send(self.fixed.delay(node, late.to), late.to, node, Word::Busy(late.piece));
+            }
+        }
+        for request in self.requests.remove(&self.step).unwrap_or_default() {
+            let Request { from, to, piece } = request;
+            if from == self.fixed.origin {
+                self.start(request);
+                continue;
+            }
+            let Some(peer) = &self.peers[from as usize] else {
+                self.post.send(self.fixed.steps(SILENCE) as u32, to, from, Word::Silent(piece));
+                continue;
+            };
+            let room = (UPLOAD_BUDGET / u64::from(self.fixed.geometry.piece_length())) as u32;
+            let most = self.scenario.uploads.unwrap_or(room);
+            let uploads = &mut self.uploads[from as usize];
+            if !peer.have.contains(PieceIndex(piece)) {
+                self.post.send(self.fixed.delay(from, to), to, from, Word::NotThere(piece));
+            } else if uploads.active < most {
+                uploads.active += 1;
+                self.start(request);
+            } else if self.scenario.uploads.is_some() {
+                self.post.send(self.fixed.delay(from, to), to, from, Word::Busy(piece));
+            } else {
+                let deadline = self.step + self.fixed.steps(QUEUE_TIMEOUT);
+                uploads.waiting.push_back((deadline, request));
+                self.queued.entry(deadline).or_default().push(from);
+            }
+        }
+    }
+
+    fn start(&mut self, request: Request) {
+        let length = self.fixed.geometry.range(PieceIndex(request.piece)).len() as f64;
+        let bytes = length * (1.0 + self.scenario.overhead);
+        self.network.start(request.from, request.to, request.piece, bytes);
+    }
+
+    /// An upload of a node ended: the next that waits begins.
+    pub(super) fn ended(&mut self, from: Node) {
+        let Some(uploads) = self.uploads.get_mut(from as usize) else { return };
+        uploads.active = uploads.active.saturating_sub(1);
+        if let Some((_, request)) = uploads.waiting.pop_front() {
+            uploads.active += 1;
+            self.start(request);
+        }
+    }
+
+    /// Bytes move.
+    pub(super) fn carry(&mut self) {
+        let owed = &mut self.hub.owed;
+        let room = self.scenario.seed_rate as f64 / 16.0 * self.fixed.step.as_secs_f64();
+        let spent = (owed.0.min(room), owed.1.min(room));
+        *owed = (owed.0 - spent.0, owed.1 - spent.1);
+        let spent = if self.scenario.control_takes_room { spent } else { (0.0, 0.0) };
+        for flow in self.network.advance(spent) {
+            let delay = 1 + self.fixed.delay(flow.from, flow.to);
+            self.post.send(delay, flow.to, flow.from, Word::Piece(flow.piece));
+            self.ended(flow.from);
+        }
+    }
+}
+
+/// The lines of a scenario.
+pub(super) fn network(scenario: &Scenario, fixed: &Fixed) -> Network {
+    let step = |bits: u64| bits as f64 / 8.0 * fixed.step.as_secs_f64();
+    let lines = |peers: u64| {
+        let mut lines = vec![step(peers); scenario.peers as usize + 2];
+        lines[SEED as usize] = step(scenario.seed_rate);
+        lines[fixed.origin as usize] = step(scenario.origin_rate);
+        lines
+    };
+    Network::new(Capacities {
+        up: lines(scenario.up),
+        down: lines(scenario.down),
+        zone: scenario.zone_rate.map(step),
+        zone_of: fixed.zone_of.clone(),
+    })
+}

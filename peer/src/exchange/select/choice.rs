@@ -1,0 +1,97 @@
+//! What [`Select`] looks at when it chooses: which parents may be asked, and what each of them could give.
+
+use std::time::{Duration, Instant};
+
+use common::node::NodeId;
+use common::piece::PieceIndex;
+use rand::Rng as _;
+
+use super::{Flight, MAX_ASKS, MAX_PATIENCE, MIN_PATIENCE, Select, WINDOW};
+
+// === impl Select ===
+
+impl Select {
+    /// Parents that may be asked: those that failed last behind the others, so that nobody can sit on a piece for
+    /// ever; the fastest first; those of equal speed at random.
+    pub(super) fn able(&mut self, now: Instant) -> Vec<NodeId> {
+        let mut able = Vec::with_capacity(self.parents.len());
+        for (node, parent) in &mut self.parents {
+            if parent.rests_until.is_some_and(|until| until <= now) {
+                parent.rests_until = None;
+            }
+            if !self.banned.contains(node) && parent.rests_until.is_none() && parent.shows {
+                let cost = parent.cost.unwrap_or_default().as_millis() as u64 / 50;
+                able.push((parent.failures, cost, self.rng.random::<u32>(), *node));
+            }
+        }
+        able.sort_unstable();
+        able.into_iter().map(|(_, _, _, node)| node).collect()
+    }
+
+    /// Those with fewer requests than `round`, whoever can give the rarest piece first: what the seed alone holds the
+    /// whole swarm waits for, and the seed, which serves many, looks slow to each of its children.
+    pub(super) fn by_rarity(&self, able: &[NodeId], round: usize) -> Vec<NodeId> {
+        let asked = able.iter().enumerate().filter(|(_, node)| self.parents[node].flights < round);
+        let rank = |(place, node): (usize, &NodeId)| {
+            let failures = self.parents[node].failures;
+            (failures, self.fewest_holders(*node).unwrap_or(u16::MAX), place, *node)
+        };
+        let mut ranked: Vec<_> = asked.map(rank).collect();
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(_, _, _, node)| node).collect()
+    }
+
+    /// Of the rarest piece that this parent can give.
+    fn fewest_holders(&self, node: NodeId) -> Option<u16> {
+        let first = self.have.first_missing(0)?.0;
+        let end = (first + WINDOW).min(self.geometry.pieces());
+        let holders = |index: PieceIndex| self.holders[index.0 as usize];
+        self.open.shown(&self.parents[&node].pieces, first..end).map(holders).min()
+    }
+
+    /// The piece with the fewest holders that this parent can give; of several, each is as likely.
+    pub(super) fn rarest(&mut self, node: NodeId) -> Option<PieceIndex> {
+        let first = self.have.first_missing(0)?.0;
+        let end = (first + WINDOW).min(self.geometry.pieces());
+        let pieces = &self.parents[&node].pieces;
+        let (mut best, mut fewest, mut ties) = (None, u16::MAX, 0);
+        for index in self.open.shown(pieces, first..end) {
+            let holders = self.holders[index.0 as usize];
+            if holders > fewest {
+                continue;
+            }
+            ties = if holders < fewest { 1 } else { ties + 1 };
+            if ties == 1 || self.rng.random_range(0..ties) == 0 {
+                (best, fewest) = (Some(index), holders);
+            }
+        }
+        best
+    }
+
+    /// How many requests for a piece are under way.
+    pub(super) fn asks(&self, index: PieceIndex) -> usize {
+        self.flights.iter().filter(|flight| flight.index == index).count()
+    }
+
+    /// Whether a request was made before `before`, and another for its piece may be made.
+    pub(super) fn is_late(&self, flight: &Flight, before: Option<Instant>) -> bool {
+        before.is_some_and(|before| flight.since <= before) && self.asks(flight.index) < MAX_ASKS
+    }
+
+    /// The piece in flight that waits longest beyond our patience and that this parent could give as well.
+    pub(super) fn overdue(&self, node: NodeId, before: Option<Instant>) -> Option<PieceIndex> {
+        let pieces = &self.parents[&node].pieces;
+        let gives = |flight: &&Flight| flight.node != node && pieces.shows(flight.index);
+        let mut given = self.flights.iter().filter(gives);
+        given.find(|flight| self.is_late(flight, before)).map(|flight| flight.index)
+    }
+
+    /// How long a request may take before a second parent is asked: short in the end-game, where an idle parent
+    /// costs nothing and the slowest piece is all that is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        let missing = self.geometry.pieces() - self.have.count();
+        let end_game = missing as usize <= self.flights.len();
+        let factor = if end_game { 3 } else { 8 };
+        (self.usual * factor / 2).clamp(MIN_PATIENCE, MAX_PATIENCE)
+    }
+}
