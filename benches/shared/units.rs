@@ -29,5 +29,5 @@ fn scaled(text: &str, units: &[(&str, f64)]) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let (number, unit) = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)))?;
     let value = (number.trim().parse::<f64>().ok()? * unit).round();
-    (value.is_finite() && value >= 1.0 && value < 9e18).then_some(value as u64)
+    (1.0..9e18).contains(&value).then_some(value as u64)
 }

@@ -153,6 +153,10 @@ impl Hub {
         }
     }
 
+    pub(crate) fn knows_length(&self) -> bool {
+        self.known
+    }
+
     /// The seed knows the length.
     pub(crate) fn length_known(&mut self, desk: &mut Desk<'_>) {
         self.known = true;

@@ -7,7 +7,7 @@ use peer::exchange::link::keeps;
 
 use crate::member::Peer;
 use crate::post::{LinkId, Node, Word};
-use crate::visit::{Visit, number};
+use crate::visit::{SEED, Visit, number};
 
 /// See `peer::download::mesh`.
 const MAX_LINKS: usize = 128;
@@ -28,8 +28,8 @@ pub(crate) struct Link {
 pub(crate) struct Parent {
     node: Node,
     attempts: u32,
-    pub(crate) retry: Instant,
-    pub(crate) opening: bool,
+    retry: Instant,
+    opening: bool,
 }
 
 // === impl Peer ===
@@ -50,12 +50,13 @@ impl Peer {
         for node in add.iter().map(|id| number(*id)) {
             if node != self.node && !self.parents.iter().any(|parent| parent.node == node) {
                 self.parents.push(Parent { node, attempts: 0, retry: visit.now, opening: false });
+                self.relink = Some(visit.now);
             }
         }
     }
 
     pub(crate) fn open_links(&mut self, visit: &mut Visit<'_>) {
-        if self.complete {
+        if self.complete || self.relink.is_none_or(|at| at > visit.now) {
             return;
         }
         for parent in &mut self.parents {
@@ -67,8 +68,10 @@ impl Peer {
             self.opened += 1;
             let id = (u64::from(self.node) << 32) | u64::from(self.opened);
             let delay = visit.fixed.delay(self.node, parent.node) * DIAL;
-            visit.post.send(delay, parent.node, self.node, Word::Open(id));
+            visit.out.post.send(delay, parent.node, self.node, Word::Open(id));
         }
+        let retry = self.parents.iter().filter(|parent| !parent.opening && parent.retry > visit.now);
+        self.relink = retry.map(|parent| parent.retry).min();
     }
 
     /// A neighbour opened a link.
@@ -82,9 +85,9 @@ impl Peer {
         };
         let delay = visit.fixed.delay(self.node, from);
         if refused {
-            visit.post.send(delay, from, self.node, Word::NoLink);
+            visit.out.post.send(delay, from, self.node, Word::NoLink);
         } else {
-            visit.post.send(delay, from, self.node, Word::Accepted(id));
+            visit.out.post.send(delay, from, self.node, Word::Accepted(id));
             self.link_up(Link { node: from, id, ours: false }, visit);
         }
     }
@@ -100,12 +103,13 @@ impl Peer {
         if let Some(parent) = self.parents.iter_mut().find(|parent| parent.node == from) {
             parent.opening = false;
             parent.attempts = 0;
+            self.relink = Some(visit.now);
             if !taken {
                 self.link_up(Link { node: from, id, ours: true }, visit);
                 return;
             }
         }
-        visit.post.send(visit.fixed.delay(ours, from), from, ours, Word::Closed(id));
+        visit.out.post.send(visit.fixed.delay(ours, from), from, ours, Word::Closed(id));
     }
 
     /// A neighbour did not accept our link.
@@ -115,22 +119,28 @@ impl Peer {
             parent.attempts += 1;
             let wait = RETRY * 2u32.saturating_pow(parent.attempts.min(10));
             parent.retry = visit.now + wait.min(MAX_RETRY);
+            self.relink = Some(visit.now);
         }
     }
 
     fn link_up(&mut self, link: Link, visit: &mut Visit<'_>) {
         self.link_down(link.node, visit);
         let id = visit.fixed.id(link.node);
+        let from_seed = link.node == SEED;
         self.links.push(link);
-        visit.counts.most_links = visit.counts.most_links.max(self.links.len());
+        visit.out.counts.most_links = visit.out.counts.most_links.max(self.links.len());
         self.select.parent_up(id);
+        if from_seed {
+            self.select.seed_is(id);
+        }
         self.reveal.child_up(id);
     }
 
     fn link_down(&mut self, node: Node, visit: &mut Visit<'_>) {
         let Some(at) = self.links.iter().position(|link| link.node == node) else { return };
         let link = self.links.remove(at);
-        visit.post.send(visit.fixed.delay(self.node, node), node, self.node, Word::Closed(link.id));
+        self.relink = Some(visit.now);
+        visit.out.post.send(visit.fixed.delay(self.node, node), node, self.node, Word::Closed(link.id));
         self.select.parent_down(visit.fixed.id(node));
         self.reveal.child_down(visit.fixed.id(node));
     }
@@ -143,6 +153,7 @@ impl Peer {
         self.reveal.child_down(visit.fixed.id(node));
         if let Some(parent) = self.parents.iter_mut().find(|parent| parent.node == node) {
             parent.retry = visit.now + RETRY * 5;
+            self.relink = Some(visit.now);
         }
     }
 
@@ -157,8 +168,8 @@ impl Peer {
                 if !list.is_empty() {
                     pieces.clear();
                     pieces.extend(list.iter().map(|index| index.0));
-                    visit.post.tell(delay, node, self.node, (link.id, shown, &mut pieces));
-                    visit.counts.tells += 1;
+                    visit.out.post.tell(delay, node, self.node, (link.id, shown, &mut pieces));
+                    visit.out.counts.tells += 1;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! A node of the swarm: what `peer::download` does around [`Select`] and [`Reveal`], without bytes and sockets. It is
 //! visited in the steps in which it hears something or has something due; [`links`](crate::links) has the other half.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use common::piece::{PieceIndex, PieceSet};
@@ -10,7 +11,7 @@ use peer::exchange::select::{Select, Setback};
 
 use crate::feed::Feed;
 use crate::links::{Link, Parent};
-use crate::post::{Bucket, Letter, Node, Word};
+use crate::post::{Bucket, Letter, LinkId, Node, Word};
 use crate::visit::{Notice, Request, SEED, Visit, mix, number};
 
 /// The real ones' patience: see `peer::download::session`.
@@ -42,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) links: Vec<Link>,
     pub(crate) parents: Vec<Parent>,
     pub(crate) opened: u32,
+    /// When to see next whether a link is to be opened.
+    pub(crate) relink: Option<Instant>,
     running: Vec<Running>,
     feed: Option<Feed>,
     pub(crate) joined: bool,
@@ -53,7 +56,7 @@ pub(crate) struct Peer {
     pub(crate) batching: bool,
     moved: Instant,
     nagged: Option<Instant>,
-    /// Pieces that came since the world last looked: the seed's are news to all.
+    /// The seed: pieces that came since the world last looked, news to all.
     pub(crate) fresh: Vec<u32>,
 }
 
@@ -74,6 +77,7 @@ impl Peer {
             links: Vec::new(),
             parents: Vec::new(),
             opened: 0,
+            relink: None,
             running: Vec::new(),
             feed: None,
             joined: false,
@@ -101,12 +105,11 @@ impl Peer {
     pub(crate) fn hear(&mut self, letter: &Letter, bucket: &Bucket, visit: &mut Visit<'_>) {
         let from = letter.from;
         match &letter.word {
-            Word::Told { link, first, count, shown } => {
-                if self.links.iter().any(|known| known.id == *link) {
-                    let (id, runs) = (visit.fixed.id(from), bucket.runs(*first, *count));
-                    self.reveal.child_has(id, runs);
-                    self.select.parent_has(id, runs, *shown);
-                }
+            Word::Told { link, run, shown } => {
+                self.told(*link, from, (std::slice::from_ref(&(run.0..run.1)), *shown), visit);
+            }
+            Word::ToldRuns { link, first, count, shown } => {
+                self.told(*link, from, (bucket.runs(*first, *count), *shown), visit);
             }
             Word::Open(link) => self.incoming(from, *link, visit),
             Word::Accepted(link) => self.accepted(from, *link, visit),
@@ -122,6 +125,14 @@ impl Peer {
         }
     }
 
+    fn told(&mut self, link: LinkId, from: Node, about: (&[Range<u32>], bool), visit: &Visit<'_>) {
+        if self.links.iter().any(|known| known.id == link) {
+            let id = visit.fixed.id(from);
+            self.reveal.child_has(id, about.0);
+            self.select.parent_has(id, about.0, about.1);
+        }
+    }
+
     fn learn_length(&mut self, visit: &mut Visit<'_>) {
         self.joined = true;
         self.moved = visit.now;
@@ -130,7 +141,7 @@ impl Peer {
     }
 
     fn ask_origin(&self, piece: u32, visit: &mut Visit<'_>) {
-        visit.asks.push(Request { from: visit.fixed.origin, to: self.node, piece });
+        visit.out.asks.push(Request { from: visit.fixed.origin, to: self.node, piece });
     }
 
     fn came(&mut self, from: Node, piece: u32, visit: &mut Visit<'_>) {
@@ -162,13 +173,15 @@ impl Peer {
         let index = PieceIndex(piece);
         self.have.insert(index);
         self.moved = visit.now;
-        self.fresh.push(piece);
-        visit.counts.pieces += u64::from(from.is_some());
+        if self.node == SEED {
+            self.fresh.push(piece);
+        }
+        visit.out.counts.pieces += u64::from(from.is_some());
         let from = from.map(|from| visit.fixed.id(from));
         for needless in self.select.arrived(index, from, visit.now) {
             let other = number(needless);
             if self.forget(other, piece) {
-                visit.cancels.push(Request { from: other, to: self.node, piece });
+                visit.out.cancels.push(Request { from: other, to: self.node, piece });
             }
         }
         self.reveal.piece(index, visit.now);
@@ -176,7 +189,7 @@ impl Peer {
             self.batching = true;
             let batch = visit.fixed.steps(BATCH);
             let due = (visit.step / batch + 1) * batch + u64::from(self.node) % batch;
-            visit.notices.entry(due).or_default().push((self.node, Notice::Progress));
+            visit.out.notices.push((due, self.node, Notice::Progress));
         }
     }
 
@@ -228,10 +241,7 @@ impl Peer {
             wakes[2] = self.select.wake_at(visit.now);
             wakes[3] = self.running.first().map(|run| run.deadline);
         }
-        if !self.complete {
-            let retry = self.parents.iter().filter(|parent| !parent.opening && parent.retry > visit.now);
-            wakes[4] = retry.map(|parent| parent.retry).min();
-        }
+        wakes[4] = self.relink.filter(|_| !self.complete);
         let wake = wakes.into_iter().flatten().min().map(|at| visit.fixed.step_of(at).max(visit.step + 1));
         wake.into_iter().chain(learns).min()
     }
@@ -262,7 +272,7 @@ impl Peer {
             false => 2 * STUCK_PATIENCE,
         };
         if self.moved + patience <= now {
-            visit.counts.fallbacks += 1;
+            visit.out.counts.fallbacks += 1;
             self.go_to_origin(visit);
             return None;
         }
@@ -270,7 +280,7 @@ impl Peer {
         let in_need = owed && self.moved + NAG <= now || self.moved + HANGING <= now && hangs();
         if in_need && self.nagged.is_none_or(|at| at + NAG <= now) {
             self.nagged = Some(now);
-            visit.counts.cries += 1;
+            visit.out.counts.cries += 1;
             visit.notice(self.node, Notice::MoreParents);
         }
         let hanging = Some(self.moved + HANGING).filter(|at| *at > now);
@@ -280,7 +290,7 @@ impl Peer {
     fn ask(&mut self, visit: &mut Visit<'_>) {
         while let Some(late) = self.running.first().filter(|run| run.deadline <= visit.now) {
             let request = Request { from: late.from, to: self.node, piece: late.piece };
-            visit.cancels.push(request);
+            visit.out.cancels.push(request);
             self.failed(request.from, request.piece, Setback::Silent, visit);
         }
         for ask in self.select.poll(visit.now) {
@@ -289,11 +299,11 @@ impl Peer {
                 self.select.setback((ask.node, ask.index), Setback::Withdrawn, visit.now);
                 continue;
             }
-            visit.counts.hedges += u64::from(ask.hedge);
+            visit.out.counts.hedges += u64::from(ask.hedge);
             let length = visit.fixed.geometry.range(ask.index).len();
             let deadline = visit.now + SLOWEST.max(Duration::from_secs(length / SLOWEST_RATE));
             self.running.push(Running { from, piece, deadline });
-            visit.asks.push(Request { from, to: self.node, piece });
+            visit.out.asks.push(Request { from, to: self.node, piece });
         }
     }
 }

@@ -15,8 +15,10 @@ pub(crate) type LinkId = u64;
 /// What a node hears.
 #[derive(Debug)]
 pub(crate) enum Word {
-    /// A neighbour holds pieces: where in the bucket they are, and whether they may be asked for.
-    Told { link: LinkId, first: u32, count: u32, shown: bool },
+    /// A neighbour holds a run of pieces; whether they may be asked for.
+    Told { link: LinkId, run: (u32, u32), shown: bool },
+    /// It holds several: where in the bucket they are.
+    ToldRuns { link: LinkId, first: u32, count: u32, shown: bool },
     /// A neighbour opens a link.
     Open(LinkId),
     /// It accepts ours.
@@ -109,7 +111,15 @@ impl Post {
             }
         }
         let (first, count) = (first as u32, (bucket.runs.len() - first) as u32);
-        bucket.letters.push(Letter { to, from, word: Word::Told { link, first, count, shown } });
+        let word = match &bucket.runs[first as usize..] {
+            [one] => {
+                let run = (one.start, one.end);
+                bucket.runs.pop();
+                Word::Told { link, run, shown }
+            }
+            _ => Word::ToldRuns { link, first, count, shown },
+        };
+        bucket.letters.push(Letter { to, from, word });
     }
 
     /// What arrives in the next step.
@@ -176,7 +186,7 @@ mod tests {
         assert_eq!((heard(1).count(), heard(3).count()), (0, 0));
         let two: Vec<_> = heard(2).collect();
         assert!(matches!(two[..2], [Word::Piece(1), Word::Piece(3)]));
-        let Word::Told { first, count, .. } = two[2] else { panic!("{two:?}") };
+        let Word::ToldRuns { first, count, .. } = two[2] else { panic!("{two:?}") };
         assert_eq!(bucket.runs(*first, *count), [3..4, 6..9]);
         post.give_back(bucket);
         assert_eq!(post.next().letters.len(), 1);

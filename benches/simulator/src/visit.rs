@@ -1,6 +1,5 @@
 //! What a node may look at and touch while it is its turn, and what is the same for all.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::node::NodeId;
@@ -56,11 +55,18 @@ pub(crate) struct Visit<'a> {
     pub(crate) step: u64,
     /// Pieces whose digests the seed knows, and since which step.
     pub(crate) log: &'a [(u32, u64)],
-    pub(crate) post: &'a mut Post,
-    pub(crate) asks: &'a mut Vec<Request>,
-    pub(crate) cancels: &'a mut Vec<Request>,
-    pub(crate) notices: &'a mut BTreeMap<u64, Vec<(Node, Notice)>>,
-    pub(crate) counts: &'a mut Counts,
+    pub(crate) out: &'a mut Out,
+}
+
+/// What nodes have to say and want done.
+#[derive(Default)]
+pub(crate) struct Out {
+    pub(crate) post: Post,
+    pub(crate) asks: Vec<Request>,
+    pub(crate) cancels: Vec<Request>,
+    /// To the supernode, with the step in which it arrives.
+    pub(crate) notices: Vec<(u64, Node, Notice)>,
+    pub(crate) counts: Counts,
 }
 
 /// What is counted on the way.
@@ -127,6 +133,6 @@ impl Visit<'_> {
     /// Says something to the supernode.
     pub(crate) fn notice(&mut self, from: Node, notice: Notice) {
         let at = self.step + u64::from(self.fixed.delay(from, SEED).max(1));
-        self.notices.entry(at).or_default().push((from, notice));
+        self.out.notices.push((at, from, notice));
     }
 }

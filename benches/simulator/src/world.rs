@@ -4,6 +4,7 @@
 mod moves;
 mod report;
 mod traffic;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,9 +15,9 @@ use crate::hub::{Desk, Hub};
 use crate::member::Peer;
 use crate::network::Network;
 use crate::outcome::Outcome;
-use crate::post::{Bucket, Node, Post, Sorter};
+use crate::post::{Node, Sorter};
 use crate::scenario::Scenario;
-use crate::visit::{Counts, Fixed, Notice, Request, SEED, Visit};
+use crate::visit::{Fixed, Notice, Out, Request, SEED, Visit};
 use moves::Move;
 use traffic::Uploads;
 
@@ -36,7 +37,7 @@ struct World<'a> {
     kept: BTreeMap<Node, PieceSet>,
     hub: Hub,
     network: Network,
-    post: Post,
+    out: Out,
     notices: BTreeMap<u64, Vec<(Node, Notice)>>,
     moves: BTreeMap<u64, Vec<Move>>,
     log: Vec<(u32, u64)>,
@@ -44,18 +45,14 @@ struct World<'a> {
     posted: u64,
     /// Requests on their way, by the step in which they arrive.
     requests: BTreeMap<u64, Vec<Request>>,
-    asks: Vec<Request>,
-    cancels: Vec<Request>,
     uploads: Vec<Uploads>,
     queued: BTreeMap<u64, Vec<Node>>,
-    wakes: BTreeMap<u64, Vec<Node>>,
     /// The step in which each node is to be visited.
     wake: Vec<u64>,
     came: Vec<u64>,
     finished: Vec<Option<u64>>,
     returns: Vec<bool>,
     unfinished: u32,
-    counts: Counts,
 }
 
 /// Simulates.
@@ -98,23 +95,19 @@ impl<'a> World<'a> {
             kept: BTreeMap::new(),
             hub: Hub::new(scenario, &fixed),
             network: traffic::network(scenario, &fixed),
-            post: Post::default(),
+            out: Out::default(),
             notices: BTreeMap::new(),
             moves: BTreeMap::new(),
             log: Vec::new(),
             posted: 0,
             requests: BTreeMap::new(),
-            asks: Vec::new(),
-            cancels: Vec::new(),
             uploads: std::iter::repeat_with(Uploads::default).take(peers + 1).collect(),
             queued: BTreeMap::new(),
-            wakes: BTreeMap::new(),
             wake: vec![u64::MAX; peers + 1],
             came: vec![0; peers + 1],
             finished: vec![None; peers + 1],
             returns: vec![false; peers + 1],
             unfinished: scenario.peers,
-            counts: Counts::default(),
             scenario,
             fixed,
         };
@@ -123,25 +116,18 @@ impl<'a> World<'a> {
     }
 
     fn one(&mut self, sorter: &mut Sorter) {
-        let bucket = self.post.next();
+        let bucket = self.out.post.next();
         sorter.sort(&bucket.letters, self.peers.len());
         for what in self.moves.remove(&self.step).unwrap_or_default() {
             self.come_or_go(what);
         }
         self.control();
-        for node in self.wakes.remove(&self.step).unwrap_or_default() {
-            // Later ones are marked by their letters; a wake that was moved forward is void.
-            if self.wake[node as usize] == self.step {
-                self.wake[node as usize] = 0;
-            }
+        self.turns(&bucket, sorter);
+        self.out.post.give_back(bucket);
+        self.heard_from_seed();
+        for (at, node, notice) in self.out.notices.drain(..) {
+            self.notices.entry(at).or_default().push((node, notice));
         }
-        for node in 0..self.peers.len() as u32 {
-            let letters = sorter.of(node);
-            if !letters.is_empty() || self.wake[node as usize] == 0 {
-                self.visit(node, &bucket, letters);
-            }
-        }
-        self.post.give_back(bucket);
         self.withdraw();
         self.serve();
         self.carry();
@@ -151,7 +137,8 @@ impl<'a> World<'a> {
     fn control(&mut self) {
         let now = self.fixed.at(self.step);
         let (digests, tick) = (self.log.len(), self.fixed.steps(TICK));
-        let mut desk = Desk { fixed: &self.fixed, now, post: &mut self.post, digests };
+        let post = &mut self.out.post;
+        let mut desk = Desk { fixed: &self.fixed, now, post, digests };
         for (node, notice) in self.notices.remove(&self.step).unwrap_or_default() {
             self.hub.hear(node, notice, self.peers[node as usize].as_deref_mut(), &mut desk);
         }
@@ -162,51 +149,18 @@ impl<'a> World<'a> {
 
     /// What a node may look at and touch in this step.
     fn turn(&mut self) -> Visit<'_> {
-        Visit {
-            fixed: &self.fixed,
-            now: self.fixed.at(self.step),
-            step: self.step,
-            log: &self.log,
-            post: &mut self.post,
-            asks: &mut self.asks,
-            cancels: &mut self.cancels,
-            notices: &mut self.notices,
-            counts: &mut self.counts,
-        }
-    }
-
-    /// A node's turn.
-    fn visit(&mut self, node: Node, bucket: &Bucket, letters: &[u32]) {
-        let Some(mut peer) = self.peers[node as usize].take() else {
-            self.wake[node as usize] = u64::MAX;
-            letters.iter().for_each(|at| self.bounce(&bucket.letters[*at as usize]));
-            return;
-        };
-        let mut visit = self.turn();
-        let knew = peer.joined;
-        letters.iter().for_each(|at| peer.hear(&bucket.letters[*at as usize], bucket, &mut visit));
-        let wake = peer.pump(&mut visit);
-        self.wake[node as usize] = wake.unwrap_or(u64::MAX);
-        if let Some(at) = wake {
-            self.wakes.entry(at).or_default().push(node);
-        }
-        if node == SEED {
-            self.heard_from_seed(&mut peer, knew);
-        } else if peer.complete && self.finished[node as usize].is_none() {
-            self.finished[node as usize] = Some(self.step);
-            self.unfinished -= 1;
-        }
-        peer.fresh.clear();
-        self.peers[node as usize] = Some(peer);
+        let now = self.fixed.at(self.step);
+        Visit { fixed: &self.fixed, now, step: self.step, log: &self.log, out: &mut self.out }
     }
 
     /// What the seed's session tells the scheduler and the feeders.
-    fn heard_from_seed(&mut self, seed: &mut Peer, knew: bool) {
+    fn heard_from_seed(&mut self) {
         let now = self.fixed.at(self.step);
-        let new = seed.fresh.len();
-        let digests = self.log.len();
-        let mut desk = Desk { fixed: &self.fixed, now, post: &mut self.post, digests };
-        if seed.joined && !knew {
+        let Some(seed) = &mut self.peers[SEED as usize] else { return };
+        let (new, digests) = (seed.fresh.len(), self.log.len());
+        let post = &mut self.out.post;
+        let mut desk = Desk { fixed: &self.fixed, now, post, digests };
+        if seed.joined && !self.hub.knows_length() {
             self.hub.length_known(&mut desk);
         }
         if new == 0 {
@@ -218,7 +172,7 @@ impl<'a> World<'a> {
             self.posted = self.step + self.fixed.steps(pause.min(LONGEST_DIGEST_BATCH));
         }
         self.hub.seed_got(new, first, seed.have.count(), &mut desk);
-        self.log.extend(seed.fresh.iter().map(|piece| (*piece, self.posted)));
+        self.log.extend(seed.fresh.drain(..).map(|piece| (piece, self.posted)));
         if seed.complete {
             let here = (1..).zip(&self.peers[1..]).filter(|(_, peer)| peer.is_some()).map(|(node, _)| node);
             self.hub.seed_proven(here, (self.posted - self.step) as u32, &mut desk);

@@ -340,6 +340,9 @@ impl Mesh {
         let _counted = hold(&self.context.metrics.links);
         self.links.insert(node, Neighbour { connection, outbox, opener, generation, _counted });
         self.select.parent_up(node);
+        if self.context.coordinator.is_seed(node) {
+            self.select.seed_is(node);
+        }
         self.reveal.child_up(node);
         let (inbox, pieces) = (self.said.0.clone(), self.geometry.pieces());
         self.link_tasks.spawn(async move {

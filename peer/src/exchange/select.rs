@@ -1,10 +1,11 @@
 //! Which piece to ask of which parent. Pure: the download session tells what happens and when, and asks for the
 //! next requests; the simulator and the property tests run the same code.
 //!
-//! Within a window that slides from the first missing piece the rarest piece goes first, ties at random, so that
-//! siblings take different pieces and swap. A parent is asked for few pieces at a time and many parents at once; on
-//! a slow line no more than [`FEW`] pieces are under way, since all of them share it, and a piece that comes sooner
-//! is handed on sooner. A piece that takes far longer than usual is asked of a second parent, and so are the last ones; the first
+//! Within a window that slides from the first missing piece the rarest piece goes first, ties at random, so that siblings
+//! take different pieces and swap; but once all parents have the first missing one, which a client waits for, that goes
+//! before all others. A parent is asked for few pieces at a time and many parents at once, the seed before the others; on a
+//! slow line no more than [`FEW`] pieces are under way, since all of them share it, and a piece that comes sooner is handed
+//! on sooner. A piece that takes far longer than usual is asked of a second parent, and so are the last ones; the first
 //! answer wins.
 //!
 //! # Invariants
@@ -106,12 +107,15 @@ pub struct Select {
     open: Bits,
     holders: Vec<u16>,
     parents: BTreeMap<NodeId, Parent>,
+    seed: Option<NodeId>,
     /// Who sent wrong bytes; a new link washes nothing off.
     banned: BTreeSet<NodeId>,
     /// Oldest first.
     flights: Vec<Flight>,
     /// Most requests at once.
     quota: usize,
+    /// Whether a parent may be resting: spares a search after every event.
+    resting: bool,
     usual: Duration,
     rng: SmallRng,
 }
@@ -128,9 +132,11 @@ impl Select {
             open: Bits::new(geometry.pieces()),
             holders: vec![0; geometry.pieces() as usize],
             parents: BTreeMap::new(),
+            seed: None,
             banned: BTreeSet::new(),
             flights: Vec::new(),
             quota: FEW,
+            resting: false,
             usual: FIRST_GUESS,
             rng: SmallRng::seed_from_u64(seed),
         }
@@ -141,6 +147,11 @@ impl Select {
         if index.0 < self.geometry.pieces() && !self.have.contains(index) && self.lacking.insert(index) {
             self.open.insert(index);
         }
+    }
+
+    /// Who the seed is, if it is among the parents or comes to be.
+    pub fn seed_is(&mut self, node: NodeId) {
+        self.seed = Some(node);
     }
 
     /// A parent is there; it shows nothing yet.
@@ -226,6 +237,7 @@ impl Select {
             // A slot is free again soon, and being asked by many is no failing.
             Setback::Busy => {
                 parent.rests_until = Some(now + BUSY_REST);
+                self.resting = true;
                 return;
             }
             Setback::NotThere => {
@@ -236,6 +248,7 @@ impl Select {
         let rest = (REST * 2u32.saturating_pow(parent.failures.min(8))).min(MAX_REST);
         parent.failures += 1;
         parent.rests_until = Some(now + rest);
+        self.resting = true;
     }
 
     /// The requests to make now; they count as made.
@@ -250,16 +263,22 @@ impl Select {
             return asks;
         }
         let able: Vec<NodeId> = self.able(now);
+        if let Some((node, index)) = self.front(&able) {
+            asks.push(self.make(node, index, now));
+        }
         let depth = FEW.div_ceil(able.len().max(1));
         // Round by round, so that no parent gets its second request before another has its first.
         for round in 1..=depth {
-            for node in self.by_rarity(&able, round) {
+            for node in &able {
                 if self.flights.len() >= most {
                     return asks;
                 }
-                let overdue = |select: &Self| if late > 0 { select.overdue(node, before) } else { None };
-                if let Some(index) = self.rarest(node).or_else(|| overdue(self)) {
-                    asks.push(self.make(node, index, now));
+                if self.parents[node].flights >= round {
+                    continue;
+                }
+                let overdue = |select: &Self| if late > 0 { select.overdue(*node, before) } else { None };
+                if let Some(index) = self.rarest(*node).or_else(|| overdue(self)) {
+                    asks.push(self.make(*node, index, now));
                 }
             }
         }
@@ -275,7 +294,8 @@ impl Select {
             .filter(|flight| self.asks(flight.index) < MAX_ASKS)
             .map(|flight| flight.since + patience)
             .min();
-        let rest = self.parents.values().filter_map(|parent| parent.rests_until).filter(|at| *at > now).min();
+        let parents = self.parents.values().filter(|_| self.resting);
+        let rest = parents.filter_map(|parent| parent.rests_until).filter(|at| *at > now).min();
         hedge.into_iter().chain(rest).min()
     }
 

@@ -32,14 +32,15 @@ fn with_parents(count: u8) -> Select {
 }
 
 #[test]
-fn the_rarest_piece_goes_first() {
+fn the_rarest_piece_goes_first_but_for_the_one_that_a_client_waits_for() {
     let (mut select, now) = (select(), Instant::now());
     for n in 1..=3 {
         select.parent_up(node(n));
         select.parent_has(node(n), std::slice::from_ref(&(0..10)), false);
     }
     select.parent_has(node(1), &[0..10, 20..21], true);
-    assert_eq!(select.poll(now)[0].index, PieceIndex(20));
+    let asked: Vec<_> = select.poll(now).iter().map(|ask| ask.index.0).collect();
+    assert_eq!(asked[..2], [0, 20]);
 }
 
 #[test]
@@ -244,9 +245,10 @@ proptest! {
 }
 
 #[test]
-fn a_slow_parent_with_what_nobody_else_has_is_asked_before_fast_ones() {
+fn the_seed_is_asked_first_though_it_looks_slow() {
     let (mut select, mut now, seed) = (select(), Instant::now(), node(99));
     select.parent_up(seed);
+    select.seed_is(seed);
     select.parent_has(seed, std::slice::from_ref(&(0..1)), true);
     assert_eq!(select.poll(now).len(), 1);
     now += Duration::from_millis(900);
@@ -257,4 +259,18 @@ fn a_slow_parent_with_what_nobody_else_has_is_asked_before_fast_ones() {
     }
     select.parent_has(seed, std::slice::from_ref(&(PIECES - 1..PIECES)), true);
     assert_eq!(select.poll(now)[0].node, seed);
+}
+
+#[test]
+fn a_client_gets_its_first_bytes_soon_though_all_pieces_are_common() {
+    let (mut select, mut now, mut taken) = (with_parents(10), Instant::now(), 0);
+    let mut asks = select.poll(now);
+    while select.have.first_missing(0) == Some(PieceIndex(0)) {
+        let ask = asks.remove(0);
+        now += Duration::from_millis(100);
+        select.arrived(ask.index, Some(ask.node), now);
+        asks.extend(select.poll(now));
+        taken += 1;
+    }
+    assert_eq!(taken, 1);
 }

@@ -82,7 +82,7 @@ impl World<'_> {
         let mut seed = Peer::new(SEED, nothing, &visit);
         seed.go_to_origin(&mut visit);
         // The origin's first answer has the length.
-        visit.post.send(1 + 2 * visit.fixed.near, SEED, SEED, Word::Joined);
+        visit.out.post.send(1 + 2 * visit.fixed.near, SEED, SEED, Word::Joined);
         self.peers[SEED as usize] = Some(Box::new(seed));
     }
 
@@ -94,16 +94,16 @@ impl World<'_> {
             self.unfinished -= 1;
         }
         for link in &peer.links {
-            self.post.send(idle, link.node, node, Word::Closed(link.id));
+            self.out.post.send(idle, link.node, node, Word::Closed(link.id));
         }
         for flow in self.network.cut(|flow| flow.from == node || flow.to == node) {
             self.ended(flow.from);
             if flow.from == node && flow.to != node {
-                self.post.send(silence, flow.to, node, Word::Silent(flow.piece));
+                self.out.post.send(silence, flow.to, node, Word::Silent(flow.piece));
             }
         }
         for (_, request) in std::mem::take(&mut self.uploads[node as usize]).waiting {
-            self.post.send(silence, request.to, node, Word::Silent(request.piece));
+            self.out.post.send(silence, request.to, node, Word::Silent(request.piece));
         }
         let session = self.hub.sessions[node as usize];
         let noticed = self.step + self.fixed.steps(IDLE);
@@ -120,8 +120,8 @@ impl World<'_> {
         let Letter { to, from, word } = letter;
         let (dial, idle) = (self.fixed.steps(DIAL_TIMEOUT) as u32, self.fixed.steps(IDLE) as u32);
         match word {
-            Word::Open(_) => self.post.send(dial, *from, *to, Word::NoLink),
-            Word::Accepted(link) => self.post.send(idle, *from, *to, Word::Closed(*link)),
+            Word::Open(_) => self.out.post.send(dial, *from, *to, Word::NoLink),
+            Word::Accepted(link) => self.out.post.send(idle, *from, *to, Word::Closed(*link)),
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ use crate::visit::SEED;
 
 impl World<'_> {
     pub(super) fn outcome(self, wall: Duration) -> Outcome {
+        let counts = self.out.counts;
         let blob = self.scenario.size as f64;
         let pieces = blob * (1.0 + self.scenario.overhead);
         let span = |steps: u64| self.fixed.step.mul_f64(steps as f64);
@@ -28,15 +29,15 @@ impl World<'_> {
             origin_factor: sent[self.fixed.origin as usize] / pieces,
             zone_factors: self.network.crossed.iter().map(|bytes| bytes / pieces).collect(),
             sent_factor: by_all / pieces / (times.len() as f64).max(1.0),
-            hedges: self.counts.hedges,
-            fallbacks: self.counts.fallbacks,
-            cries: self.counts.cries,
+            hedges: counts.hedges,
+            fallbacks: counts.fallbacks,
+            cries: counts.cries,
             control_factors: (self.hub.said / blob, self.hub.heard / blob),
-            most_links: self.counts.most_links,
+            most_links: counts.most_links,
             events: self.hub.events,
             commands: self.hub.commands,
-            pieces: self.counts.pieces,
-            tells: self.counts.tells,
+            pieces: counts.pieces,
+            tells: counts.tells,
             scheduler_time: self.hub.time,
             times,
             finished_at,

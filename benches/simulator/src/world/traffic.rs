@@ -29,32 +29,31 @@ pub(super) struct Uploads {
 impl World<'_> {
     /// Takes requests back.
     pub(super) fn withdraw(&mut self) {
-        if self.cancels.is_empty() {
+        let mut cancels = std::mem::take(&mut self.out.cancels);
+        if cancels.is_empty() {
             return;
         }
-        self.cancels.sort_unstable();
-        let cancelled = |request: &Request| self.cancels.binary_search(request).is_ok();
+        cancels.sort_unstable();
+        let cancelled = |request: &Request| cancels.binary_search(request).is_ok();
         let is_cut = |flow: &Flow| cancelled(&Request { from: flow.from, to: flow.to, piece: flow.piece });
         let cut = self.network.cut(is_cut);
-        for node in self.cancels.iter().map(|request| request.from).filter(|node| *node != self.fixed.origin)
-        {
+        for node in cancels.iter().map(|request| request.from).filter(|node| *node != self.fixed.origin) {
             self.uploads[node as usize].waiting.retain(|(_, request)| !cancelled(request));
         }
         self.requests.values_mut().for_each(|coming| coming.retain(|request| !cancelled(request)));
-        self.cancels.clear();
         cut.into_iter().for_each(|flow| self.ended(flow.from));
     }
 
     /// Requests arrive at whom they were sent to.
     pub(super) fn serve(&mut self) {
-        for ask in std::mem::take(&mut self.asks) {
+        for ask in std::mem::take(&mut self.out.asks) {
             let far = self.fixed.delay(ask.to, ask.from);
             self.requests.entry(self.step + u64::from(far)).or_default().push(ask);
         }
         for node in self.queued.remove(&self.step).unwrap_or_default() {
             let waiting = &mut self.uploads[node as usize].waiting;
             while let Some((_, late)) = waiting.pop_front_if(|(deadline, _)| *deadline <= self.step) {
-                self.post.send(self.fixed.delay(node, late.to), late.to, node, Word::Busy(late.piece));
+                self.out.post.send(self.fixed.delay(node, late.to), late.to, node, Word::Busy(late.piece));
             }
         }
         for request in self.requests.remove(&self.step).unwrap_or_default() {
@@ -64,19 +63,19 @@ impl World<'_> {
                 continue;
             }
             let Some(peer) = &self.peers[from as usize] else {
-                self.post.send(self.fixed.steps(SILENCE) as u32, to, from, Word::Silent(piece));
+                self.out.post.send(self.fixed.steps(SILENCE) as u32, to, from, Word::Silent(piece));
                 continue;
             };
             let room = (UPLOAD_BUDGET / u64::from(self.fixed.geometry.piece_length())) as u32;
             let most = self.scenario.uploads.unwrap_or(room);
             let uploads = &mut self.uploads[from as usize];
             if !peer.have.contains(PieceIndex(piece)) {
-                self.post.send(self.fixed.delay(from, to), to, from, Word::NotThere(piece));
+                self.out.post.send(self.fixed.delay(from, to), to, from, Word::NotThere(piece));
             } else if uploads.active < most {
                 uploads.active += 1;
                 self.start(request);
             } else if self.scenario.uploads.is_some() {
-                self.post.send(self.fixed.delay(from, to), to, from, Word::Busy(piece));
+                self.out.post.send(self.fixed.delay(from, to), to, from, Word::Busy(piece));
             } else {
                 let deadline = self.step + self.fixed.steps(QUEUE_TIMEOUT);
                 uploads.waiting.push_back((deadline, request));
@@ -110,7 +109,7 @@ impl World<'_> {
         let spent = if self.scenario.control_takes_room { spent } else { (0.0, 0.0) };
         for flow in self.network.advance(spent) {
             let delay = 1 + self.fixed.delay(flow.from, flow.to);
-            self.post.send(delay, flow.to, flow.from, Word::Piece(flow.piece));
+            self.out.post.send(delay, flow.to, flow.from, Word::Piece(flow.piece));
             self.ended(flow.from);
         }
     }

@@ -12,41 +12,38 @@ use super::{Flight, MAX_ASKS, MAX_PATIENCE, MIN_PATIENCE, Select, WINDOW};
 
 impl Select {
     /// Parents that may be asked: those that failed last behind the others, so that nobody can sit on a piece for
-    /// ever; the fastest first; those of equal speed at random.
+    /// ever; the seed first, for what it shows it shows to few, the whole swarm waits for that, and serving many it looks
+    /// slow to each; then the fastest; those of equal speed at random.
     pub(super) fn able(&mut self, now: Instant) -> Vec<NodeId> {
         let mut able = Vec::with_capacity(self.parents.len());
+        self.resting = false;
         for (node, parent) in &mut self.parents {
             if parent.rests_until.is_some_and(|until| until <= now) {
                 parent.rests_until = None;
             }
+            self.resting |= parent.rests_until.is_some();
             if !self.banned.contains(node) && parent.rests_until.is_none() && parent.shows {
                 let cost = parent.cost.unwrap_or_default().as_millis() as u64 / 50;
-                able.push((parent.failures, cost, self.rng.random::<u32>(), *node));
+                let later = self.seed != Some(*node);
+                able.push((parent.failures, later, cost, self.rng.random::<u32>(), *node));
             }
         }
         able.sort_unstable();
-        able.into_iter().map(|(_, _, _, node)| node).collect()
+        able.into_iter().map(|(.., node)| node).collect()
     }
 
-    /// Those with fewer requests than `round`, whoever can give the rarest piece first: what the seed alone holds the
-    /// whole swarm waits for, and the seed, which serves many, looks slow to each of its children.
-    pub(super) fn by_rarity(&self, able: &[NodeId], round: usize) -> Vec<NodeId> {
-        let asked = able.iter().enumerate().filter(|(_, node)| self.parents[node].flights < round);
-        let rank = |(place, node): (usize, &NodeId)| {
-            let failures = self.parents[node].failures;
-            (failures, self.fewest_holders(*node).unwrap_or(u16::MAX), place, *node)
+    /// The first missing piece, unless it is under way, once all parents have it: a client waits for it, and nobody would
+    /// gain by our taking another. Of those who can give it, the one with the fewest requests.
+    pub(super) fn front(&self, able: &[NodeId]) -> Option<(NodeId, PieceIndex)> {
+        let first = self.have.first_missing(0)?;
+        if usize::from(self.holders[first.0 as usize]) < self.parents.len() {
+            return None;
+        }
+        let shows = |node: &&NodeId| {
+            self.open.shown(&self.parents[*node].pieces, first.0..first.0 + 1).next().is_some()
         };
-        let mut ranked: Vec<_> = asked.map(rank).collect();
-        ranked.sort_unstable();
-        ranked.into_iter().map(|(_, _, _, node)| node).collect()
-    }
-
-    /// Of the rarest piece that this parent can give.
-    fn fewest_holders(&self, node: NodeId) -> Option<u16> {
-        let first = self.have.first_missing(0)?.0;
-        let end = (first + WINDOW).min(self.geometry.pieces());
-        let holders = |index: PieceIndex| self.holders[index.0 as usize];
-        self.open.shown(&self.parents[&node].pieces, first..end).map(holders).min()
+        let node = able.iter().filter(shows).min_by_key(|node| self.parents[*node].flights)?;
+        Some((*node, first))
     }
 
     /// The piece with the fewest holders that this parent can give; of several, each is as likely.
