@@ -9,7 +9,7 @@ use supernode::scheduler::Settings;
 const MANY: u32 = 2_000;
 /// Steps in the time that a piece takes on an idle line: with few peers, and with many.
 const FINE: u32 = 32;
-const COARSE: u32 = 4;
+const COARSE: u32 = 3;
 
 /// When peers come.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -12,10 +12,11 @@ use super::{Flight, MAX_ASKS, MAX_PATIENCE, MIN_PATIENCE, Select, WINDOW};
 
 impl Select {
     /// Parents that may be asked: those that failed last behind the others, so that nobody can sit on a piece for
-    /// ever; the seed first, for what it shows it shows to few, the whole swarm waits for that, and serving many it looks
+    /// ever; the seed first while it alone has what it shows, for the whole swarm waits for that, and serving many it looks
     /// slow to each; then the fastest; those of equal speed at random.
     pub(super) fn able(&mut self, now: Instant) -> Vec<NodeId> {
         let mut able = Vec::with_capacity(self.parents.len());
+        let scarce = self.seed.filter(|seed| self.has_alone(*seed));
         self.resting = false;
         for (node, parent) in &mut self.parents {
             if parent.rests_until.is_some_and(|until| until <= now) {
@@ -24,12 +25,21 @@ impl Select {
             self.resting |= parent.rests_until.is_some();
             if !self.banned.contains(node) && parent.rests_until.is_none() && parent.shows {
                 let cost = parent.cost.unwrap_or_default().as_millis() as u64 / 50;
-                let later = self.seed != Some(*node);
+                let later = scarce != Some(*node);
                 able.push((parent.failures, later, cost, self.rng.random::<u32>(), *node));
             }
         }
         able.sort_unstable();
         able.into_iter().map(|(.., node)| node).collect()
+    }
+
+    /// Whether a parent shows a piece that no other parent has.
+    fn has_alone(&self, node: NodeId) -> bool {
+        let (Some(parent), Some(first)) = (self.parents.get(&node), self.have.first_missing(0)) else {
+            return false;
+        };
+        let end = (first.0 + WINDOW).min(self.geometry.pieces());
+        self.open.shown(&parent.pieces, first.0..end).any(|index| self.holders[index.0 as usize] <= 1)
     }
 
     /// The first missing piece, unless it is under way, once all parents have it: a client waits for it, and nobody would
