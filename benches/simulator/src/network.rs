@@ -127,18 +127,28 @@ impl Network {
             self.share();
             self.grant();
         }
-        let (sent, crossed, zones) = (&mut self.sent, &mut self.crossed, &self.zone_of);
-        for flow in &mut self.flows {
-            let got = f64::from(flow.got);
-            flow.left -= flow.got;
-            flow.got = 0.0;
-            sent[flow.from as usize] += got;
-            let zone = zones[flow.to as usize];
-            if zones[flow.from as usize] != zone {
-                crossed[usize::from(zone)] += got;
+        self.settle()
+    }
+
+    /// Books what was granted; gives the transfers that end with it.
+    fn settle(&mut self) -> Vec<Flow> {
+        let mut ended = Vec::new();
+        let mut at = 0;
+        while let Some(flow) = self.flows.get_mut(at) {
+            let got = f64::from(std::mem::take(&mut flow.got));
+            flow.left -= got as f32;
+            self.sent[flow.from as usize] += got;
+            let zone = self.zone_of[flow.to as usize];
+            if self.zone_of[flow.from as usize] != zone {
+                self.crossed[usize::from(zone)] += got;
+            }
+            if flow.left < 1.0 {
+                ended.push(self.flows.swap_remove(at));
+            } else {
+                at += 1;
             }
         }
-        self.flows.extract_if(.., |flow| flow.left < 1.0).collect()
+        ended
     }
 
     /// Counts, line by line, the transfers that want more and may have it.

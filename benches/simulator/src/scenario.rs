@@ -5,11 +5,13 @@ use std::time::Duration;
 use common::piece::Geometry;
 use supernode::scheduler::Settings;
 
-/// From so many peers on time goes in coarse steps.
+/// From so many peers on time goes in coarse steps, and in coarser ones.
 const MANY: u32 = 2_000;
-/// Steps in the time that a piece takes on an idle line: with few peers, and with many.
+const VERY_MANY: u32 = 5_000;
+/// Steps in the time that a piece takes on an idle line: with few peers, with many, and with very many.
 const FINE: u32 = 32;
-const COARSE: u32 = 3;
+const COARSE: u32 = 4;
+const COARSER: u32 = 2;
 
 /// When peers come.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -132,7 +134,11 @@ impl Scenario {
 
     /// Length of a step of time.
     pub(crate) fn step(&self) -> Duration {
-        let parts = if self.peers > MANY { COARSE } else { FINE };
+        let parts = match self.peers {
+            ..MANY => FINE,
+            MANY..VERY_MANY => COARSE,
+            _ => COARSER,
+        };
         let fastest = self.down.max(self.up).max(self.seed_rate) as f64;
         let piece = f64::from(self.geometry().piece_length()).min(self.size as f64) * 8.0 / fastest;
         let wanted = Duration::from_secs_f64(piece) / parts;

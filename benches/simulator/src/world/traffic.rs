@@ -35,7 +35,13 @@ impl World<'_> {
         }
         cancels.sort_unstable();
         let cancelled = |request: &Request| cancels.binary_search(request).is_ok();
-        let is_cut = |flow: &Flow| cancelled(&Request { from: flow.from, to: flow.to, piece: flow.piece });
+        // Few are cut of very many: whose they are is looked at first.
+        let mut concerned = vec![false; self.fixed.zone_of.len()];
+        cancels.iter().for_each(|request| concerned[request.to as usize] = true);
+        let is_cut = |flow: &Flow| {
+            let request = Request { from: flow.from, to: flow.to, piece: flow.piece };
+            concerned[flow.to as usize] && cancelled(&request)
+        };
         let cut = self.network.cut(is_cut);
         for node in cancels.iter().map(|request| request.from).filter(|node| *node != self.fixed.origin) {
             self.uploads[node as usize].waiting.retain(|(_, request)| !cancelled(request));

@@ -23,6 +23,8 @@ pub(super) struct Child {
     pieces: u32,
     /// Shown and not yet seen with it.
     pub(super) outstanding: usize,
+    /// Those of them that are not waited for any more.
+    given_up: Vec<PieceIndex>,
     /// What it has itself and is not told of yet.
     pub(super) late: Vec<PieceIndex>,
 }
@@ -33,7 +35,7 @@ impl Child {
     /// A child of which nothing is known, of a task of so many pieces.
     pub(super) fn new(pieces: u32) -> Self {
         let words = vec![[0; 3]; pieces.div_ceil(64) as usize];
-        Self { words, counts: [0; 3], pieces, outstanding: 0, late: Vec::new() }
+        Self { words, counts: [0; 3], pieces, outstanding: 0, given_up: Vec::new(), late: Vec::new() }
     }
 
     /// Whether a mark is there.
@@ -61,8 +63,22 @@ impl Child {
         let new = self.mark(Mark::Has, index);
         if new && self.is(Mark::Shown, index) {
             self.outstanding -= 1;
+            self.given_up.retain(|other| *other != index);
         }
         new
+    }
+
+    /// A piece that was shown to it, and that it has not taken, is not waited for any more.
+    pub(super) fn give_up(&mut self, index: PieceIndex) {
+        let lacked = self.is(Mark::Shown, index) && !self.is(Mark::Has, index);
+        if lacked && !self.given_up.contains(&index) {
+            self.given_up.push(index);
+        }
+    }
+
+    /// How many of the pieces that it was shown it can be expected to take soon.
+    pub(super) fn expected(&self) -> usize {
+        self.outstanding - self.given_up.len()
     }
 
     /// Whether it has all.

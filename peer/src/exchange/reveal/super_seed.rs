@@ -26,8 +26,8 @@ const PATIENCE: u32 = 4;
 pub(super) struct SuperSeed {
     /// Shared, and dealt to nobody.
     fresh: BTreeSet<PieceIndex>,
-    /// Dealt to somebody lately, and when.
-    young: BTreeMap<PieceIndex, Instant>,
+    /// Dealt lately: when, and to whom.
+    young: BTreeMap<PieceIndex, (Instant, NodeId)>,
     /// Dealt long ago, or spread by other ways: may be dealt again.
     old: BTreeSet<PieceIndex>,
     /// How many children are known to hold each piece.
@@ -69,7 +69,7 @@ impl SuperSeed {
     pub(super) fn copied(&mut self, index: PieceIndex) {
         self.copies[index.0 as usize] += 1;
         let dealt = self.young.get(&index).filter(|_| self.copies[index.0 as usize] == 1);
-        self.taken.extend(dealt);
+        self.taken.extend(dealt.map(|(since, _)| *since));
         if self.fresh.remove(&index) {
             self.old.insert(index);
         }
@@ -94,12 +94,15 @@ impl SuperSeed {
         }
         let patience = self.patience();
         let (fresh, old, copies) = (&mut self.fresh, &mut self.old, &self.copies);
-        self.young.retain(|index, since| {
+        self.young.retain(|index, (since, to)| {
             let young = *since + patience > now;
             if !young {
                 // Nobody took it: it is as good as new.
                 let next = if copies[index.0 as usize] == 0 { &mut *fresh } else { &mut *old };
                 next.insert(*index);
+                if let Some(child) = board.children.get_mut(to) {
+                    child.give_up(*index);
+                }
             }
             young
         });
@@ -120,7 +123,7 @@ impl SuperSeed {
     /// Deals pieces, one a turn: fresh ones, lowest first, then perhaps old ones.
     fn deal(&mut self, board: &mut Board, nodes: &[NodeId], now: Instant, tells: &mut Tells) {
         let mut at = self.last.map_or(0, |last| nodes.partition_point(|node| *node <= last));
-        let mut out: usize = board.children.values().map(|child| child.outstanding).sum();
+        let mut out: usize = board.children.values().map(Child::expected).sum();
         let mut passed = 0;
         while passed < nodes.len() && (!self.fresh.is_empty() || out < SPARE) {
             let node = nodes[at % nodes.len()];
@@ -132,7 +135,7 @@ impl SuperSeed {
             if child.show(index, tells.entry(node)) {
                 self.fresh.remove(&index);
                 self.old.remove(&index);
-                self.young.insert(index, now);
+                self.young.insert(index, (now, node));
                 self.last = Some(node);
                 out += 1;
                 passed = 0;
@@ -152,7 +155,7 @@ impl SuperSeed {
     }
 
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.young.values().min().map(|since| *since + self.patience())
+        self.young.values().min().map(|(since, _)| *since + self.patience())
     }
 
     fn patience(&self) -> Duration {

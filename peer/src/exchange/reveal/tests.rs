@@ -82,6 +82,27 @@ fn what_nobody_took_the_seed_deals_to_another() {
 }
 
 #[test]
+fn children_that_died_do_not_keep_the_seed_from_dealing_again() {
+    let mut now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 40);
+    (0..4).for_each(|n| reveal.child_up(node(n)));
+    (0..40).for_each(|index| reveal.piece(PieceIndex(index), now));
+    // The first two never take anything; the others take all that they see, and swap nothing.
+    let mut sees: BTreeMap<NodeId, PieceSet> = BTreeMap::new();
+    for _ in 0..200 {
+        for (to, piece) in shown(&reveal.drain(PACE, now)) {
+            sees.entry(to).or_insert_with(|| PieceSet::new(40)).insert(PieceIndex(piece));
+            if to > node(1) {
+                reveal.child_has(to, std::slice::from_ref(&(piece..piece + 1)));
+            }
+        }
+        now += Duration::from_millis(500);
+    }
+    assert!(sees[&node(2)].is_full() && sees[&node(3)].is_full());
+    assert!(sees[&node(0)].count() < 10, "who takes nothing is not shown more and more");
+}
+
+#[test]
 fn a_peer_shows_a_new_piece_at_once_to_all_who_lack_it() {
     let now = Instant::now();
     let mut reveal = Reveal::new(Style::Peer, 4);
