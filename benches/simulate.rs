@@ -149,7 +149,7 @@ fn footprint(peers: u32) -> f64 {
     (resident() - before) as f64 / f64::from(peers)
 }
 
-/// Begins anew with huge pages: a large swarm lies all over the memory, and looking up where takes a tenth of the time.
+/// Begins anew with huge pages: a large swarm lies all over the memory, and with small ones it takes a tenth longer.
 /// Comes back where that cannot be.
 fn with_huge_pages(memory: f64) {
     let Ok(program) = std::env::current_exe() else { return };
