@@ -103,12 +103,6 @@ impl SuperSeed {
                 if let Some(child) = board.children.get_mut(to) {
                     child.give_up(*index);
                 }
-                // Whoever is alive may have it now: the next in turn could be dying, too.
-                for (node, child) in &mut board.children {
-                    if !child.is(Mark::Has, *index) && copies[index.0 as usize] == 0 {
-                        child.show(*index, tells.entry(*node));
-                    }
-                }
             }
             young
         });
