@@ -2,8 +2,9 @@
 //! next requests; the simulator and the property tests run the same code.
 //!
 //! Within a window that slides from the first missing piece the rarest piece goes first, ties at random, so that siblings
-//! take different pieces and swap; but once all parents have the first missing one, which a client waits for, that goes
-//! before all others. A parent is asked for few pieces at a time and many parents at once, the seed before the others; on a
+//! take different pieces and swap; what lies beyond it comes when there is nothing within. Once all parents have the first
+//! missing piece, which a client waits for, that goes before all others. A parent is asked for few pieces at a time and many
+//! parents at once, the seed before the others; on a
 //! slow line no more than [`FEW`] pieces are under way, since all of them share it, and a piece that comes sooner is handed
 //! on sooner. A piece that takes far longer than usual is asked of a second parent, and so are the last ones; the first
 //! answer wins.
@@ -311,9 +312,11 @@ impl Select {
 
     /// The number of parents that show something that is still missing and may be asked for.
     pub fn useful_parents(&self) -> usize {
-        let end = self.have.first_missing(0).map_or(0, |first| first.0 + WINDOW);
+        let first = self.have.first_missing(0).map_or(self.geometry.pieces(), |first| first.0);
         let trusted = self.parents.iter().filter(|(node, _)| !self.banned.contains(node));
-        let gives = |parent: &Parent| self.lacking.shown(&parent.pieces, 0..end).next().is_some();
+        let gives = |parent: &Parent| {
+            self.lacking.shown(&parent.pieces, first..self.geometry.pieces()).next().is_some()
+        };
         trusted.filter(|(_, parent)| gives(parent)).count()
     }
 

@@ -138,6 +138,20 @@ fn a_parent_is_of_use_only_with_what_may_be_asked_for() {
 }
 
 #[test]
+fn a_front_that_nobody_gives_holds_nothing_up() {
+    let (pieces, now) = (2 * WINDOW, Instant::now());
+    let geometry = Geometry::of(u64::from(pieces) * 256 * 1024).unwrap();
+    let mut select = Select::new(geometry, PieceSet::new(pieces), 7);
+    (0..pieces).for_each(|index| select.vouch(PieceIndex(index)));
+    select.parent_up(node(1));
+    // It deals on only when these are taken, and the first piece is among what it would deal then.
+    select.parent_has(node(1), &[5..6, WINDOW + 9..WINDOW + 11], true);
+    let asked: Vec<_> = select.poll(now).iter().map(|ask| ask.index.0).collect();
+    assert_eq!(asked[0], 5, "the window goes first");
+    assert_eq!(asked.len(), 3);
+}
+
+#[test]
 fn what_nobody_vouches_for_is_not_asked() {
     let mut select = Select::new(geometry(), PieceSet::new(PIECES), 7);
     select.parent_up(node(1));

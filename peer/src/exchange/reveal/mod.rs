@@ -137,7 +137,7 @@ impl Reveal {
     pub fn drain(&mut self, _pace: Duration, now: Instant) -> Vec<Tell> {
         match &mut self.style {
             Rule::Seed(rule) => rule.drain(&mut self.board, now),
-            Rule::Peer(rule) => rule.drain(&mut self.board),
+            Rule::Peer(rule) => rule.drain(&mut self.board, now),
         }
     }
 
@@ -145,7 +145,7 @@ impl Reveal {
     pub fn wake_at(&self, _pace: Duration) -> Option<Instant> {
         match &self.style {
             Rule::Seed(rule) => rule.wake_at(),
-            Rule::Peer(_) => None,
+            Rule::Peer(rule) => rule.wake_at(),
         }
     }
 }

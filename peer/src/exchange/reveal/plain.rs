@@ -4,6 +4,8 @@
 //! Who has the piece already hears of it, too: at once where few have it, for its giver is among them, and a seed deals on
 //! when it hears that; otherwise some pieces at a time.
 
+use std::time::{Duration, Instant};
+
 use common::piece::PieceIndex;
 
 use super::child::Mark;
@@ -13,11 +15,15 @@ use super::{Board, Tell};
 const NEWS: usize = 2;
 /// Others are told so many at a time; fewer than a seed lets be out at a child, which would wait for each other else.
 const TOGETHER: usize = 4;
+/// But nobody waits longer for that.
+const LATEST: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
 pub(super) struct Plain {
     /// Not told to anybody yet.
     fresh: Vec<PieceIndex>,
+    /// When what was put off is told at the latest.
+    due: Option<Instant>,
 }
 
 // === impl Plain ===
@@ -27,9 +33,14 @@ impl Plain {
         self.fresh.push(index);
     }
 
-    pub(super) fn drain(&mut self, board: &mut Board) -> Vec<Tell> {
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn drain(&mut self, board: &mut Board, now: Instant) -> Vec<Tell> {
         let stale = std::mem::take(&mut board.stale);
-        if !stale && self.fresh.is_empty() {
+        let due = self.due.take_if(|due| *due <= now).is_some();
+        if !stale && !due && self.fresh.is_empty() {
             return Vec::new();
         }
         for child in board.children.values_mut().filter(|_| stale) {
@@ -53,9 +64,11 @@ impl Plain {
                     child.show_or_tell(*index, &mut tell);
                 }
             }
-            if child.late.len() >= TOGETHER {
+            if due || child.late.len() >= TOGETHER {
                 let late = std::mem::take(&mut child.late);
                 late.into_iter().for_each(|index| child.show_or_tell(index, &mut tell));
+            } else if !child.late.is_empty() {
+                self.due = self.due.or(Some(now + LATEST));
             }
             if !tell.show.is_empty() || !tell.hold.is_empty() {
                 tells.push(tell);

@@ -1,5 +1,6 @@
 //! What [`Select`] looks at when it chooses: which parents may be asked, and what each of them could give.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use common::node::NodeId;
@@ -56,13 +57,19 @@ impl Select {
         Some((*node, first))
     }
 
-    /// The piece with the fewest holders that this parent can give; of several, each is as likely.
+    /// The piece with the fewest holders that this parent can give; of several, each is as likely. Beyond the window only
+    /// if there is none within it: to wait for the front with an idle line helps nobody, and a seed deals on only when what
+    /// it dealt is taken.
     pub(super) fn rarest(&mut self, node: NodeId) -> Option<PieceIndex> {
-        let first = self.have.first_missing(0)?.0;
-        let end = (first + WINDOW).min(self.geometry.pieces());
+        let (first, pieces) = (self.have.first_missing(0)?.0, self.geometry.pieces());
+        let end = first.saturating_add(WINDOW).min(pieces);
+        self.rarest_in(node, first..end).or_else(|| self.rarest_in(node, end..pieces))
+    }
+
+    fn rarest_in(&mut self, node: NodeId, range: Range<u32>) -> Option<PieceIndex> {
         let pieces = &self.parents[&node].pieces;
         let (mut best, mut fewest, mut ties) = (None, u16::MAX, 0);
-        for index in self.open.shown(pieces, first..end) {
+        for index in self.open.shown(pieces, range) {
             let holders = self.holders[index.0 as usize];
             if holders > fewest {
                 continue;
