@@ -124,15 +124,16 @@ impl World<'_> {
 /// The lines of a scenario.
 pub(super) fn network(scenario: &Scenario, fixed: &Fixed) -> Network {
     let step = |bits: u64| bits as f64 / 8.0 * fixed.step.as_secs_f64();
-    let lines = |peers: u64| {
+    let lines = |peers: u64, seed: u64| {
         let mut lines = vec![step(peers); scenario.peers as usize + 2];
-        lines[SEED as usize] = step(scenario.seed_rate);
+        lines[SEED as usize] = step(seed);
         lines[fixed.origin as usize] = step(scenario.origin_rate);
         lines
     };
     Network::new(Capacities {
-        up: lines(scenario.up),
-        down: lines(scenario.down),
+        up: lines(scenario.up, scenario.seed_rate),
+        // A fast origin stands for a seed that has the blob already.
+        down: lines(scenario.down, scenario.seed_rate.max(scenario.origin_rate)),
         zone: scenario.zone_rate.map(step),
         zone_of: fixed.zone_of.clone(),
     })

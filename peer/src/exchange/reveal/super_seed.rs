@@ -14,6 +14,14 @@ use super::{Board, Tell, Tells};
 /// Pieces shown to a child that it has not got yet: enough to keep its requests flowing, few enough that a slow
 /// child does not sit on many.
 const ALLOWANCE: usize = 6;
+/// Pieces that are out and not taken yet, over all children, while they are taken slowly: enough to keep the line busy.
+/// With more, all of them take longer, and the children have nothing to swap meanwhile.
+const FEW: usize = 12;
+/// The same on the fastest line.
+const MOST: usize = 256;
+/// One more may be out for each that is taken sooner than this, one less for each that takes longer than that.
+const QUICK: Duration = Duration::from_millis(100);
+const SLOW: Duration = Duration::from_millis(400);
 /// A piece is dealt again only while fewer than this are out and not taken yet, over all children.
 const SPARE: usize = 4;
 /// A piece that was dealt longer ago is dealt again if nobody took it, or if there is room; below this a busy machine
@@ -38,6 +46,8 @@ pub(super) struct SuperSeed {
     taken: Vec<Instant>,
     /// How long it usually takes from the deal to a child's copy.
     usual: Duration,
+    /// How many may be out.
+    most: usize,
 }
 
 // === impl SuperSeed ===
@@ -52,6 +62,7 @@ impl SuperSeed {
             last: None,
             taken: Vec::new(),
             usual: Duration::ZERO,
+            most: FEW,
         }
     }
 
@@ -90,7 +101,13 @@ impl SuperSeed {
     pub(super) fn drain(&mut self, board: &mut Board, now: Instant) -> Vec<Tell> {
         let mut tells = Tells::default();
         for dealt in self.taken.drain(..) {
-            self.usual = (self.usual * 7 + now.saturating_duration_since(dealt)) / 8;
+            let took = now.saturating_duration_since(dealt);
+            self.usual = (self.usual * 7 + took) / 8;
+            match took {
+                took if took < QUICK => self.most = (self.most + 1).min(MOST),
+                took if took > SLOW => self.most = (self.most - 1).max(FEW),
+                _ => {}
+            }
         }
         let patience = self.patience();
         let (fresh, old, copies) = (&mut self.fresh, &mut self.old, &self.copies);
@@ -125,7 +142,7 @@ impl SuperSeed {
         let mut at = self.last.map_or(0, |last| nodes.partition_point(|node| *node <= last));
         let mut out: usize = board.children.values().map(Child::expected).sum();
         let mut passed = 0;
-        while passed < nodes.len() && (!self.fresh.is_empty() || out < SPARE) {
+        while passed < nodes.len() && out < self.most && (!self.fresh.is_empty() || out < SPARE) {
             let node = nodes[at % nodes.len()];
             at += 1;
             passed += 1;
