@@ -22,7 +22,7 @@ use crate::error::FetchError;
 use crate::exchange::guests::Guests;
 use crate::exchange::link::{self, LinkStream};
 use crate::exchange::pool::Pool;
-use crate::exchange::reveal::Style;
+use crate::exchange::reveal::{Line, Style};
 use crate::exchange::serve::{self, SessionStream};
 use crate::handle::Handle;
 use crate::limit::Limiter;
@@ -102,6 +102,7 @@ impl Engine {
             origin: options.origin,
             metrics: options.metrics,
             style: options.style,
+            line: Line::default(),
             budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),
             download_limit: Limiter::new(options.download_limit),
         };

@@ -160,7 +160,7 @@ impl Peer {
     /// Says what is to be said to the neighbours.
     pub(crate) fn tell(&mut self, visit: &mut Visit<'_>) {
         let mut pieces = Vec::new();
-        for tell in self.reveal.drain(self.select.usual(), visit.now) {
+        for tell in self.reveal.drain(0, visit.now) {
             let node = number(tell.to);
             let Some(link) = self.links.iter().find(|link| link.node == node) else { continue };
             let delay = visit.fixed.delay(self.node, node);

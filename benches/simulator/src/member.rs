@@ -232,8 +232,7 @@ impl Peer {
         let wake = self.patience(visit);
         self.open_links(visit);
         self.tell(visit);
-        let pace = self.select.usual();
-        let mut wakes = [wake, self.reveal.wake_at(pace), None, None, None];
+        let mut wakes = [wake, self.reveal.wake_at(), None, None, None];
         if self.complete {
             self.let_go_of_the_full(visit);
         } else if self.feed.is_none() {

@@ -21,7 +21,7 @@ use super::shared::Shared;
 use super::{BUDGET_UNIT, Context};
 use crate::exchange::fetch::{self, FetchFault, Wanted};
 use crate::exchange::link::{self, LinkEnd, LinkStream, Said};
-use crate::exchange::reveal::Reveal;
+use crate::exchange::reveal::{Reveal, Share};
 use crate::exchange::select::{Ask, Select, Setback};
 use crate::store::StoreError;
 
@@ -94,6 +94,7 @@ pub struct Mesh {
     digests: Vec<Option<Digest>>,
     select: Select,
     reveal: Reveal,
+    share: Share,
     parents: BTreeMap<NodeId, Parent>,
     links: BTreeMap<NodeId, Neighbour>,
     doorstep: Doorstep,
@@ -114,7 +115,7 @@ impl Mesh {
     pub fn new(context: Arc<Context>, shared: Arc<Shared>, geometry: Geometry) -> Self {
         let (task, pieces) = (shared.task(), geometry.pieces());
         let select = Select::new(geometry, PieceSet::new(pieces), context.seed_for(task));
-        let reveal = Reveal::new(context.style, pieces);
+        let (reveal, share) = (Reveal::new(context.style, pieces), context.line.share());
         Self {
             context,
             shared,
@@ -123,6 +124,7 @@ impl Mesh {
             digests: vec![None; pieces as usize],
             select,
             reveal,
+            share,
             parents: BTreeMap::new(),
             links: BTreeMap::new(),
             doorstep: Doorstep::default(),
@@ -228,8 +230,7 @@ impl Mesh {
     /// Does what is due and returns when to be called again.
     pub fn pump(&mut self, complete: bool, now: Instant) -> Option<Instant> {
         self.open_links(complete, now);
-        let pace = self.select.usual();
-        for tell in self.reveal.drain(pace, now) {
+        for tell in self.reveal.drain(self.share.others(), now) {
             let (show, hold) = (runs(&tell.show), runs(&tell.hold));
             let show = show.chunks(MAX_RUNS).map(|runs| Link::Have(runs.to_vec()));
             let hold = hold.chunks(MAX_RUNS).map(|runs| Link::Hold(runs.to_vec()));
@@ -242,11 +243,12 @@ impl Mesh {
                 self.link_down(tell.to);
             }
         }
+        self.share.set(self.reveal.out());
         if complete {
             let idle: Vec<_> =
                 self.links.keys().copied().filter(|node| self.reveal.child_is_full(*node)).collect();
             idle.into_iter().for_each(|node| self.link_down(node));
-            return self.reveal.wake_at(pace);
+            return self.reveal.wake_at();
         }
         self.starved = false;
         if self.asking {
@@ -258,7 +260,7 @@ impl Mesh {
         let retry = retry.map(|parent| parent.retry).min();
         let starved = self.starved.then(|| now + STARVED);
         let select = self.select.wake_at(now).filter(|_| self.asking);
-        let wakes = [self.reveal.wake_at(pace), select, retry, starved];
+        let wakes = [self.reveal.wake_at(), select, retry, starved];
         wakes.into_iter().flatten().min()
     }
 

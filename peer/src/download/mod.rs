@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::coordinator::Coordinator;
 use crate::exchange::pool::Pool;
-use crate::exchange::reveal::Style;
+use crate::exchange::reveal::{Line, Style};
 use crate::limit::Limiter;
 use crate::origin::OriginClient;
 use crate::store::Store;
@@ -52,6 +52,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// How thrifty this node shows its pieces.
     pub style: Style,
+    /// What all its tasks have shown and not sent yet.
+    pub line: Line,
     /// Bytes that may be in memory on their way in, in units of [`BUDGET_UNIT`].
     pub budget: Arc<Semaphore>,
     /// The download limit.

@@ -305,11 +305,6 @@ impl Select {
         self.flights.is_empty()
     }
 
-    /// How long a piece usually takes.
-    pub fn usual(&self) -> Duration {
-        self.usual
-    }
-
     /// The number of parents that show something that is still missing and may be asked for.
     pub fn useful_parents(&self) -> usize {
         let first = self.have.first_missing(0).map_or(self.geometry.pieces(), |first| first.0);

@@ -10,17 +10,19 @@
 //! - A child that stays and takes what it is shown is shown every piece that it lacks, in bounded time.
 
 mod child;
+mod line;
 mod plain;
 mod super_seed;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::node::NodeId;
 use common::piece::{PieceIndex, PieceSet};
 
 use child::Child;
+pub use line::{Line, Share};
 use plain::Plain;
 use super_seed::SuperSeed;
 
@@ -133,16 +135,24 @@ impl Reveal {
         self.board.children.get(&node).is_some_and(|child| child.is_full())
     }
 
-    /// What is to be said now; it counts as said.
-    pub fn drain(&mut self, _pace: Duration, now: Instant) -> Vec<Tell> {
+    /// What is to be said now; it counts as said. `others` is what this node's other tasks have [`Reveal::out`].
+    pub fn drain(&mut self, others: usize, now: Instant) -> Vec<Tell> {
         match &mut self.style {
-            Rule::Seed(rule) => rule.drain(&mut self.board, now),
+            Rule::Seed(rule) => rule.drain(&mut self.board, others, now),
             Rule::Peer(rule) => rule.drain(&mut self.board, now),
         }
     }
 
+    /// Pieces that a seed has shown and that are about to be taken; a peer does not count.
+    pub fn out(&self) -> usize {
+        match &self.style {
+            Rule::Seed(_) => SuperSeed::out(&self.board),
+            Rule::Peer(_) => 0,
+        }
+    }
+
     /// When to [`Reveal::drain`] again if nothing happens before.
-    pub fn wake_at(&self, _pace: Duration) -> Option<Instant> {
+    pub fn wake_at(&self) -> Option<Instant> {
         match &self.style {
             Rule::Seed(rule) => rule.wake_at(),
             Rule::Peer(rule) => rule.wake_at(),

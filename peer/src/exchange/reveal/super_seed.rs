@@ -1,6 +1,7 @@
 //! The seed's thrift: each piece goes out to one child first, in turn, and the children swap. Pieces that have been out
 //! for a while are dealt again, those with the fewest copies first, while the seed has little else to send: what it
-//! sends twice it cannot send anew, and the whole swarm waits for the new.
+//! sends twice it cannot send anew, and the whole swarm waits for the new. All of a seed's tasks share its line, so each
+//! counts what the others have out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -22,8 +23,15 @@ const MOST: usize = 256;
 /// One more may be out for each that is taken sooner than this, one less for each that takes longer than that.
 const QUICK: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_millis(400);
-/// A piece is dealt again only while fewer than this are out and not taken yet, over all children.
+/// A piece is dealt again only while fewer than this are out and not taken yet, over all children and all tasks: what
+/// goes out twice delays what nobody has.
 const SPARE: usize = 4;
+/// Of each task this many may be out, however busy others keep the line.
+const LEAST: usize = 2;
+/// So often a piece is dealt again though other tasks keep the line busy: a child may know nobody else who has it.
+const GRUDGE: Duration = Duration::from_secs(1);
+/// While other tasks keep pieces back, look so often whether they still do.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A piece that was dealt longer ago is dealt again if nobody took it, or if there is room; below this a busy machine
 /// would look like a stuck swarm.
 const MIN_PATIENCE: Duration = Duration::from_secs(2);
@@ -48,6 +56,10 @@ pub(super) struct SuperSeed {
     usual: Duration,
     /// How many may be out.
     most: usize,
+    /// When a piece was last dealt again.
+    grudged: Option<Instant>,
+    /// When to look whether other tasks still keep pieces back.
+    again: Option<Instant>,
 }
 
 // === impl SuperSeed ===
@@ -63,6 +75,8 @@ impl SuperSeed {
             taken: Vec::new(),
             usual: Duration::ZERO,
             most: FEW,
+            grudged: None,
+            again: None,
         }
     }
 
@@ -98,7 +112,8 @@ impl SuperSeed {
         }
     }
 
-    pub(super) fn drain(&mut self, board: &mut Board, now: Instant) -> Vec<Tell> {
+    /// With so many pieces out for other tasks.
+    pub(super) fn drain(&mut self, board: &mut Board, others: usize, now: Instant) -> Vec<Tell> {
         let mut tells = Tells::default();
         for dealt in self.taken.drain(..) {
             let took = now.saturating_duration_since(dealt);
@@ -133,24 +148,41 @@ impl SuperSeed {
             return tells.into_vec();
         }
         let nodes: Vec<NodeId> = board.children.keys().copied().collect();
-        self.deal(board, &nodes, now, &mut tells);
+        let held_back = self.deal(board, &nodes, (others, now), &mut tells);
+        self.again = held_back.then_some(now + LOOK_AGAIN);
         tells.into_vec()
     }
 
-    /// Deals pieces, one a turn: fresh ones, lowest first, then perhaps old ones.
-    fn deal(&mut self, board: &mut Board, nodes: &[NodeId], now: Instant, tells: &mut Tells) {
+    /// Deals pieces, one a turn: fresh ones, lowest first, then perhaps old ones. Whether other tasks are why there are
+    /// not more.
+    fn deal(
+        &mut self,
+        board: &mut Board,
+        nodes: &[NodeId],
+        (others, now): (usize, Instant),
+        tells: &mut Tells,
+    ) -> bool {
         let mut at = self.last.map_or(0, |last| nodes.partition_point(|node| *node <= last));
         let mut out: usize = board.children.values().map(Child::expected).sum();
+        let most = self.most.saturating_sub(others).max(LEAST);
         let mut passed = 0;
-        while passed < nodes.len() && out < self.most && (!self.fresh.is_empty() || out < SPARE) {
+        while passed < nodes.len() {
+            let fresh = !self.fresh.is_empty() && out < most;
+            let old =
+                out < SPARE && (out + others < SPARE || self.grudged.is_none_or(|at| at + GRUDGE <= now));
+            if !fresh && !old {
+                let more = !self.fresh.is_empty() && out < self.most || !self.old.is_empty() && out < SPARE;
+                return others > 0 && more;
+            }
             let node = nodes[at % nodes.len()];
             at += 1;
             passed += 1;
             let child = board.children.get_mut(&node).filter(|child| child.outstanding < ALLOWANCE);
             let Some(child) = child else { continue };
-            let Some(index) = self.next(child, out) else { continue };
+            let Some(index) = self.next(child, fresh, old) else { continue };
             if child.show(index, tells.entry(node)) {
-                self.fresh.remove(&index);
+                let new = self.fresh.remove(&index);
+                self.grudged = if new { self.grudged } else { Some(now) };
                 self.old.remove(&index);
                 self.young.insert(index, (now, node));
                 self.last = Some(node);
@@ -158,21 +190,28 @@ impl SuperSeed {
                 passed = 0;
             }
         }
+        false
     }
 
-    /// What a child gets next, with so many pieces out.
-    fn next(&self, child: &Child, out: usize) -> Option<PieceIndex> {
+    /// What a child gets next, if a fresh or an old piece may be dealt.
+    fn next(&self, child: &Child, fresh: bool, old: bool) -> Option<PieceIndex> {
         let lacks = |index: &PieceIndex| child.lacks(*index);
-        let fresh = self.fresh.iter().copied().find(lacks);
-        if fresh.is_some() || out >= SPARE {
-            return fresh;
+        let next = self.fresh.iter().copied().filter(|_| fresh).find(lacks);
+        if next.is_some() || !old {
+            return next;
         }
         let old = self.old.iter().copied().filter(lacks);
         old.min_by_key(|index| self.copies[index.0 as usize])
     }
 
+    /// What it counts as for other tasks: a child that is alone was shown all at once, but takes only some at a time.
+    pub(super) fn out(board: &Board) -> usize {
+        board.children.values().map(|child| child.expected().min(ALLOWANCE)).sum()
+    }
+
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.young.values().min().map(|(since, _)| *since + self.patience())
+        let untaken = self.young.values().min().map(|(since, _)| *since + self.patience());
+        untaken.into_iter().chain(self.again).min()
     }
 
     fn patience(&self) -> Duration {

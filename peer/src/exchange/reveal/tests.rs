@@ -1,5 +1,7 @@
 //! Thrift in a burst, nobody starved.
 
+use std::time::Duration;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -19,7 +21,7 @@ fn the_seed_shows_a_new_piece_to_one_child_in_turn() {
     let mut reveal = Reveal::new(Style::Seed, 12);
     (0..4).for_each(|n| reveal.child_up(node(n)));
     (0..12).for_each(|index| reveal.piece(PieceIndex(index), now));
-    let said = shown(&reveal.drain(PACE, now));
+    let said = shown(&reveal.drain(0, now));
     assert_eq!(said.len(), 12, "each piece once: {said:?}");
     for n in 0..4 {
         assert_eq!(said.iter().filter(|(to, _)| *to == node(n)).count(), 3);
@@ -32,7 +34,7 @@ fn the_seed_holds_nothing_back_from_an_only_child() {
     let mut reveal = Reveal::new(Style::Seed, 12);
     reveal.child_up(node(1));
     (0..12).for_each(|index| reveal.piece(PieceIndex(index), now));
-    assert_eq!(shown(&reveal.drain(PACE, now)).len(), 12);
+    assert_eq!(shown(&reveal.drain(0, now)).len(), 12);
 }
 
 #[test]
@@ -41,9 +43,9 @@ fn what_a_lost_child_was_to_hand_on_goes_to_another() {
     let mut reveal = Reveal::new(Style::Seed, 3);
     (0..3).for_each(|n| reveal.child_up(node(n)));
     reveal.piece(PieceIndex(0), now);
-    let first = shown(&reveal.drain(PACE, now))[0].0;
+    let first = shown(&reveal.drain(0, now))[0].0;
     reveal.child_down(first);
-    let again = shown(&reveal.drain(PACE, now));
+    let again = shown(&reveal.drain(0, now));
     assert!(matches!(again[..], [(to, 0)] if to != first));
 }
 
@@ -55,7 +57,7 @@ fn the_seed_sends_nothing_twice_while_it_has_enough_to_send() {
     let (mut sees, mut dealt) = (BTreeMap::<NodeId, Vec<u32>>::new(), 0);
     for index in 0..50 {
         reveal.piece(PieceIndex(index), now);
-        for (to, piece) in shown(&reveal.drain(PACE, now)) {
+        for (to, piece) in shown(&reveal.drain(0, now)) {
             sees.entry(to).or_default().push(piece);
             dealt += 1;
         }
@@ -75,9 +77,9 @@ fn what_nobody_took_the_seed_deals_to_another() {
     let mut reveal = Reveal::new(Style::Seed, 4);
     (0..4).for_each(|n| reveal.child_up(node(n)));
     reveal.piece(PieceIndex(0), now);
-    let first = shown(&reveal.drain(PACE, now))[0].0;
-    now = reveal.wake_at(PACE).unwrap();
-    let again = shown(&reveal.drain(PACE, now));
+    let first = shown(&reveal.drain(0, now))[0].0;
+    now = reveal.wake_at().unwrap();
+    let again = shown(&reveal.drain(0, now));
     assert!(matches!(again[..], [(to, 0)] if to != first), "{again:?}");
 }
 
@@ -90,7 +92,7 @@ fn children_that_died_do_not_keep_the_seed_from_dealing_again() {
     // The first two never take anything; the others take all that they see, and swap nothing.
     let mut sees: BTreeMap<NodeId, PieceSet> = BTreeMap::new();
     for _ in 0..200 {
-        for (to, piece) in shown(&reveal.drain(PACE, now)) {
+        for (to, piece) in shown(&reveal.drain(0, now)) {
             sees.entry(to).or_insert_with(|| PieceSet::new(40)).insert(PieceIndex(piece));
             if to > node(1) {
                 reveal.child_has(to, std::slice::from_ref(&(piece..piece + 1)));
@@ -108,13 +110,13 @@ fn a_peer_shows_a_new_piece_at_once_to_all_who_lack_it() {
     let mut reveal = Reveal::new(Style::Peer, 4);
     (0..10).for_each(|n| reveal.child_up(node(n)));
     (0..4).for_each(|n| reveal.child_has(node(n), std::slice::from_ref(&(3..4))));
-    reveal.drain(PACE, now);
+    reveal.drain(0, now);
     reveal.piece(PieceIndex(3), now);
-    let tells = reveal.drain(PACE, now);
+    let tells = reveal.drain(0, now);
     assert_eq!(shown(&tells).len(), 6);
     assert_eq!(tells.len(), 6, "the others need not hear of it at once");
-    assert!(reveal.drain(PACE, now).is_empty());
-    assert!(reveal.wake_at(PACE).is_some_and(|at| at > now), "but soon");
+    assert!(reveal.drain(0, now).is_empty());
+    assert!(reveal.wake_at().is_some_and(|at| at > now), "but soon");
 }
 
 #[test]
@@ -126,15 +128,15 @@ fn who_has_a_piece_hears_before_long_that_it_is_here() {
     let mut heard = 0;
     for index in 0..30 {
         reveal.piece(PieceIndex(index), now);
-        let tells = reveal.drain(PACE, now);
+        let tells = reveal.drain(0, now);
         assert!(tells.iter().all(|tell| tell.show.is_empty()));
         heard += tells.iter().map(|tell| tell.hold.len()).sum::<usize>();
     }
     assert!(heard > 0 && heard < 150, "{heard}: some pieces at a time");
-    let due = reveal.wake_at(PACE).unwrap();
-    heard += reveal.drain(PACE, due).iter().map(|tell| tell.hold.len()).sum::<usize>();
+    let due = reveal.wake_at().unwrap();
+    heard += reveal.drain(0, due).iter().map(|tell| tell.hold.len()).sum::<usize>();
     assert_eq!(heard, 150);
-    assert_eq!(reveal.wake_at(PACE), None);
+    assert_eq!(reveal.wake_at(), None);
 }
 
 #[test]
@@ -142,10 +144,10 @@ fn a_newcomer_sees_what_a_peer_got_before() {
     let now = Instant::now();
     let mut reveal = Reveal::new(Style::Peer, 4);
     reveal.piece(PieceIndex(3), now);
-    assert!(reveal.drain(PACE, now).is_empty());
+    assert!(reveal.drain(0, now).is_empty());
     reveal.child_up(node(1));
     reveal.piece(PieceIndex(1), now);
-    assert_eq!(shown(&reveal.drain(PACE, now)), [(node(1), 1), (node(1), 3)]);
+    assert_eq!(shown(&reveal.drain(0, now)), [(node(1), 1), (node(1), 3)]);
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn who_gave_a_piece_hears_that_it_arrived() {
         reveal.child_has(node(0), std::slice::from_ref(&(0..4)));
         reveal.piece(PieceIndex(3), now);
         let heard = |tell: &Tell| tell.to == node(0) && tell.show.is_empty() && tell.hold == [PieceIndex(3)];
-        assert!(reveal.drain(PACE, now).iter().any(heard), "of {children} neighbours");
+        assert!(reveal.drain(0, now).iter().any(heard), "of {children} neighbours");
     }
 }
 
@@ -169,7 +171,7 @@ fn the_seed_goes_on_as_its_children_take_what_it_showed() {
     (0..60).for_each(|index| reveal.piece(PieceIndex(index), now));
     let mut all = 0;
     loop {
-        let tells = reveal.drain(PACE, now);
+        let tells = reveal.drain(0, now);
         if tells.is_empty() {
             break;
         }
@@ -190,7 +192,7 @@ fn the_seed_is_not_held_up_by_a_piece_that_its_children_have() {
     (0..3).for_each(|n| reveal.child_up(node(n)));
     (0..3).for_each(|n| reveal.child_has(node(n), std::slice::from_ref(&(0..4))));
     (0..12).for_each(|index| reveal.piece(PieceIndex(index), now));
-    let said = shown(&reveal.drain(PACE, now));
+    let said = shown(&reveal.drain(0, now));
     assert_eq!(said.len(), 8, "what they lack, once: {said:?}");
 }
 
@@ -201,8 +203,8 @@ fn the_seed_is_not_woken_for_what_is_past() {
     (0..10).for_each(|n| reveal.child_up(node(n)));
     reveal.piece(PieceIndex(0), now);
     for _ in 0..20 {
-        reveal.drain(PACE, now);
-        let Some(wake) = reveal.wake_at(PACE) else { return };
+        reveal.drain(0, now);
+        let Some(wake) = reveal.wake_at() else { return };
         assert!(wake > now);
         now = wake;
     }
@@ -234,7 +236,7 @@ proptest! {
             }
         }
         for _ in 0..200 {
-            for tell in reveal.drain(PACE, now) {
+            for tell in reveal.drain(0, now) {
                 let seen = sees.get_mut(&tell.to);
                 prop_assert!(seen.is_some(), "told a child that is gone");
                 let seen = seen.unwrap();
@@ -246,10 +248,27 @@ proptest! {
             for (to, seen) in &sees {
                 reveal.child_has(*to, &seen.runs());
             }
-            now = reveal.wake_at(PACE).unwrap_or(now) + PACE;
+            now = reveal.wake_at().unwrap_or(now) + PACE;
         }
         for (to, seen) in sees {
             prop_assert!(seen.is_full(), "{to:?} saw only {seen:?}");
         }
     }
+}
+
+#[test]
+fn while_other_tasks_have_much_out_nothing_is_dealt_twice() {
+    let (mut now, others) = (Instant::now(), 20);
+    let mut reveal = Reveal::new(Style::Seed, 40);
+    (1..=2).for_each(|n| reveal.child_up(node(n)));
+    (0..40).for_each(|index| reveal.piece(PieceIndex(index), now));
+    (0..38).for_each(|index| reveal.child_has(node(1), std::slice::from_ref(&(index..index + 1))));
+    assert_eq!(shown(&reveal.drain(others, now)).len(), 2 + 1, "what nobody has, and one that somebody has");
+    reveal.child_has(node(1), std::slice::from_ref(&(38..40)));
+    reveal.child_has(node(2), std::slice::from_ref(&(38..40)));
+    assert!(reveal.drain(others, now).is_empty());
+    assert!(reveal.wake_at().is_some_and(|at| at > now), "it looks whether that is still so");
+    now += Duration::from_secs(1);
+    assert_eq!(shown(&reveal.drain(others, now)).len(), 1, "its parents may not have it");
+    assert!(shown(&reveal.drain(0, now)).len() > 1);
 }
