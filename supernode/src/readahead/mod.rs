@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
+use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::{Credentials, Source};
 use futures_util::TryStreamExt as _;
@@ -61,14 +62,36 @@ impl ReadAhead {
                 }
             }
             Some(Wanted::Blob(repository)) => {
-                let Some((id, walkers)) = self.plan().asked(repository, digest, Instant::now()) else {
-                    return;
-                };
-                for _ in 0..walkers {
-                    self.tasks.spawn(self.clone().walk(id.clone(), credentials.clone()));
+                let here = handle.is_local();
+                let asked = self.plan().asked(repository, digest, here, Instant::now());
+                match asked {
+                    Some((id, true)) => {
+                        self.tasks.spawn(self.clone().await_it(
+                            handle.clone(),
+                            digest,
+                            id,
+                            credentials.clone(),
+                        ));
+                    }
+                    Some((id, false)) => self.start(&id, credentials),
+                    None => {}
                 }
             }
             _ => {}
+        }
+    }
+
+    async fn await_it(self, handle: Handle, layer: Digest, id: ImageId, credentials: Credentials) {
+        // However it ends.
+        let _ = handle.finished().await;
+        self.plan().arrived(layer);
+        self.start(&id, &credentials);
+    }
+
+    fn start(&self, id: &ImageId, credentials: &Credentials) {
+        let walkers = self.plan().start(id);
+        for _ in 0..walkers {
+            self.tasks.spawn(self.clone().walk(id.clone(), credentials.clone()));
         }
     }
 

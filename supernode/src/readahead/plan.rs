@@ -1,17 +1,18 @@
 //! Which layer to fetch before anybody asks for it. Pure; driven by [`super::ReadAhead`].
 //!
 //! A runtime pulls a few layers at a time, in the manifest's order, and asks for the next when one is done: between them
-//! the origin's line would stand idle, though it is what a burst waits for. So behind the farthest layer that was asked
-//! for, *walkers* fetch what comes next. What lies before it is not fetched: nodes that share a base image ask for the
-//! layers above it only.
+//! the origin's line would stand idle, though it is what a burst waits for. So when all that was asked for is here,
+//! *walkers* fetch what comes behind the farthest layer that was asked for. What lies before it is not fetched: nodes that
+//! share a base image ask for the layers above it only.
 //!
 //! # Invariants
+//! - Nothing is begun while a layer that was asked for is on its way.
 //! - No layer is fetched that precedes one that was asked for, nor any of an image of which none was asked for.
 //! - No more than [`AHEAD`] bytes beyond the farthest asked layer are begun, no more than [`WALKERS`] at once an image,
 //!   and [`MAX_WALKERS`] over all.
 //! - No more than [`MAX_IMAGES`] images are remembered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use super::manifest::Layer;
 
 /// Images whose layers are known, the latest.
 const MAX_IMAGES: usize = 256;
-/// Layers of one image on their way ahead of the nodes: while one ends, the other keeps the line busy.
+/// Layers of one image on their way ahead of the nodes: while one ends, the others keep the line busy.
 const WALKERS: usize = 2;
 /// The same over all images: beside what nodes ask for, a share of the line.
 const MAX_WALKERS: usize = 8;
@@ -57,6 +58,8 @@ pub(super) struct Plan {
     by_layer: HashMap<(Arc<str>, Digest), (ImageId, usize)>,
     /// Oldest first.
     order: VecDeque<ImageId>,
+    /// Layers that were asked for and are not here yet.
+    awaited: HashSet<Digest>,
     walkers: usize,
 }
 
@@ -94,14 +97,15 @@ impl Plan {
         self.images.insert(id, Image { layers, next: 0, asked: 0, walkers: 0, active: now });
     }
 
-    /// A node asks for a layer. The image that it belongs to and how many walkers to start for it; each calls
-    /// [`Plan::next`] until there is nothing.
+    /// A node asks for a layer; the image that it belongs to, and whether it is news that it is awaited, when it is not
+    /// `here`: then [`Plan::arrived`] is due in the end.
     pub(super) fn asked(
         &mut self,
         repository: &str,
         layer: Digest,
+        here: bool,
         now: Instant,
-    ) -> Option<(ImageId, usize)> {
+    ) -> Option<(ImageId, bool)> {
         let (id, at) = self.by_layer.get(&(Arc::from(repository), layer))?;
         let image = self.images.get_mut(id)?;
         if image.walkers == 0 && now.saturating_duration_since(image.active) >= AGAIN {
@@ -110,11 +114,24 @@ impl Plan {
         image.active = now;
         image.asked = image.asked.max(at + 1);
         image.next = image.next.max(at + 1);
-        let more = image.may_begin();
-        let start = if more { (WALKERS - image.walkers).min(MAX_WALKERS - self.walkers) } else { 0 };
+        Some((id.clone(), !here && self.awaited.insert(layer)))
+    }
+
+    /// A layer that was awaited is here, or will not come.
+    pub(super) fn arrived(&mut self, layer: Digest) {
+        self.awaited.remove(&layer);
+    }
+
+    /// How many walkers to start for an image now; each calls [`Plan::next`] until there is nothing.
+    pub(super) fn start(&mut self, id: &ImageId) -> usize {
+        let Some(image) = self.images.get_mut(id).filter(|image| image.may_begin()) else { return 0 };
+        if !self.awaited.is_empty() {
+            return 0;
+        }
+        let start = (WALKERS - image.walkers).min(MAX_WALKERS - self.walkers);
         image.walkers += start;
         self.walkers += start;
-        Some((id.clone(), start))
+        start
     }
 
     /// The layer that a walker fetches now; with `None` the walker is done.
@@ -124,7 +141,7 @@ impl Plan {
             return None;
         };
         image.active = now;
-        if !image.may_begin() {
+        if !self.awaited.is_empty() || !image.may_begin() {
             image.walkers -= 1;
             self.walkers -= 1;
             return None;
@@ -178,8 +195,10 @@ mod tests {
         plan
     }
 
+    /// A layer is asked for that is here; how many begin to walk.
     fn asked(plan: &mut Plan, n: u8, now: Instant) -> usize {
-        plan.asked("https://r.test/v2/app", Digest::of(&[n]), now).unwrap().1
+        let (id, _) = plan.asked("https://r.test/v2/app", Digest::of(&[n]), true, now).unwrap();
+        plan.start(&id)
     }
 
     fn next(plan: &mut Plan, now: Instant) -> Option<u64> {
@@ -198,6 +217,24 @@ mod tests {
         assert_eq!((next(&mut plan, now), next(&mut plan, now)), (None, None));
         assert_eq!(asked(&mut plan, 0, now), 0, "nothing is left");
         assert_eq!(plan.walkers, 0);
+    }
+
+    #[test]
+    fn what_nodes_wait_for_goes_first() {
+        let now = Instant::now();
+        let mut plan = plan((0..6).map(|n| layer(n, u64::from(n))).collect(), now);
+        let mut ask = |n: u8| plan.asked("https://r.test/v2/app", Digest::of(&[n]), false, now).unwrap().1;
+        assert_eq!((ask(0), ask(1), ask(0)), (true, true, false), "one waits for each");
+        plan.arrived(Digest::of(&[0]));
+        assert_eq!(plan.start(&id(1)), 0);
+        plan.arrived(Digest::of(&[1]));
+        assert_eq!(plan.start(&id(1)), WALKERS);
+        assert_eq!(next(&mut plan, now), Some(2));
+        plan.asked("https://r.test/v2/app", Digest::of(&[2]), false, now).unwrap();
+        assert_eq!((next(&mut plan, now), next(&mut plan, now)), (None, None));
+        plan.arrived(Digest::of(&[2]));
+        assert_eq!(plan.start(&id(1)), WALKERS);
+        assert_eq!(next(&mut plan, now), Some(3));
     }
 
     #[test]
@@ -229,11 +266,12 @@ mod tests {
         let now = Instant::now();
         let mut plan = plan(vec![layer(0, 1), layer(1, 1)], now);
         plan.learn(id(2), vec![layer(0, 1), layer(2, 1)], now);
-        let image = |plan: &mut Plan| plan.asked("https://r.test/v2/app", Digest::of(&[0]), now).unwrap().0;
+        let image =
+            |plan: &mut Plan| plan.asked("https://r.test/v2/app", Digest::of(&[0]), true, now).unwrap().0;
         assert_eq!(image(&mut plan), id(2));
         assert!(plan.knows(&id(1)));
         assert_eq!(image(&mut plan), id(1));
-        assert!(plan.asked("https://r.test/v2/other", Digest::of(&[0]), now).is_none());
+        assert!(plan.asked("https://r.test/v2/other", Digest::of(&[0]), true, now).is_none());
     }
 
     #[test]
@@ -255,7 +293,11 @@ mod tests {
             plan.learn(other, vec![layer(n, 1), layer(1, 1)], now);
         }
         assert_eq!((plan.order.len(), plan.order.front().unwrap().repository.as_ref()), (MAX_IMAGES, "x"));
-        let started: usize = (2..100).map(|n| plan.asked("x", Digest::of(&[n]), now).unwrap().1).sum();
+        let mut start = |n: u8| {
+            let (id, _) = plan.asked("x", Digest::of(&[n]), true, now).unwrap();
+            plan.start(&id)
+        };
+        let started: usize = (2..100).map(&mut start).sum();
         assert_eq!(started, MAX_WALKERS);
         assert_eq!(plan.next(&id(1), now), None, "its image was forgotten meanwhile");
         assert_eq!(plan.walkers, MAX_WALKERS - 1);
