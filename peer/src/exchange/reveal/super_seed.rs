@@ -13,7 +13,7 @@ use super::child::{Child, Mark};
 use super::{Board, Tell, Tells};
 
 /// Pieces shown to a child that it has not got yet: enough to keep its requests flowing, few enough that a slow
-/// child does not sit on many.
+/// child does not sit on many; more where few children share what may be out.
 const ALLOWANCE: usize = 6;
 /// Pieces that are out and not taken yet, over all children, while they are taken slowly: enough to keep the line busy.
 /// With more, all of them take longer, and the children have nothing to swap meanwhile.
@@ -105,7 +105,8 @@ impl SuperSeed {
         for index in child.all(Mark::Has) {
             self.copies[index.0 as usize] -= 1;
         }
-        for index in child.all(Mark::Shown).filter(|index| self.copies[index.0 as usize] == 0) {
+        let touched = child.all(Mark::Shown).chain(child.all(Mark::Has));
+        for index in touched.filter(|index| self.copies[index.0 as usize] == 0) {
             if self.young.remove(&index).is_some() || self.old.remove(&index) {
                 self.fresh.insert(index);
             }
@@ -138,15 +139,6 @@ impl SuperSeed {
             }
             young
         });
-        if board.children.len() == 1 {
-            // Nobody to swap with.
-            self.old.append(&mut self.fresh);
-            self.old.extend(std::mem::take(&mut self.young).into_keys());
-            for (node, child) in &mut board.children {
-                child.show_all(&board.shared, tells.entry(*node));
-            }
-            return tells.into_vec();
-        }
         let nodes: Vec<NodeId> = board.children.keys().copied().collect();
         let held_back = self.deal(board, &nodes, (others, now), &mut tells);
         self.again = held_back.then_some(now + LOOK_AGAIN);
@@ -165,6 +157,7 @@ impl SuperSeed {
         let mut at = self.last.map_or(0, |last| nodes.partition_point(|node| *node <= last));
         let mut out: usize = board.children.values().map(Child::expected).sum();
         let most = self.most.saturating_sub(others).max(LEAST);
+        let each = ALLOWANCE.max(self.most / nodes.len().max(1));
         let mut passed = 0;
         while passed < nodes.len() {
             let fresh = !self.fresh.is_empty() && out < most;
@@ -177,7 +170,7 @@ impl SuperSeed {
             let node = nodes[at % nodes.len()];
             at += 1;
             passed += 1;
-            let child = board.children.get_mut(&node).filter(|child| child.outstanding < ALLOWANCE);
+            let child = board.children.get_mut(&node).filter(|child| child.outstanding < each);
             let Some(child) = child else { continue };
             let Some(index) = self.next(child, fresh, old) else { continue };
             if child.show(index, tells.entry(node)) {
@@ -204,9 +197,9 @@ impl SuperSeed {
         old.min_by_key(|index| self.copies[index.0 as usize])
     }
 
-    /// What it counts as for other tasks: a child that is alone was shown all at once, but takes only some at a time.
+    /// What it counts as for other tasks.
     pub(super) fn out(board: &Board) -> usize {
-        board.children.values().map(|child| child.expected().min(ALLOWANCE)).sum()
+        board.children.values().map(Child::expected).sum()
     }
 
     pub(super) fn wake_at(&self) -> Option<Instant> {
