@@ -319,7 +319,8 @@ impl Engine {
         shared
     }
 
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    /// Runs work that belongs to this engine, until it ends or the engine closes.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.inner.tasks.spawn(work);
     }
 }

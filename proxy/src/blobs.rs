@@ -10,6 +10,7 @@ use common::task::Source;
 use futures_util::stream::{Stream, StreamExt};
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    RANGE,
 };
 use http::{Method, StatusCode};
 use peer::engine::Request;
@@ -41,6 +42,13 @@ pub(crate) async fn answer(ask: &Ask, path: String, digest: ContentDigest) -> Re
         && let Some(handle) = of_engine(ask, &path, known, granted).await?
     {
         let length = handle.length();
+        // Who reads a part of a layer may never want the next.
+        if let Some((repository, _)) =
+            path.rsplit_once("/blobs/").filter(|_| !ask.headers.contains_key(RANGE))
+        {
+            let (upstream, repository) = (&ask.upstream, ask.upstream.url(repository));
+            ask.ahead.gives_layer(&repository, known, &handle, upstream.credentials());
+        }
         return Ok(serve(&ask.headers, &digest, length, |range| body::of_engine(handle, range, origin)));
     }
     let mut direct = Direct::connect(origin, granted).await?;

@@ -1,6 +1,6 @@
 //! HTTP in front of Longshore's engine, for container runtimes: the registry [`mirror`]. A request goes
 //! mirror → manifests or blobs → permission → upstream, and its bytes come from the engine below; where the engine
-//! cannot, straight from the origin.
+//! cannot, straight from the origin. The layers that a client will ask for next are fetched meanwhile (readahead).
 
 mod blobs;
 mod body;
@@ -14,6 +14,7 @@ mod path;
 mod permission;
 mod proof;
 mod range;
+mod readahead;
 mod upstream;
 
 pub use mirror::{MirrorOptions, router};

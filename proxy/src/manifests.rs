@@ -60,6 +60,7 @@ pub(crate) async fn answer(ask: &Ask, name: &Name, reference: &Reference) -> Res
         && let Some(media_type) = head.headers.get(CONTENT_TYPE)
         && let Some(bytes) = of_engine(ask, name, known, &accept).await?
     {
+        ask.ahead.gave_manifest(&ask.upstream.url(&name.path()), known, &bytes);
         return Ok(respond_with(digest.as_ref(), Some(media_type), bytes));
     }
     direct(ask, &path, reference, &accept).await

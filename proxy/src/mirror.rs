@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Refusal, Subject};
 use crate::path::Target;
+use crate::readahead::ReadAhead;
 use crate::upstream::{Ask, Upstream, With, relay};
 use crate::{blobs, manifests};
 
@@ -44,11 +45,13 @@ struct Mirror {
     engine: Engine,
     options: MirrorOptions,
     turns: Arc<Semaphore>,
+    ahead: ReadAhead,
 }
 
 /// The mirror as a service, for a listener of the caller's.
 pub fn router(engine: Engine, options: MirrorOptions) -> Router {
-    let mirror = Mirror { engine, options, turns: Arc::new(Semaphore::new(MAX_REQUESTS)) };
+    let ahead = ReadAhead::new(engine.clone());
+    let mirror = Mirror { engine, options, turns: Arc::new(Semaphore::new(MAX_REQUESTS)), ahead };
     Router::new().fallback(serve).with_state(Arc::new(mirror))
 }
 
@@ -100,7 +103,8 @@ impl Mirror {
         let registry = named.as_deref().unwrap_or(&self.options.default_registry);
         let upstream = Upstream::new(&self.engine, registry, &parts.headers)?;
         let head = parts.method == Method::HEAD;
-        Ok(Read { target, query, ask: Ask { upstream: Arc::new(upstream), headers: parts.headers, head } })
+        let (upstream, ahead) = (Arc::new(upstream), self.ahead.clone());
+        Ok(Read { target, query, ask: Ask { upstream, headers: parts.headers, head, ahead } })
     }
 
     async fn answer(&self, read: &Read) -> Result<Response, Refusal> {
@@ -130,7 +134,7 @@ impl Mirror {
 
 /// What the mirror has no opinion on is the origin's to answer.
 async fn pass_through(read: &Read) -> Result<Response, Refusal> {
-    let Ask { upstream, headers, head } = &read.ask;
+    let Ask { upstream, headers, head, .. } = &read.ask;
     let mut path = read.target.path();
     if !read.query.is_empty() {
         path = format!("{path}?{}", read.query);

@@ -77,6 +77,11 @@ impl Name {
         }
         Err(PathError::Name(quoted(&name)))
     }
+
+    /// What all paths of the repository begin with.
+    pub(crate) fn path(&self) -> String {
+        format!("/v2/{}", self.0)
+    }
 }
 
 /// One part of a name: runs of letters and digits with exactly one separator between two of them.

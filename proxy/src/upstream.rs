@@ -23,6 +23,7 @@ use peer::origin::{Answer, RetryPolicy};
 use crate::direct::{Cause, Opening, Origin};
 use crate::error::{Refusal, Subject};
 use crate::proof::ContentDigest;
+use crate::readahead::ReadAhead;
 
 /// A client waits for these answers: a hiccup of the origin is masked, a longer failure is told soon, so that the
 /// client can go elsewhere.
@@ -55,6 +56,8 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     /// Whether only the headers of the answer are wanted.
     pub(crate) head: bool,
+    /// Fetches what will be asked for next.
+    pub(crate) ahead: ReadAhead,
 }
 
 /// What is asked of the origin beside the method and the path.

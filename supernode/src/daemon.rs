@@ -22,7 +22,6 @@ use crate::api;
 use crate::bulletin::Bulletins;
 use crate::enrolment::Office;
 use crate::hub::Hub;
-use crate::readahead::ReadAhead;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::Sessions;
@@ -120,14 +119,8 @@ impl Supernode {
         };
         running.tasks.spawn(seed::listen(hub.clone(), notices));
         let bulletins = Bulletins::default();
-        let ahead = ReadAhead::new(engine.clone(), running.tasks.clone());
-        let shared = Sessions {
-            engine: engine.clone(),
-            hub: hub.clone(),
-            authority: authority.clone(),
-            bulletins,
-            ahead,
-        };
+        let shared =
+            Sessions { engine: engine.clone(), hub: hub.clone(), authority: authority.clone(), bulletins };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
         running.tasks.spawn(keep_time(hub.clone(), identity, authority));

@@ -13,7 +13,6 @@ use peer::handle::Handle;
 use crate::bulletin::Bulletins;
 use crate::hub::Hub;
 use crate::outbox::{Gone, Letter, Outbox};
-use crate::readahead::ReadAhead;
 use crate::scheduler::Event;
 
 /// The seed, the scheduler, and the way to the peer.
@@ -25,8 +24,6 @@ pub struct Feeder {
     pub hub: Arc<Hub>,
     /// What is told to all alike.
     pub bulletins: Bulletins,
-    /// Fetches what nodes will ask for next.
-    pub ahead: ReadAhead,
     /// The peer.
     pub node: NodeId,
     /// Its queue.
@@ -52,7 +49,6 @@ impl Feeder {
         let handle = self.open(join).await?;
         let (task, geometry) = (handle.task(), handle.geometry());
         let mut bulletin = self.bulletins.read(handle.clone());
-        self.ahead.given(&handle, &join.source, &join.credentials).await;
         if handle.length() <= MAX_INLINE {
             return Ok(self.outbox.say(Letter::Frames(bulletin.inline().await?)).await);
         }

@@ -1,6 +1,5 @@
 //! The supernode: who has what ([`tracker`]), who gets it from whom ([`scheduler`], a pure state machine behind
-//! [`hub`]), the seed that asks the origin ([`seed`]) and fetches
-//! an image's layers before they are asked for ([`readahead`]), the peers' [`sessions`] and what they are told ([`feeder`],
+//! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`],
 //! [`bulletin`], [`outbox`]), how strangers become members ([`enrolment`]), its HTTP ([`api`]) and the [`daemon`] around them.
 
 pub mod api;
@@ -10,7 +9,6 @@ pub mod enrolment;
 pub mod feeder;
 pub mod hub;
 pub mod outbox;
-pub mod readahead;
 pub mod scheduler;
 pub mod seed;
 pub mod sessions;

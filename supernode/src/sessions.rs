@@ -22,7 +22,6 @@ use crate::bulletin::Bulletins;
 use crate::feeder::Feeder;
 use crate::hub::Hub;
 use crate::outbox::Outbox;
-use crate::readahead::ReadAhead;
 use crate::scheduler::{Event, Member};
 
 /// Children that one peer is trusted to serve at once, whatever it says.
@@ -41,8 +40,6 @@ pub struct Sessions {
     pub authority: Arc<Authority>,
     /// What is told to all alike.
     pub bulletins: Bulletins,
-    /// Fetches what nodes will ask for next.
-    pub ahead: ReadAhead,
 }
 
 struct Session {
@@ -82,8 +79,8 @@ impl Sessions {
         let hub = self.hub.clone();
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
-        let (engine, bulletins, ahead) = (self.engine.clone(), self.bulletins.clone(), self.ahead.clone());
-        let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, ahead, node, outbox };
+        let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());
+        let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, outbox };
         let mut session =
             Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new(), joins: 0 };
         let mut writer = JoinSet::new();
