@@ -20,9 +20,10 @@ use crate::download::shared::{Phase, Shared};
 use crate::download::{BUDGET_UNIT, Context};
 use crate::error::FetchError;
 use crate::exchange::guests::Guests;
+use crate::exchange::line::Line;
 use crate::exchange::link::{self, LinkStream};
 use crate::exchange::pool::Pool;
-use crate::exchange::reveal::{Line, Style};
+use crate::exchange::reveal::Style;
 use crate::exchange::serve::{self, SessionStream};
 use crate::handle::Handle;
 use crate::limit::Limiter;
@@ -102,7 +103,8 @@ impl Engine {
             origin: options.origin,
             metrics: options.metrics,
             style: options.style,
-            line: Line::default(),
+            downlink: Line::default(),
+            uplink: Line::default(),
             budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),
             download_limit: Limiter::new(options.download_limit),
         };

@@ -292,7 +292,7 @@ impl Peer {
             visit.out.cancels.push(request);
             self.failed(request.from, request.piece, Setback::Silent, visit);
         }
-        for ask in self.select.poll(visit.now) {
+        for ask in self.select.poll(0, visit.now) {
             let (from, piece) = (number(ask.node), ask.index.0);
             if !self.links.iter().any(|link| link.node == from) {
                 self.select.setback((ask.node, ask.index), Setback::Withdrawn, visit.now);

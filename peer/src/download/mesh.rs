@@ -20,8 +20,9 @@ use super::doorstep::Doorstep;
 use super::shared::Shared;
 use super::{BUDGET_UNIT, Context};
 use crate::exchange::fetch::{self, FetchFault, Wanted};
+use crate::exchange::line::Share;
 use crate::exchange::link::{self, LinkEnd, LinkStream, Said};
-use crate::exchange::reveal::{Reveal, Share};
+use crate::exchange::reveal::Reveal;
 use crate::exchange::select::{Ask, Select, Setback};
 use crate::store::StoreError;
 
@@ -93,8 +94,11 @@ pub struct Mesh {
     geometry: Geometry,
     digests: Vec<Option<Digest>>,
     select: Select,
+    /// What it has asked for.
+    down: Share,
     reveal: Reveal,
-    share: Share,
+    /// What it has shown and not sent.
+    up: Share,
     parents: BTreeMap<NodeId, Parent>,
     links: BTreeMap<NodeId, Neighbour>,
     doorstep: Doorstep,
@@ -115,7 +119,8 @@ impl Mesh {
     pub fn new(context: Arc<Context>, shared: Arc<Shared>, geometry: Geometry) -> Self {
         let (task, pieces) = (shared.task(), geometry.pieces());
         let select = Select::new(geometry, PieceSet::new(pieces), context.seed_for(task));
-        let (reveal, share) = (Reveal::new(context.style, pieces), context.line.share());
+        let reveal = Reveal::new(context.style, pieces);
+        let (down, up) = (context.downlink.share(), context.uplink.share());
         Self {
             context,
             shared,
@@ -123,8 +128,9 @@ impl Mesh {
             geometry,
             digests: vec![None; pieces as usize],
             select,
+            down,
             reveal,
-            share,
+            up,
             parents: BTreeMap::new(),
             links: BTreeMap::new(),
             doorstep: Doorstep::default(),
@@ -230,7 +236,7 @@ impl Mesh {
     /// Does what is due and returns when to be called again.
     pub fn pump(&mut self, complete: bool, now: Instant) -> Option<Instant> {
         self.open_links(complete, now);
-        for tell in self.reveal.drain(self.share.others(), now) {
+        for tell in self.reveal.drain(self.up.others(), now) {
             let (show, hold) = (runs(&tell.show), runs(&tell.hold));
             let show = show.chunks(MAX_RUNS).map(|runs| Link::Have(runs.to_vec()));
             let hold = hold.chunks(MAX_RUNS).map(|runs| Link::Hold(runs.to_vec()));
@@ -243,18 +249,21 @@ impl Mesh {
                 self.link_down(tell.to);
             }
         }
-        self.share.set(self.reveal.out());
+        self.up.set(self.reveal.out());
         if complete {
             let idle: Vec<_> =
                 self.links.keys().copied().filter(|node| self.reveal.child_is_full(*node)).collect();
             idle.into_iter().for_each(|node| self.link_down(node));
+            self.down.set(0);
             return self.reveal.wake_at();
         }
         self.starved = false;
+        self.down.set(self.select.flights());
         if self.asking {
-            for ask in self.select.poll(now) {
+            for ask in self.select.poll(self.down.others(), now) {
                 self.launch(ask, now);
             }
+            self.down.set(self.select.flights());
         }
         let retry = self.parents.values().filter(|parent| !parent.opening && parent.retry > now);
         let retry = retry.map(|parent| parent.retry).min();

@@ -29,8 +29,9 @@ use common::telemetry::Metrics;
 use tokio::sync::Semaphore;
 
 use crate::coordinator::Coordinator;
+use crate::exchange::line::Line;
 use crate::exchange::pool::Pool;
-use crate::exchange::reveal::{Line, Style};
+use crate::exchange::reveal::Style;
 use crate::limit::Limiter;
 use crate::origin::OriginClient;
 use crate::store::Store;
@@ -52,8 +53,10 @@ pub struct Context {
     pub metrics: Metrics,
     /// How thrifty this node shows its pieces.
     pub style: Style,
-    /// What all its tasks have shown and not sent yet.
-    pub line: Line,
+    /// The pieces that all its tasks have asked for.
+    pub downlink: Line,
+    /// The pieces that all its tasks have shown to children that have not taken them yet.
+    pub uplink: Line,
     /// Bytes that may be in memory on their way in, in units of [`BUDGET_UNIT`].
     pub budget: Arc<Semaphore>,
     /// The download limit.

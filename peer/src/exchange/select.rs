@@ -5,7 +5,7 @@
 //! take different pieces and swap; what lies beyond it comes when there is nothing within. Once all parents have the first
 //! missing piece, which a client waits for, that goes before all others. A parent is asked for few pieces at a time and many
 //! parents at once, the seed before the others; on a
-//! slow line no more than [`FEW`] pieces are under way, since all of them share it, and a piece that comes sooner is handed
+//! slow line no more than [`FEW`] pieces are under way over all of a node's downloads, since all of them share it, and a piece that comes sooner is handed
 //! on sooner. A piece that takes far longer than usual is asked of a second parent, and so are the last ones; the first
 //! answer wins.
 //!
@@ -35,6 +35,10 @@ const MAX_ASKS: usize = 2;
 /// Requests at once over all parents while pieces take long, whether the parents are one or many: with fewer a line
 /// runs dry, with more every piece takes longer and nothing is gained.
 const FEW: usize = 6;
+/// However much the node's other downloads have under way, of one these are.
+const LEAST: usize = 2;
+/// While they have much, look so often whether they still do.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// A request more while pieces take less than this, for on a fast line the way there and back is what costs.
 const QUICK: Duration = Duration::from_millis(60);
 /// A request fewer when they take more than this.
@@ -118,6 +122,8 @@ pub struct Select {
     /// Whether a parent may be resting: spares a search after every event.
     resting: bool,
     usual: Duration,
+    /// When to look whether other downloads still have much under way.
+    again: Option<Instant>,
     rng: SmallRng,
 }
 
@@ -139,6 +145,7 @@ impl Select {
             quota: FEW,
             resting: false,
             usual: FIRST_GUESS,
+            again: None,
             rng: SmallRng::seed_from_u64(seed),
         }
     }
@@ -252,14 +259,16 @@ impl Select {
         self.resting = true;
     }
 
-    /// The requests to make now; they count as made.
-    pub fn poll(&mut self, now: Instant) -> Vec<Ask> {
+    /// The requests to make now; they count as made. `others` is how many this node's other downloads have under way.
+    pub fn poll(&mut self, others: usize, now: Instant) -> Vec<Ask> {
         let mut asks = Vec::new();
         let budget = (MAX_FLIGHT / u64::from(self.geometry.piece_length())).clamp(4, MOST as u64) as usize;
         // What is late leaves room for others: nobody can sit on all of it.
         let before = now.checked_sub(self.patience());
         let late = self.flights.iter().filter(|flight| self.is_late(flight, before)).count();
-        let most = (self.quota + late).min(budget);
+        let quota = self.quota.saturating_sub(others).max(LEAST);
+        self.again = (quota < self.quota).then_some(now + LOOK_AGAIN);
+        let most = (quota + late).min(budget);
         if self.flights.len() >= most {
             return asks;
         }
@@ -297,7 +306,12 @@ impl Select {
             .min();
         let parents = self.parents.values().filter(|_| self.resting);
         let rest = parents.filter_map(|parent| parent.rests_until).filter(|at| *at > now).min();
-        hedge.into_iter().chain(rest).min()
+        hedge.into_iter().chain(rest).chain(self.again).min()
+    }
+
+    /// The requests under way.
+    pub fn flights(&self) -> usize {
+        self.flights.len()
     }
 
     /// Whether nothing is being waited for.

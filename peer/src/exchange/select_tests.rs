@@ -39,7 +39,7 @@ fn the_rarest_piece_goes_first_but_for_the_one_that_a_client_waits_for() {
         select.parent_has(node(n), std::slice::from_ref(&(0..10)), false);
     }
     select.parent_has(node(1), &[0..10, 20..21], true);
-    let asked: Vec<_> = select.poll(now).iter().map(|ask| ask.index.0).collect();
+    let asked: Vec<_> = select.poll(0, now).iter().map(|ask| ask.index.0).collect();
     assert_eq!(asked[..2], [0, 20]);
 }
 
@@ -48,9 +48,9 @@ fn a_few_pieces_are_asked_for_at_once_of_one_parent_or_of_many() {
     let (mut one, now) = (select(), Instant::now());
     one.parent_up(node(1));
     one.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
-    assert_eq!(one.poll(now).len(), FEW);
+    assert_eq!(one.poll(0, now).len(), FEW);
     let mut many = with_parents(10);
-    let asked: BTreeSet<_> = many.poll(now).iter().map(|ask| ask.node).collect();
+    let asked: BTreeSet<_> = many.poll(0, now).iter().map(|ask| ask.node).collect();
     assert_eq!(asked.len(), FEW, "each of another");
 }
 
@@ -58,14 +58,14 @@ fn a_few_pieces_are_asked_for_at_once_of_one_parent_or_of_many() {
 fn while_pieces_come_quickly_more_are_asked_for_and_fewer_once_they_are_slow() {
     let (mut select, mut now) = (with_parents(10), Instant::now());
     for (takes, most) in [(QUICK / 2, 10), (SLOW * 2, FEW)] {
-        let mut asks = select.poll(now);
+        let mut asks = select.poll(0, now);
         while asks.len() < most || most == FEW && asks.len() > FEW {
             let ask = asks.remove(0);
             now += takes;
             select.arrived(ask.index, Some(ask.node), now);
             // The others' clocks start anew: what is measured is this one.
             asks.drain(..).for_each(|ask| select.setback((ask.node, ask.index), Setback::Withdrawn, now));
-            asks = select.poll(now);
+            asks = select.poll(0, now);
         }
         assert_eq!(asks.len(), most);
         asks.iter().for_each(|ask| select.setback((ask.node, ask.index), Setback::Withdrawn, now));
@@ -75,9 +75,9 @@ fn while_pieces_come_quickly_more_are_asked_for_and_fewer_once_they_are_slow() {
 #[test]
 fn what_is_late_leaves_room_for_other_requests() {
     let (mut select, now) = (with_parents(10), Instant::now());
-    let asked: BTreeSet<_> = select.poll(now).iter().map(|ask| ask.node).collect();
-    assert!(select.poll(now).is_empty());
-    let others: BTreeSet<_> = select.poll(now + MAX_PATIENCE).iter().map(|ask| ask.node).collect();
+    let asked: BTreeSet<_> = select.poll(0, now).iter().map(|ask| ask.node).collect();
+    assert!(select.poll(0, now).is_empty());
+    let others: BTreeSet<_> = select.poll(0, now + MAX_PATIENCE).iter().map(|ask| ask.node).collect();
     assert_eq!((asked.len(), others.len()), (FEW, 10 - FEW));
     assert!(asked.is_disjoint(&others));
 }
@@ -87,13 +87,13 @@ fn a_silent_parent_is_hedged_within_two_seconds_and_the_loser_is_withdrawn() {
     let (mut select, now) = (select(), Instant::now());
     select.parent_up(node(1));
     select.parent_has(node(1), std::slice::from_ref(&(0..1)), true);
-    assert_eq!(select.poll(now).len(), 1);
+    assert_eq!(select.poll(0, now).len(), 1);
     select.parent_up(node(2));
     select.parent_has(node(2), std::slice::from_ref(&(0..1)), true);
-    assert!(select.poll(now).is_empty());
+    assert!(select.poll(0, now).is_empty());
     let later = now + Duration::from_secs(2);
     assert!(select.wake_at(now).unwrap() <= later);
-    let hedge = select.poll(later);
+    let hedge = select.poll(0, later);
     assert_eq!(hedge, [Ask { node: node(2), index: PieceIndex(0), hedge: true }]);
     assert_eq!(select.arrived(PieceIndex(0), Some(node(2)), later), [node(1)]);
     assert!(select.is_idle());
@@ -104,13 +104,13 @@ fn who_sent_wrong_bytes_is_not_asked_again() {
     let (mut select, now) = (select(), Instant::now());
     select.parent_up(node(1));
     select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
-    for ask in select.poll(now) {
+    for ask in select.poll(0, now) {
         select.setback((ask.node, ask.index), Setback::WrongBytes, now);
     }
     select.parent_down(node(1));
     select.parent_up(node(1));
     select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
-    assert!(select.poll(now + Duration::from_secs(3600)).is_empty(), "a new link washes nothing off");
+    assert!(select.poll(0, now + Duration::from_secs(3600)).is_empty(), "a new link washes nothing off");
 }
 
 #[test]
@@ -118,13 +118,13 @@ fn requests_outlive_a_link_that_is_replaced() {
     let (mut select, now) = (select(), Instant::now());
     select.parent_up(node(1));
     select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
-    let asks = select.poll(now);
+    let asks = select.poll(0, now);
     select.parent_down(node(1));
     select.parent_up(node(1));
     select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
-    assert!(select.poll(now).is_empty(), "the old requests still count");
+    assert!(select.poll(0, now).is_empty(), "the old requests still count");
     asks.iter().for_each(|ask| select.setback((ask.node, ask.index), Setback::Withdrawn, now));
-    assert_eq!(select.poll(now).len(), asks.len());
+    assert_eq!(select.poll(0, now).len(), asks.len());
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_front_that_nobody_gives_holds_nothing_up() {
     select.parent_up(node(1));
     // It deals on only when these are taken, and the first piece is among what it would deal then.
     select.parent_has(node(1), &[5..6, WINDOW + 9..WINDOW + 11], true);
-    let asked: Vec<_> = select.poll(now).iter().map(|ask| ask.index.0).collect();
+    let asked: Vec<_> = select.poll(0, now).iter().map(|ask| ask.index.0).collect();
     assert_eq!(asked[0], 5, "the window goes first");
     assert_eq!(asked.len(), 3);
 }
@@ -156,7 +156,7 @@ fn what_nobody_vouches_for_is_not_asked() {
     let mut select = Select::new(geometry(), PieceSet::new(PIECES), 7);
     select.parent_up(node(1));
     select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
-    assert!(select.poll(Instant::now()).is_empty());
+    assert!(select.poll(0, Instant::now()).is_empty());
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_busy_parent_is_asked_again_soon_however_often_it_was_busy() {
     select.parent_up(node(1));
     select.parent_has(node(1), std::slice::from_ref(&(0..PIECES)), true);
     for _ in 0..20 {
-        let asks = select.poll(now);
+        let asks = select.poll(0, now);
         assert!(!asks.is_empty());
         asks.iter().for_each(|ask| select.setback((ask.node, ask.index), Setback::Busy, now));
         now += Duration::from_millis(500);
@@ -230,7 +230,7 @@ proptest! {
                 Deed::Wait(millis) => now += Duration::from_millis(millis),
                 _ => {}
             }
-            for ask in select.poll(now) {
+            for ask in select.poll(0, now) {
                 prop_assert!(!have.contains(ask.index));
                 prop_assert!(shown[&ask.node].contains(ask.index));
                 let others: Vec<_> = flights.iter().filter(|other| other.index == ask.index).collect();
@@ -252,7 +252,7 @@ proptest! {
                     select.setback((ask.node, ask.index), Setback::Silent, now);
                 }
             }
-            flights = select.poll(now);
+            flights = select.poll(0, now);
         }
         prop_assert!(have.is_full());
     }
@@ -264,7 +264,7 @@ fn the_seed_is_asked_first_though_it_looks_slow() {
     select.parent_up(seed);
     select.seed_is(seed);
     select.parent_has(seed, std::slice::from_ref(&(0..1)), true);
-    assert_eq!(select.poll(now).len(), 1);
+    assert_eq!(select.poll(0, now).len(), 1);
     now += Duration::from_millis(900);
     select.arrived(PieceIndex(0), Some(seed), now);
     for n in 0..10 {
@@ -272,18 +272,18 @@ fn the_seed_is_asked_first_though_it_looks_slow() {
         select.parent_has(node(n), std::slice::from_ref(&(0..PIECES - 1)), true);
     }
     select.parent_has(seed, std::slice::from_ref(&(PIECES - 1..PIECES)), true);
-    assert_eq!(select.poll(now)[0].node, seed);
+    assert_eq!(select.poll(0, now)[0].node, seed);
 }
 
 #[test]
 fn a_client_gets_its_first_bytes_soon_though_all_pieces_are_common() {
     let (mut select, mut now, mut taken) = (with_parents(10), Instant::now(), 0);
-    let mut asks = select.poll(now);
+    let mut asks = select.poll(0, now);
     while select.have.first_missing(0) == Some(PieceIndex(0)) {
         let ask = asks.remove(0);
         now += Duration::from_millis(100);
         select.arrived(ask.index, Some(ask.node), now);
-        asks.extend(select.poll(now));
+        asks.extend(select.poll(0, now));
         taken += 1;
     }
     assert_eq!(taken, 1);

@@ -10,7 +10,6 @@
 //! - A child that stays and takes what it is shown is shown every piece that it lacks, in bounded time.
 
 mod child;
-mod line;
 mod plain;
 mod super_seed;
 
@@ -22,7 +21,6 @@ use common::node::NodeId;
 use common::piece::{PieceIndex, PieceSet};
 
 use child::Child;
-pub use line::{Line, Share};
 use plain::Plain;
 use super_seed::SuperSeed;
 

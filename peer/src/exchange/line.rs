@@ -1,9 +1,10 @@
-//! What all tasks of a node have out together: they share its line.
+//! What all tasks of a node have under way together, one way: they share its line. The decisions of each, in
+//! [`select`](super::select) and [`reveal`](super::reveal), are told what the others have.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The pieces that a node's tasks have out. Clones count the same.
+/// The pieces that a node's tasks have under way, one way. Clones count the same.
 #[derive(Clone, Debug, Default)]
 pub struct Line(Arc<AtomicUsize>);
 
@@ -17,7 +18,7 @@ pub struct Share {
 // === impl Line ===
 
 impl Line {
-    /// A task that has nothing out yet.
+    /// A task that has nothing under way yet.
     pub fn share(&self) -> Share {
         Share { line: self.clone(), own: 0 }
     }
@@ -26,14 +27,14 @@ impl Line {
 // === impl Share ===
 
 impl Share {
-    /// This task has so many out.
+    /// This task has so many.
     pub fn set(&mut self, own: usize) {
-        // Wraps around and back: what is added in all is what is out in all.
+        // Wraps around and back: what is added in all is what is under way in all.
         self.line.0.fetch_add(own.wrapping_sub(self.own), Ordering::Relaxed);
         self.own = own;
     }
 
-    /// What the others have out.
+    /// What the others have.
     pub fn others(&self) -> usize {
         self.line.0.load(Ordering::Relaxed).saturating_sub(self.own)
     }
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_sees_what_the_others_have_out() {
+    fn each_sees_what_the_others_have() {
         let line = Line::default();
         let (mut one, mut two) = (line.share(), line.share());
         one.set(5);
