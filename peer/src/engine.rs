@@ -196,6 +196,11 @@ impl Engine {
         self.inner.context.node()
     }
 
+    /// Pieces that this seed has shown and that are not taken yet, over all tasks: how busy its line is.
+    pub fn out(&self) -> usize {
+        self.inner.context.uplink.total()
+    }
+
     /// The tasks with a running session: pieces held and pieces in all.
     pub fn live_tasks(&self) -> Vec<(TaskId, u32, Option<Geometry>)> {
         let of = |live: &Live| (live.shared.task(), live.shared.held(), live.shared.geometry());

@@ -16,13 +16,16 @@ use common::digest::Digest;
 use common::piece::{ByteRange, PieceIndex, PieceSet};
 use common::task::TaskId;
 use common::wire::codec;
-use common::wire::swarm::{MAX_DIGESTS, MAX_INLINE, ToPeer};
+use common::wire::swarm::{MAX_DIGESTS, ToPeer};
 use futures_util::TryStreamExt as _;
 use peer::error::FetchError;
 use peer::handle::Handle;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+/// What is no longer than this comes with the answer, always: a manifest, a config. It is hardly longer than what a swarm
+/// costs in words.
+pub const ALWAYS_INLINE: u64 = 16 * 1024;
 /// Digests of pieces that arrive within this travel together, at least.
 const BATCH: Duration = Duration::from_millis(4);
 /// What it costs to wake a feeder and send a packet, and as much again for everything else.
@@ -105,7 +108,7 @@ impl Bulletins {
 impl Bulletin {
     fn new(handle: Handle, bulletins: Bulletins) -> Self {
         let (poster, board) = watch::channel(Board::default());
-        let long = handle.length() > MAX_INLINE;
+        let long = handle.length() > ALWAYS_INLINE;
         let crier = long.then(|| tokio::spawn(cry(handle.clone(), poster, bulletins.clone())));
         let (inline, _crier) = (OnceCell::new(), crier.map(AbortOnDropHandle::new));
         Self { handle, inline, board, _crier, bulletins }

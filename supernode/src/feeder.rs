@@ -10,10 +10,13 @@ use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
 
-use crate::bulletin::Bulletins;
+use crate::bulletin::{ALWAYS_INLINE, Bulletins};
 use crate::hub::Hub;
 use crate::outbox::{Gone, Letter, Outbox};
 use crate::scheduler::Event;
+
+/// With fewer pieces out than this the seed's line is not busy.
+const IDLE: usize = 4;
 
 /// The seed, the scheduler, and the way to the peer.
 #[derive(Clone)]
@@ -49,7 +52,7 @@ impl Feeder {
         let handle = self.open(join).await?;
         let (task, geometry) = (handle.task(), handle.geometry());
         let mut bulletin = self.bulletins.read(handle.clone());
-        if handle.length() <= MAX_INLINE {
+        if self.is_inline(handle.length()) {
             return Ok(self.outbox.say(Letter::Frames(bulletin.inline().await?)).await);
         }
         if self.outbox.say(ToPeer::Joined { task, geometry, inline: None }).await.is_err() {
@@ -63,6 +66,12 @@ impl Feeder {
         }
         handle.finished().await?;
         Ok(self.outbox.say(ToPeer::Proven(task)).await)
+    }
+
+    /// Whether all bytes come with the answer. A small layer is had soonest that way; but to everybody in a burst it would
+    /// take as much of the seed's line as a large one, and while that is busy the swarm is the faster way.
+    fn is_inline(&self, length: u64) -> bool {
+        length <= ALWAYS_INLINE || length <= MAX_INLINE && self.engine.out() < IDLE
     }
 
     /// Tells the scheduler of the join.

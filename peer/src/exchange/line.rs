@@ -18,6 +18,11 @@ pub struct Share {
 // === impl Line ===
 
 impl Line {
+    /// What all have.
+    pub fn total(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// A task that has nothing under way yet.
     pub fn share(&self) -> Share {
         Share { line: self.clone(), own: 0 }
@@ -36,7 +41,7 @@ impl Share {
 
     /// What the others have.
     pub fn others(&self) -> usize {
-        self.line.0.load(Ordering::Relaxed).saturating_sub(self.own)
+        self.line.total().saturating_sub(self.own)
     }
 }
 

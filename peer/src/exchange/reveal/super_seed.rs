@@ -29,7 +29,7 @@ const SPARE: usize = 4;
 /// Of each task this many may be out, however busy others keep the line.
 const LEAST: usize = 2;
 /// So often a piece is dealt again though other tasks keep the line busy: a child may know nobody else who has it.
-const GRUDGE: Duration = Duration::from_secs(1);
+const GRUDGE: Duration = Duration::from_secs(4);
 /// While other tasks keep pieces back, look so often whether they still do.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A piece that was dealt longer ago is dealt again if nobody took it, or if there is room; below this a busy machine
