@@ -7,9 +7,9 @@ use tokio::task::JoinSet;
 use crate::support::client::{self, blob_url};
 use crate::support::cluster::{Cluster, Received, World};
 use crate::support::faulty::Origin;
-use crate::support::image::Image;
+use crate::support::image::{Image, TAG};
 use crate::support::registry::Registry;
-use crate::support::{machine, need};
+use crate::support::{eventually, machine, need};
 
 const MIB: usize = 1 << 20;
 
@@ -137,4 +137,32 @@ async fn the_first_byte_arrives_before_a_tenth_of_the_blob_has_left_the_origin()
 fn once(origin: &Origin, image: &Image, digest: Digest) {
     let copies = origin.copies(image, digest);
     assert!((0.995..1.005).contains(&copies), "{copies:.3} copies left the origin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layers_after_the_one_that_is_asked_for_are_fetched_ahead_and_those_before_it_are_not() {
+    let _machine = machine().await;
+    let origin = Origin::start().await;
+    let image = Image::of_sizes("team/layers", &[MIB / 2; 8], 70);
+    origin.add(&image);
+    let cluster = Cluster::start(2, World::registry("quay.test", &origin.url())).await;
+    let copies = |layer: usize| origin.copies(&image, image.layers[layer].digest);
+    for peer in &cluster.peers {
+        let proxy = &peer.at.proxy;
+        let layer =
+            |layer: usize| blob_url(proxy, "quay.test", &image.repository, image.layers[layer].digest);
+        client::get(&client::manifest_url(proxy, "quay.test", &image.repository, TAG)).await;
+        // Who reads parts may want no more.
+        client::fetch(client::http().get(layer(1)).header("range", "bytes=0-99")).await;
+        client::get(&layer(4)).await.is(image.layers[4].digest);
+    }
+    eventually("one copy of each layer that comes next", async || {
+        (5..8).all(|layer| copies(layer) >= 1.0).then_some(())
+    })
+    .await;
+    assert!([0, 2, 3].iter().all(|layer| copies(*layer) == 0.0), "what lies before it was not asked for");
+    for peer in &cluster.peers {
+        client::pull(peer.at.proxy.clone(), "quay.test".to_owned(), image.clone()).await;
+    }
+    assert!((0..8).all(|layer| copies(layer) < 1.005), "no layer left the origin twice");
 }

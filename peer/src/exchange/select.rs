@@ -269,6 +269,9 @@ impl Select {
         let quota = self.quota.saturating_sub(others).max(LEAST);
         self.again = (quota < self.quota).then_some(now + LOOK_AGAIN);
         let most = (quota + late).min(budget);
+        if quota < self.quota {
+            asks.extend(std::iter::from_fn(|| self.scarce(budget, now)));
+        }
         if self.flights.len() >= most {
             return asks;
         }
@@ -327,6 +330,19 @@ impl Select {
             self.lacking.shown(&parent.pieces, first..self.geometry.pieces()).next().is_some()
         };
         trusted.filter(|(_, parent)| gives(parent)).count()
+    }
+
+    /// What the seed alone has is asked for even while other downloads fill the line: the seed waits for that with the next
+    /// piece, and the swarm for the seed.
+    fn scarce(&mut self, budget: usize, now: Instant) -> Option<Ask> {
+        let seed = self.seed.filter(|seed| self.has_alone(*seed) && !self.banned.contains(seed))?;
+        let parent = self.parents.get(&seed)?;
+        let resting = parent.rests_until.is_some_and(|until| until > now);
+        if resting || parent.flights >= LEAST || self.flights.len() >= budget {
+            return None;
+        }
+        let index = self.rarest(seed)?;
+        Some(self.make(seed, index, now))
     }
 
     fn make(&mut self, node: NodeId, index: PieceIndex, now: Instant) -> Ask {

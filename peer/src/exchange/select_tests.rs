@@ -21,6 +21,14 @@ fn select() -> Select {
     select
 }
 
+/// Choices of one who is linked with the seed.
+fn select_of_seed() -> Select {
+    let mut select = select();
+    select.parent_up(node(9));
+    select.seed_is(node(9));
+    select
+}
+
 /// Choices among so many parents that show everything.
 fn with_parents(count: u8) -> Select {
     let mut select = select();
@@ -149,6 +157,26 @@ fn a_front_that_nobody_gives_holds_nothing_up() {
     let asked: Vec<_> = select.poll(0, now).iter().map(|ask| ask.index.0).collect();
     assert_eq!(asked[0], 5, "the window goes first");
     assert_eq!(asked.len(), 3);
+}
+
+#[test]
+fn while_other_downloads_fill_the_line_little_is_asked_for_but_what_the_seed_alone_has() {
+    let (mut select, now) = (with_parents(10), Instant::now());
+    assert_eq!(select.poll(100, now).len(), LEAST);
+    assert!(
+        select.wake_at(now).is_some_and(|at| at <= now + LOOK_AGAIN),
+        "it looks whether that is still so"
+    );
+    let mut select = select_of_seed();
+    select.parent_up(node(1));
+    select.parent_has(node(1), std::slice::from_ref(&(0..10)), true);
+    let common = select.poll(100, now);
+    assert_eq!(common.len(), LEAST);
+    select.parent_has(node(9), std::slice::from_ref(&(20..30)), true);
+    let scarce = select.poll(100, now);
+    assert_eq!(scarce.len(), LEAST);
+    assert!(scarce.iter().all(|ask| ask.node == node(9) && ask.index.0 >= 20));
+    assert!(select.poll(100, now).is_empty());
 }
 
 #[test]

@@ -67,18 +67,26 @@ impl Image {
         let ballast = tar(&[("ballast", 0o644, &noise(5 << 20, message.len() as u64))]);
         let small = tar(&[("small", 0o644, b"a layer below every limit for small ones")]);
         let layers = [(TAR_GZIP, program), (TAR_GZIP, words), (TAR, ballast), (TAR_GZIP, small)];
-        Self::of(repository, &["/bin/busybox", "cat", "/etc/message"], layers)
+        Self::of(repository, &["/bin/busybox", "cat", "/etc/message"], layers.into())
     }
 
     /// An image with one layer of exactly `size` bytes that nothing compresses.
     pub(crate) fn single(repository: &str, size: usize, seed: u64) -> Self {
-        // one header, and two empty blocks at the end
-        let layer = tar(&[("noise", 0o644, &noise(size - 3 * BLOCK, seed))]);
-        assert_eq!(layer.len(), size, "the size is a multiple of {BLOCK}");
-        Self::of(repository, &["/noise"], [(TAR, layer)])
+        Self::of_sizes(repository, &[size], seed)
     }
 
-    fn of<const N: usize>(repository: &str, command: &[&str], layers: [(&'static str, Vec<u8>); N]) -> Self {
+    /// An image with layers of exactly these sizes that nothing compresses.
+    pub(crate) fn of_sizes(repository: &str, sizes: &[usize], seed: u64) -> Self {
+        let layer = |(size, seed): (&usize, u64)| {
+            // one header, and two empty blocks at the end
+            let layer = tar(&[("noise", 0o644, &noise(size - 3 * BLOCK, seed))]);
+            assert_eq!(layer.len(), *size, "the size is a multiple of {BLOCK}");
+            (TAR, layer)
+        };
+        Self::of(repository, &["/noise"], sizes.iter().zip(seed..).map(layer).collect())
+    }
+
+    fn of(repository: &str, command: &[&str], layers: Vec<(&'static str, Vec<u8>)>) -> Self {
         let plain: Vec<String> = layers.iter().map(|(_, tar)| Digest::of(tar).to_string()).collect();
         let stored = |(kind, tar): (&'static str, Vec<u8>)| {
             Blob::new(kind, if kind == TAR_GZIP { gzip(&tar) } else { tar })
@@ -87,7 +95,7 @@ impl Image {
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let config = json!({
             "architecture": architecture, "os": "linux", "config": {"Cmd": command, "Env": ["PATH=/bin"]},
-            "rootfs": {"type": "layers", "diff_ids": plain}, "history": vec![json!({"created_by": "e2e"}); N],
+            "rootfs": {"type": "layers", "diff_ids": plain}, "history": vec![json!({"created_by": "e2e"}); layers.len()],
         });
         let config = Blob::new(CONFIG, config.to_string());
         let manifest = json!({

@@ -35,7 +35,7 @@ impl Select {
     }
 
     /// Whether a parent shows a piece that no other parent has.
-    fn has_alone(&self, node: NodeId) -> bool {
+    pub(super) fn has_alone(&self, node: NodeId) -> bool {
         let (Some(parent), Some(first)) = (self.parents.get(&node), self.have.first_missing(0)) else {
             return false;
         };
