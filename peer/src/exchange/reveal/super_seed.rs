@@ -105,8 +105,7 @@ impl SuperSeed {
         for index in child.all(Mark::Has) {
             self.copies[index.0 as usize] -= 1;
         }
-        let touched = child.all(Mark::Shown).chain(child.all(Mark::Has));
-        for index in touched.filter(|index| self.copies[index.0 as usize] == 0) {
+        for index in child.all(Mark::Shown).filter(|index| self.copies[index.0 as usize] == 0) {
             if self.young.remove(&index).is_some() || self.old.remove(&index) {
                 self.fresh.insert(index);
             }
@@ -158,13 +157,19 @@ impl SuperSeed {
         let mut out: usize = board.children.values().map(Child::expected).sum();
         let most = self.most.saturating_sub(others).max(LEAST);
         let each = ALLOWANCE.max(self.most / nodes.len().max(1));
+        // An only child may know nobody else who has what was dealt before.
+        let spare = match nodes.len() {
+            1 => most,
+            _ if board.shared.is_full() => SPARE,
+            _ => 1,
+        };
         let mut passed = 0;
         while passed < nodes.len() {
             let fresh = !self.fresh.is_empty() && out < most;
             let old =
-                out < SPARE && (out + others < SPARE || self.grudged.is_none_or(|at| at + GRUDGE <= now));
+                out < spare && (out + others < spare || self.grudged.is_none_or(|at| at + GRUDGE <= now));
             if !fresh && !old {
-                let more = !self.fresh.is_empty() && out < self.most || !self.old.is_empty() && out < SPARE;
+                let more = !self.fresh.is_empty() && out < self.most || !self.old.is_empty() && out < spare;
                 return others > 0 && more;
             }
             let node = nodes[at % nodes.len()];
