@@ -47,7 +47,7 @@ struct Options {
     /// Rate of the seed's link; the peers' when not given.
     #[arg(long, value_parser = parse_rate)]
     seed_rate: Option<u64>,
-    /// Rate of the origin's link; the peers' when not given.
+    /// Rate of the origin's link; the peers' when not given. A very fast one stands for a seed that has the blob already.
     #[arg(long, value_parser = parse_rate)]
     origin_rate: Option<u64>,
     /// One way between two nodes, in milliseconds; between zones it is ten times that.
