@@ -80,6 +80,31 @@ async fn without_a_supernode_pulls_go_on_and_a_restarted_one_learns_again_who_ho
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn peers_that_are_cut_off_from_supernode_and_origin_finish_with_what_is_among_them() {
+    let _machine = machine().await;
+    let (origin, image, mut cluster) = held(1, 27).await;
+    origin.release();
+    pulling(&cluster.peers[0], &image).await.unwrap().is(image.layer().digest);
+    let slow = ["--download-limit", "24MiB"];
+    let mut others: Vec<Node> =
+        (0..2).map(|n| cluster.spawn_peer(&format!("slow{n}"), &slow, None)).collect();
+    for peer in &mut others {
+        peer.ready().await;
+    }
+    let pulls: Vec<_> = others.iter().map(|peer| pulling(peer, &image)).collect();
+    for peer in &others {
+        amid(peer, &image).await;
+    }
+    cluster.supernode.kill().await;
+    origin.hold_at(0);
+    for pull in pulls {
+        pull.await.unwrap().is(image.layer().digest);
+    }
+    let copies = origin.copies(&image, image.layer().digest);
+    assert!(copies < 1.005, "{copies:.3} copies left the origin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killing_one_parent_in_mid_pull_fails_no_other_pull() {
     let _machine = machine().await;
     let (origin, image, mut cluster) = held(4, 23).await;
