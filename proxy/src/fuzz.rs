@@ -1,4 +1,4 @@
-//! One door for the fuzz target: all of a request's text that this crate parses itself. Called by nothing else.
+//! One door for the fuzz target: all text from outside that this crate parses itself. Called by nothing else.
 
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Uri};
@@ -6,9 +6,11 @@ use http::{HeaderMap, HeaderValue, Uri};
 use crate::mirror::split_query;
 use crate::path::Target;
 use crate::range::Wanted;
+use crate::readahead::manifest;
 
-/// Parses the text as a path, a URI's query and a range; panics where a rule of the parsers is broken.
+/// Parses the text as a manifest, a path, a URI's query and a range; panics where a rule of the parsers is broken.
 pub fn request(text: &str) {
+    let _ = manifest::layers(text.as_bytes());
     if let Ok(target) = text.parse::<Target>() {
         let path = target.path();
         assert!(path.starts_with("/v2/") && !path.contains("/../"), "{text:?} became {path:?}");

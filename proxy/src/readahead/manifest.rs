@@ -7,16 +7,16 @@
 use common::digest::Digest;
 use serde::Deserialize;
 
-/// Layers that an image may have here: runtimes stop at some hundred.
-pub(super) const MAX_LAYERS: usize = 512;
+/// Layers of an image that are looked at: overlay file systems stop there.
+const MAX_LAYERS: usize = 128;
 
 /// One layer of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layer {
+pub(crate) struct Layer {
     /// Its digest.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     /// Its bytes, as the manifest says.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ struct Descriptor {
 }
 
 /// The layers of the manifest in `bytes`, in order, up to the first that is not known by SHA-256.
-pub(super) fn layers(bytes: &[u8]) -> Vec<Layer> {
+pub(crate) fn layers(bytes: &[u8]) -> Vec<Layer> {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) else { return Vec::new() };
     let layer = |descriptor: &Descriptor| {
         Some(Layer { digest: descriptor.digest.parse().ok()?, size: descriptor.size })

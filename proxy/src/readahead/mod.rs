@@ -2,7 +2,7 @@
 //! manifests that passed through here ([`manifest`]). With the credentials of the client that asks, from the repository
 //! that it asks, into this node's store: nobody is given anything sooner than it asks and is granted it.
 
-mod manifest;
+pub(crate) mod manifest;
 mod plan;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,9 +35,11 @@ impl ReadAhead {
     /// A manifest of the repository at this URL was given to a client: it tells what will be asked for.
     pub(crate) fn gave_manifest(&self, repository: &str, manifest: Digest, bytes: &[u8]) {
         let id = ImageId { repository: repository.into(), manifest };
-        let mut plan = self.plan();
-        if !plan.knows(&id) {
-            plan.learn(id, manifest::layers(bytes), Instant::now());
+        let known = self.plan().knows(&id);
+        if !known {
+            // Parsed outside of the lock.
+            let layers = manifest::layers(bytes);
+            self.plan().learn(id, layers, Instant::now());
         }
     }
 

@@ -16,7 +16,7 @@ const NEWS: usize = 2;
 /// Others are told so many at a time; fewer than a seed lets be out at a child, which would wait for each other else.
 const TOGETHER: usize = 4;
 /// But nobody waits longer for that.
-const LATEST: Duration = Duration::from_millis(250);
+const LATEST: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 pub(super) struct Plain {

@@ -25,7 +25,7 @@ const QUICK: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_millis(400);
 /// A piece is dealt again only while fewer than this are out and not taken yet, over all children and all tasks: what
 /// goes out twice delays what nobody has.
-const SPARE: usize = 4;
+const SPARE: usize = 3;
 /// Of each task this many may be out, however busy others keep the line.
 const LEAST: usize = 2;
 /// So often a piece is dealt again though other tasks keep the line busy: a child may know nobody else who has it.
@@ -158,11 +158,7 @@ impl SuperSeed {
         let most = self.most.saturating_sub(others).max(LEAST);
         let each = ALLOWANCE.max(self.most / nodes.len().max(1));
         // An only child may know nobody else who has what was dealt before.
-        let spare = match nodes.len() {
-            1 => most,
-            _ if board.shared.is_full() => SPARE,
-            _ => 1,
-        };
+        let spare = if nodes.len() == 1 { most } else { SPARE };
         let mut passed = 0;
         while passed < nodes.len() {
             let fresh = !self.fresh.is_empty() && out < most;

@@ -29,12 +29,16 @@ fn the_seed_shows_a_new_piece_to_one_child_in_turn() {
 }
 
 #[test]
-fn the_seed_holds_nothing_back_from_an_only_child() {
-    let now = Instant::now();
-    let mut reveal = Reveal::new(Style::Seed, 12);
+fn an_only_child_is_shown_as_many_as_may_be_out_and_more_as_it_takes_them_quickly() {
+    let mut now = Instant::now();
+    let mut reveal = Reveal::new(Style::Seed, 100);
     reveal.child_up(node(1));
-    (0..12).for_each(|index| reveal.piece(PieceIndex(index), now));
-    assert_eq!(shown(&reveal.drain(0, now)).len(), 12);
+    (0..100).for_each(|index| reveal.piece(PieceIndex(index), now));
+    let first = shown(&reveal.drain(0, now));
+    assert_eq!(first.len(), 12);
+    now += Duration::from_millis(10);
+    first.iter().for_each(|(_, index)| reveal.child_has(node(1), std::slice::from_ref(&(*index..index + 1))));
+    assert_eq!(shown(&reveal.drain(0, now)).len(), 24);
 }
 
 #[test]
