@@ -112,6 +112,11 @@ impl Refusal {
         matches!(self, Self::Origin(failure, _) if failure.status == 401)
     }
 
+    /// Whether the origin gave no answer to the question: what it said before is still good for a while.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
     /// Whether somebody who looks after the node should see it: nothing that a client can cause at will.
     pub(crate) fn is_trouble(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Damaged { .. } | Self::Busy)

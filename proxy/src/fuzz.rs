@@ -3,14 +3,14 @@
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Uri};
 
+use crate::manifest;
 use crate::mirror::split_query;
 use crate::path::Target;
 use crate::range::Wanted;
-use crate::readahead::manifest;
 
 /// Parses the text as a manifest, a path, a URI's query and a range; panics where a rule of the parsers is broken.
 pub fn request(text: &str) {
-    let _ = manifest::layers(text.as_bytes());
+    let _ = (manifest::layers(text.as_bytes()), manifest::named(text.as_bytes()));
     if let Ok(target) = text.parse::<Target>() {
         let path = target.path();
         assert!(path.starts_with("/v2/") && !path.contains("/../"), "{text:?} became {path:?}");

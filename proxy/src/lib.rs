@@ -1,5 +1,5 @@
 //! HTTP in front of Longshore's engine, for container runtimes: the registry [`mirror`]. A request goes
-//! mirror → manifests or blobs → permission → upstream, and its bytes come from the engine below; where the engine
+//! mirror → manifests or blobs → permission and grants → upstream, and its bytes come from the engine below; where the engine
 //! cannot, straight from the origin. The layers that a client will ask for next are fetched meanwhile (readahead).
 
 mod blobs;
@@ -8,6 +8,8 @@ mod direct;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+mod grants;
+mod manifest;
 mod manifests;
 mod mirror;
 mod path;
@@ -15,6 +17,8 @@ mod permission;
 mod proof;
 mod range;
 mod readahead;
+mod resolve;
 mod upstream;
 
+pub use grants::Terms;
 pub use mirror::{MirrorOptions, router};

@@ -137,7 +137,7 @@ impl Target {
         match self {
             Self::Base => "/v2/".to_owned(),
             Self::Manifest { name, reference } => manifest_path(name, reference),
-            Self::Blob { name, digest } => format!("/v2/{}/blobs/{digest}", name.0),
+            Self::Blob { name, digest } => blob_path(name, digest),
             Self::Other { path } => path.clone(),
         }
     }
@@ -155,6 +155,11 @@ impl Target {
 /// The origin's path of a manifest.
 pub(crate) fn manifest_path(name: &Name, reference: &Reference) -> String {
     format!("/v2/{}/manifests/{reference}", name.0)
+}
+
+/// The origin's path of a blob.
+pub(crate) fn blob_path(name: &Name, digest: &ContentDigest) -> String {
+    format!("/v2/{}/blobs/{digest}", name.0)
 }
 
 impl FromStr for Target {
