@@ -6,6 +6,7 @@ mod blobs;
 mod body;
 mod direct;
 mod error;
+mod forward;
 #[doc(hidden)]
 pub mod fuzz;
 mod grants;
@@ -19,6 +20,8 @@ mod range;
 mod readahead;
 mod resolve;
 mod upstream;
+mod way;
 
+pub use forward::InterceptError;
 pub use grants::Terms;
-pub use mirror::{MirrorOptions, router};
+pub use mirror::{Proxy, ProxyOptions, Push};

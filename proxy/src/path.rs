@@ -162,6 +162,13 @@ pub(crate) fn blob_path(name: &Name, digest: &ContentDigest) -> String {
     format!("/v2/{}/blobs/{digest}", name.0)
 }
 
+/// Whether something that changes a registry may be handed on to this path: it stays below `/v2/`. Upload sessions have
+/// paths of the registry's own making.
+pub(crate) fn is_push_path(path: &str) -> bool {
+    let rest = path.strip_prefix("/v2/").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    rest.is_some_and(|rest| rest.split('/').all(is_plain))
+}
+
 impl FromStr for Target {
     type Err = PathError;
 
@@ -231,6 +238,16 @@ mod tests {
             let target: Target = path.parse().unwrap();
             assert_eq!(target.kind(), kind, "{path}");
             assert_eq!(target.path().trim_end_matches('/'), path.trim_end_matches('/'));
+        }
+    }
+
+    #[test]
+    fn pushes_stay_below_the_api() {
+        for path in ["/v2/a/blobs/uploads/", "/v2/a/blobs/uploads/1-2_3==", "/v2/a/manifests/latest"] {
+            assert!(is_push_path(path), "{path}");
+        }
+        for path in ["/v2", "/v2/", "/v2/a/../b/", "/v2/a%2fb/", "/v2/a//", "/x/v2/a", "/v2/a/blobs/./x"] {
+            assert!(!is_push_path(path), "{path}");
         }
     }
 

@@ -200,12 +200,12 @@ impl Said {
     /// What the client is to see of a refusal.
     pub(crate) fn into_failure(self) -> OriginFailure {
         let Self { status, headers, body } = self;
-        let named =
-            |name: &&str| headers.get_all(*name).iter().map(|value| (*name, value)).collect::<Vec<_>>();
-        let text =
-            |(name, value): (&str, &HeaderValue)| Some((name.to_owned(), value.to_str().ok()?.to_owned()));
-        let headers = FAILURE_HEADERS.iter().flat_map(named).filter_map(text).collect();
-        OriginFailure { status: status.as_u16(), headers, body: body.into() }
+        let mut kept = Vec::new();
+        for name in FAILURE_HEADERS {
+            let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+            kept.extend(values.map(|value| (name.to_owned(), value.to_owned())));
+        }
+        OriginFailure { status: status.as_u16(), headers: kept, body: body.into() }
     }
 
     /// The digest of what the origin means: the reference's own, else what it says.
@@ -237,7 +237,7 @@ pub(crate) fn no_body() -> Body {
 }
 
 /// The headers without those of the connection that they came by.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut kept = headers.clone();
     let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     for name in named.flat_map(|value| value.split(',')) {

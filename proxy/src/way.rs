@@ -162,9 +162,13 @@ mod tests {
                 );
             }
         }
-        for path in
-            ["/v2/", "/v2/library/app/manifests/1", "/v2/my.app/manifests/1", "/v2/my.app/tags/list", "/v2/quay.io/"]
-        {
+        for path in [
+            "/v2/",
+            "/v2/library/app/manifests/1",
+            "/v2/my.app/manifests/1",
+            "/v2/my.app/tags/list",
+            "/v2/quay.io/",
+        ] {
             assert_eq!(way(path), meant(None, path, ""), "{path}");
         }
         let both = "/v2/my.team/app/manifests/1";

@@ -45,6 +45,13 @@ pub struct Terms {
     pub grace: Duration,
 }
 
+/// A pull takes some minutes; so does an origin's outage that nobody gets up for.
+impl Default for Terms {
+    fn default() -> Self {
+        Self { life: Duration::from_secs(5 * 60), grace: Duration::from_secs(60 * 60) }
+    }
+}
+
 /// A tag as it was asked for: what it means depends on what the client takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tag {

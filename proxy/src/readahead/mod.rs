@@ -21,18 +21,22 @@ use plan::{ImageId, Plan};
 pub(crate) struct ReadAhead {
     engine: Engine,
     plan: Arc<Mutex<Plan>>,
+    on: bool,
 }
 
 // === impl ReadAhead ===
 
 impl ReadAhead {
-    /// Nothing is known yet.
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, plan: Arc::default() }
+    /// Nothing is known yet; nothing will be done unless `on`.
+    pub(crate) fn new(engine: Engine, on: bool) -> Self {
+        Self { engine, plan: Arc::default(), on }
     }
 
     /// A manifest of the repository at this URL was given to a client: it tells what will be asked for.
     pub(crate) fn gave_manifest(&self, repository: &str, manifest: Digest, bytes: &[u8]) {
+        if !self.on {
+            return;
+        }
         let id = ImageId { repository: repository.into(), manifest };
         let known = self.plan().knows(&id);
         if !known {
