@@ -45,6 +45,7 @@ const PEER: &[Key] = &[
     Key::new("insecure-registry", Kind::List, "registry.local:5000"),
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
     Key::new("quota", Kind::Size, "50GiB"),
+    Key::new("content-store", Kind::List, "/var/lib/containerd"),
     Key::new("upload-limit", Kind::Rate, "200mbit"),
     Key::new("download-limit", Kind::Rate, "200mbit"),
 ];
@@ -89,6 +90,7 @@ struct PeerSection {
     insecure_registry: Vec<String>,
     ca_file: Vec<PathBuf>,
     quota: Option<ByteSize>,
+    content_store: Vec<PathBuf>,
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
 }
@@ -144,6 +146,7 @@ impl Flags {
             .text("default-registry", carrier.default_registry)
             .text("zone", carrier.zone)
             .text("rack", carrier.rack)
+            .list("content-store", carrier.content_store)
             .text("upload-limit", carrier.upload_limit)
             .text("download-limit", carrier.download_limit)
     }
@@ -246,6 +249,8 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     }
     let token = settings.join_token_file.as_deref().map(JoinToken::read).transpose().map_err(usage)?;
     let host = if settings.host.is_empty() { hostname() } else { settings.host };
+    // They are noted in the store, and the next start may be in another folder.
+    let content_store = settings.content_store.iter().map(std::path::absolute).collect::<Result<_, _>>();
     let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
     let origin = OriginOptions {
         allow: settings.origin_allow,
@@ -264,6 +269,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             labels: Labels { zone: settings.zone, rack: settings.rack, host },
             origin: checked(origin, defaults)?,
             quota: settings.quota.map(|quota| quota.0),
+            content_store: content_store.map_err(usage)?,
             upload_limit: rate(settings.upload_limit),
             download_limit: rate(settings.download_limit),
         },
