@@ -102,10 +102,11 @@ async fn what_containerd_had_before_feeds_the_swarm_and_is_withdrawn_when_it_is_
     assert!(own_copies(&holder).is_empty(), "a second copy: {:?}", own_copies(&holder));
     assert_eq!(traces(&files), before, "containerd's files are as they were");
 
+    eventually_held_by(&cluster, &image, 2).await;
     containerd.remove(&format!("docker.io/{name}")).await;
     eventually("containerd's collection", async || containerd.blobs().is_empty().then_some(())).await;
     adopts(&holder, 0).await;
-    // Of the small parts the child knows by the supernode alone; all that is left are its own.
+    // What is left is the child's own.
     eventually_held_by(&cluster, &image, 1).await;
     assert!(own_copies(&holder).is_empty());
     let mut late = cluster.spawn_peer("late", &[], None);

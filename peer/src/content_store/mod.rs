@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::task::TaskId;
-use tokio::time::sleep;
+use tokio::time::{Instant as Clock, sleep};
 
 use self::agenda::Agenda;
 use self::scan::Scan;
@@ -44,12 +44,12 @@ struct Watcher {
 /// is one of blobs named by their SHA-256, or containerd's root.
 pub async fn watch(store: Store, folders: Vec<PathBuf>) {
     let (agenda, proofs) = (Agenda::default(), BTreeMap::new());
-    let mut watcher = Watcher { store, scan: Scan::new(folders), agenda, proofs, look_at: Instant::now() };
+    let mut watcher = Watcher { store, scan: Scan::new(folders), agenda, proofs, look_at: now() };
     loop {
         watcher.look_if_due().await;
-        match watcher.agenda.next(Instant::now()) {
+        match watcher.agenda.next(now()) {
             Some((task, foreign)) => watcher.attend(task, foreign).await,
-            None => sleep(watcher.look_at.saturating_duration_since(Instant::now())).await,
+            None => sleep(watcher.look_at.saturating_duration_since(now())).await,
         }
     }
 }
@@ -58,7 +58,7 @@ pub async fn watch(store: Store, folders: Vec<PathBuf>) {
 
 impl Watcher {
     async fn look_if_due(&mut self) {
-        let now = Instant::now();
+        let now = now();
         if self.look_at > now {
             return;
         }
@@ -94,7 +94,7 @@ impl Watcher {
 
     /// Does what is to be done about one blob.
     async fn attend(&mut self, task: TaskId, foreign: Foreign) {
-        let (store, now) = (self.store.clone(), Instant::now());
+        let (store, now) = (self.store.clone(), now());
         let standing = blocking(move || store.standing(task)).await;
         match standing {
             Some(Ok(Standing::Free)) => {}
@@ -122,15 +122,15 @@ impl Watcher {
         let opened = foreign.clone();
         let begun = blocking(move || Inspection::begin(task, opened)).await?;
         let Some(mut inspection) = begun else {
-            self.agenda.postpone(task, Instant::now() + LOOK);
+            self.agenda.postpone(task, now() + LOOK);
             return None;
         };
         loop {
-            let step_begun = Instant::now();
+            let step_begun = now();
             let (stepped, back) = blocking(move || (inspection.step(), inspection)).await?;
             inspection = back;
             match stepped {
-                Ok(true) => sleep(step_begun.elapsed() * REST).await,
+                Ok(true) => sleep((now() - step_begun) * REST).await,
                 Ok(false) => break,
                 Err(error) => {
                     self.failed(task, &error);
@@ -149,7 +149,7 @@ impl Watcher {
                 tracing::warn!(path = %foreign.path().display(), "not what its name says: never offered");
                 self.agenda.refuse(task);
             }
-            Ok(Finding::Changed) => self.agenda.postpone(task, Instant::now() + LOOK),
+            Ok(Finding::Changed) => self.agenda.postpone(task, now() + LOOK),
             Err(error) => self.failed(task, &error),
         }
         None
@@ -170,7 +170,7 @@ impl Watcher {
             }
             Ok(Adoption::InHand) => {
                 self.proofs.insert(task, proof);
-                self.agenda.postpone(task, Instant::now() + LOOK);
+                self.agenda.postpone(task, now() + LOOK);
             }
             Err(error) => self.failed(task, &error),
         }
@@ -178,11 +178,124 @@ impl Watcher {
 
     fn failed(&mut self, task: TaskId, error: &StoreError) {
         tracing::warn!(?task, %error, "not adopted for now");
-        self.agenda.postpone(task, Instant::now() + RETRY);
+        self.agenda.postpone(task, now() + RETRY);
     }
+}
+
+/// The time as the runtime has it.
+fn now() -> Instant {
+    Clock::now().into_std()
 }
 
 /// Work beside the async threads; nothing when it panicked or the runtime ends.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use common::digest::Digest;
+    use common::piece::{Geometry, PieceIndex};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::store::StoreOptions;
+
+    /// More than it takes until an own copy may be given up.
+    const LONG: Duration = Duration::from_secs(11 * 60);
+
+    struct Scene {
+        store: Store,
+        theirs: tempfile::TempDir,
+        _ours: tempfile::TempDir,
+        _watching: JoinSet<()>,
+    }
+
+    fn id(bytes: &[u8]) -> TaskId {
+        TaskId::of_digest(Digest::of(bytes))
+    }
+
+    fn lay(dir: &Path, bytes: &[u8]) -> TaskId {
+        fs::write(dir.join(id(bytes).hex()), bytes).unwrap();
+        id(bytes)
+    }
+
+    impl Scene {
+        fn new(there: &[&[u8]]) -> Self {
+            let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            for bytes in there {
+                lay(theirs.path(), bytes);
+            }
+            let store = Store::open(ours.path(), StoreOptions { quota: None, durable: true }).unwrap();
+            let mut watching = JoinSet::new();
+            watching.spawn(watch(store.clone(), vec![theirs.path().to_owned()]));
+            Self { store, theirs, _ours: ours, _watching: watching }
+        }
+
+        /// A copy of the store's own.
+        fn own(&self, bytes: &[u8]) {
+            let geometry = Geometry::of(bytes.len() as u64).unwrap();
+            let blob = self.store.create(id(bytes), geometry, "").unwrap();
+            blob.write_piece(PieceIndex(0), &[Bytes::copy_from_slice(bytes)], Digest::of(bytes)).unwrap();
+            blob.prove().unwrap();
+        }
+
+        /// Waits, in the runtime's own time, until the task stands so.
+        async fn comes_to(&self, task: TaskId, standing: Standing) {
+            let waiting = async {
+                while self.store.standing(task).unwrap() != standing {
+                    sleep(LOOK).await;
+                }
+            };
+            tokio::time::timeout(10 * LONG, waiting).await.unwrap_or_else(|_| panic!("never {standing:?}"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_is_adopted_and_what_goes_is_withdrawn() {
+        let scene = Scene::new(&[b"first"]);
+        scene.comes_to(id(b"first"), Standing::Adopted).await;
+        let second = lay(scene.theirs.path(), b"second");
+        scene.comes_to(second, Standing::Adopted).await;
+        fs::remove_file(scene.theirs.path().join(id(b"first").hex())).unwrap();
+        scene.comes_to(id(b"first"), Standing::Free).await;
+        assert_eq!(scene.store.adopted_usage(), (1, 6));
+        // Lost by the store alone: it is found again.
+        scene.store.remove(second).unwrap();
+        scene.comes_to(second, Standing::Adopted).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_corrupt_blob_is_refused_until_it_is_another() {
+        let scene = Scene::new(&[b"sound"]);
+        let (bad, path) = (id(b"whole"), scene.theirs.path().join(id(b"whole").hex()));
+        fs::write(&path, b"whale").unwrap();
+        scene.comes_to(id(b"sound"), Standing::Adopted).await;
+        sleep(LONG).await;
+        assert_eq!(scene.store.standing(bad).unwrap(), Standing::Free);
+        assert!(scene.store.get(bad).unwrap().is_none());
+        assert_eq!(fs::read(&path).unwrap(), b"whale");
+        fs::write(&path, b"whole").unwrap();
+        scene.comes_to(bad, Standing::Adopted).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_own_copy_is_given_up_late_and_never_under_a_hand() {
+        let scene = Scene::new(&[b"seen"]);
+        scene.comes_to(id(b"seen"), Standing::Adopted).await;
+        scene.own(b"pulled through us");
+        let task = lay(scene.theirs.path(), b"pulled through us");
+        sleep(LONG / 2).await;
+        assert_eq!(scene.store.standing(task).unwrap(), Standing::Whole, "it may be collected yet");
+        let hand = scene.store.get(task).unwrap();
+        sleep(LONG).await;
+        assert_eq!(scene.store.standing(task).unwrap(), Standing::InHand);
+        drop(hand);
+        scene.comes_to(task, Standing::Adopted).await;
+        assert_eq!(scene.store.usage(), 0);
+    }
 }

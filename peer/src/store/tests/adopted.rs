@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use super::*;
 
+/// Something that happens to a file of theirs.
+type Harm = fn(&Path);
+
 /// A content store that is not ours.
 struct Theirs(tempfile::TempDir);
 
@@ -103,7 +106,7 @@ fn an_adopted_blob_is_served_from_its_place_and_outlives_a_restart() {
 
 #[test]
 fn a_file_that_went_or_changed_while_we_were_away_is_forgotten() {
-    let harms: [(&str, fn(&Path)); 4] = [
+    let harms: [(&str, Harm); 4] = [
         ("gone", |path| fs::remove_file(path).unwrap()),
         ("other bytes", |path| fs::write(path, content(2 * PIECE, 9)).unwrap()),
         ("another file", |path| {
