@@ -10,6 +10,7 @@
 mod support;
 
 mod burst;
+mod content_store;
 mod crashes;
 mod doctor;
 mod get;

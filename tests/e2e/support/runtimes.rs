@@ -82,9 +82,24 @@ impl Containerd {
         succeed(&self.ctr(&["run", "--rm", "--snapshotter", "native", image, "e2e"])).await
     }
 
+    /// Its root folder, as an administrator would name it.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.path().join("root")
+    }
+
+    /// The files of all whole blobs that it holds.
+    pub(crate) fn blobs(&self) -> Vec<PathBuf> {
+        files_below(&self.home().join("io.containerd.content.v1.content/blobs/sha256"))
+    }
+
+    /// Removes the image, and waits until what it alone needed is collected.
+    pub(crate) async fn remove(&self, image: &str) {
+        succeed(&self.ctr(&["images", "rm", "--sync", image])).await;
+    }
+
     /// Every blob that containerd holds hashes to its own name.
     fn check_content(&self) {
-        let blobs = files_below(&self.root.path().join("root/io.containerd.content.v1.content/blobs/sha256"));
+        let blobs = self.blobs();
         assert!(!blobs.is_empty(), "containerd holds nothing");
         for blob in blobs {
             let name = blob.file_name().unwrap().to_string_lossy().into_owned();
