@@ -16,14 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{Proxy, Registry};
 use super::tree::{Spot, Text, Tree};
-use super::{Edit, SetupError};
+use super::{Change, Edit, SetupError};
 
 /// Where journals are kept.
 const HOME: &str = "/var/lib/longshore/setup";
 /// The form of the file.
 const VERSION: u32 = 1;
-/// Directories that hold journals and keys are for their owner.
-const PRIVATE: u32 = 0o700;
 /// Directories of settings are for everybody to read.
 const PUBLIC: u32 = 0o755;
 
@@ -119,32 +117,20 @@ impl Journal {
 
     fn save(&mut self, tree: &Tree, runtime: &str) -> Result<(), SetupError> {
         let spot = spot(tree, runtime)?;
-        let missing = self.dirs_for(tree, &spot);
-        for dir in &missing {
-            tree.make_dir(dir, PRIVATE)?;
-        }
+        self.dirs_for(tree, &spot);
         let text = serde_json::to_string_pretty(self).expect("invariant: a journal is JSON");
-        tree.write(&spot, &Text::secret(text))
+        tree.write_in_new_dirs(&spot, &Text::secret(text))
     }
 
     /// Notes the directories that a file needs and that are not there.
-    fn dirs_for(&mut self, tree: &Tree, spot: &Spot) -> Vec<Spot> {
+    fn dirs_for(&mut self, tree: &Tree, spot: &Spot) {
         let missing = tree.missing_dirs(spot);
-        let new: Vec<Spot> = missing.iter().filter(|dir| !self.dirs.contains(dir)).cloned().collect();
-        self.dirs.extend(new);
-        missing
+        self.dirs.extend(missing.into_iter().filter(|dir| !self.dirs.contains(dir)).collect::<Vec<_>>());
     }
 
     /// Restores all originals and removes itself; gives the files that it changed.
     pub(super) fn undo(self, tree: &Tree, runtime: &str, force: bool) -> Result<Vec<PathBuf>, SetupError> {
-        let states = self.states(tree)?;
-        let changed = self.files.iter().zip(&states).filter(|(entry, state)| {
-            matches!(state, State::Foreign) || entry.mixed && !matches!(state, State::Original)
-        });
-        let changed: Vec<PathBuf> = changed.map(|(entry, _)| tree.shown(&entry.spot)).collect();
-        if !changed.is_empty() && !force {
-            return Err(SetupError::Changed { paths: changed });
-        }
+        let states = self.states(tree, force)?;
         let mut restored = Vec::new();
         for (entry, state) in self.files.iter().zip(&states) {
             tree.sweep(&entry.spot);
@@ -162,29 +148,35 @@ impl Journal {
             }
             restored.push(tree.shown(&entry.spot));
         }
+        // Before the journal goes, so that a kill leaves nothing that it would not know of; then those of the journal.
+        self.dirs.iter().rev().for_each(|dir| tree.remove_dir(dir));
         clear(tree, runtime)?;
-        for dir in self.dirs.iter().rev() {
-            tree.remove_dir(dir);
-        }
+        self.dirs.iter().rev().for_each(|dir| tree.remove_dir(dir));
         Ok(restored)
     }
 
-    /// What an undo would do, as a diff for each file.
-    pub(super) fn preview(&self, tree: &Tree) -> Result<Vec<(PathBuf, String)>, SetupError> {
-        let mut diffs = Vec::new();
-        for entry in &self.files {
-            let now = tree.read_at(&entry.spot)?.map(|file| file.text);
-            let then = entry.original.as_ref().map(|file| file.text.as_str());
-            let path = tree.shown(&entry.spot);
-            let diff = super::diff::unified(&path, now.as_deref(), then);
-            diffs.push((path, diff));
+    /// What an undo would change.
+    pub(super) fn preview(&self, tree: &Tree, force: bool) -> Result<Vec<Change>, SetupError> {
+        let mut changes = Vec::new();
+        for (entry, state) in self.files.iter().zip(self.states(tree, force)?) {
+            if !matches!(state, State::Original) {
+                let now = tree.read_at(&entry.spot)?.map(|file| file.text);
+                let then = entry.original.as_ref().map(|file| file.text.as_str());
+                changes.push(Change::new(tree.shown(&entry.spot), now.as_deref(), then));
+            }
         }
-        Ok(diffs)
+        Ok(changes)
     }
 
-    fn states(&self, tree: &Tree) -> Result<Vec<State>, SetupError> {
+    /// How the files are; an error where somebody else changed one, unless that may be lost.
+    fn states(&self, tree: &Tree, force: bool) -> Result<Vec<State>, SetupError> {
         let state = |entry: &Entry| Ok(entry.state(tree.read_at(&entry.spot)?.as_ref()));
-        self.files.iter().map(state).collect()
+        let states: Vec<State> = self.files.iter().map(state).collect::<Result<_, SetupError>>()?;
+        let changed = self.files.iter().zip(&states).filter(|(entry, state)| {
+            matches!(state, State::Foreign) || entry.mixed && !matches!(state, State::Original)
+        });
+        let paths: Vec<PathBuf> = changed.map(|(entry, _)| tree.shown(&entry.spot)).collect();
+        if paths.is_empty() || force { Ok(states) } else { Err(SetupError::Changed { paths }) }
     }
 }
 
@@ -212,7 +204,7 @@ pub(super) fn make_dirs(tree: &Tree, spot: &Spot) -> Result<(), SetupError> {
 /// Takes a runtime's journal away, and the directories that only journals live in.
 pub(super) fn clear(tree: &Tree, runtime: &str) -> Result<(), SetupError> {
     let spot = spot(tree, runtime)?;
-    tree.sweep(&spot);
+    tree.sweep_above(&spot);
     tree.remove_file(&spot)?;
     for dir in [format!("{HOME}/{runtime}"), HOME.into()] {
         tree.remove_dir(&tree.resolve(dir)?);

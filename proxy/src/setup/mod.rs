@@ -58,8 +58,6 @@ pub struct Plan {
     edits: Vec<Edit>,
     /// What the user should know.
     pub warnings: Vec<String>,
-    /// What makes the runtime see the change, where it does not by itself.
-    pub then: Option<&'static str>,
 }
 
 /// One file's new content.
@@ -149,7 +147,7 @@ pub enum SetupError {
     },
     /// Docker knows a mirror for Docker Hub only.
     #[error(
-        "docker takes a mirror for docker.io only, and {names} were named: leave them out here, and pull them with containerd or podman, or with docker's containerd image store"
+        "docker takes a mirror for docker.io only, not for {names}: leave that out, and pull it with containerd or podman, or with docker's containerd image store"
     )]
     HubOnly {
         /// The others.
@@ -181,6 +179,21 @@ impl Runtime {
         }
     }
 
+    /// What makes it see changes, where it does not by itself.
+    pub fn reload(self, changes: &[Change]) -> Option<&'static str> {
+        match self {
+            _ if changes.is_empty() => None,
+            Self::Containerd => {
+                // It reads hosts files at each pull.
+                let settings = changes.iter().any(|change| !change.path.ends_with("hosts.toml"));
+                settings.then_some(containerd::RESTART)
+            }
+            Self::Docker => Some(docker::RELOAD),
+            Self::Podman => None,
+            Self::Crio => Some(containers::RELOAD),
+        }
+    }
+
     /// Whether it is on the machine whose tree this is.
     pub fn is_here(self, tree: &Tree) -> bool {
         let (program, settings) = match self {
@@ -205,9 +218,8 @@ impl Plan {
     /// What would be changed.
     pub fn changes(&self, tree: &Tree) -> Vec<Change> {
         let change = |edit: &Edit| {
-            let path = tree.shown(&edit.spot);
             let before = edit.before.as_ref().map(|file| file.text.as_str());
-            Change { diff: diff::unified(&path, before, Some(&edit.after.text)), path }
+            Change::new(tree.shown(&edit.spot), before, Some(&edit.after.text))
         };
         self.edits.iter().map(change).collect()
     }
@@ -244,7 +256,7 @@ pub fn plan(tree: &Tree, runtime: Runtime, wish: &Wish) -> Result<Plan, SetupErr
     match runtime {
         Runtime::Containerd => containerd::plan(tree, wish, &mut plan)?,
         Runtime::Docker => docker::plan(tree, wish, &mut plan)?,
-        Runtime::Podman | Runtime::Crio => containers::plan(tree, runtime, wish, &mut plan)?,
+        Runtime::Podman | Runtime::Crio => containers::plan(tree, wish, &mut plan)?,
     }
     Ok(plan)
 }
@@ -286,11 +298,9 @@ pub fn undo(tree: &Tree, runtime: Runtime, force: bool) -> Result<Option<Vec<Pat
 /// What [`undo`] would change; `None` where nothing was set up.
 ///
 /// # Errors
-/// When a file cannot be read.
-pub fn undo_changes(tree: &Tree, runtime: Runtime) -> Result<Option<Vec<Change>>, SetupError> {
-    let Some(journal) = Journal::load(tree, runtime.journal())? else { return Ok(None) };
-    let changes = journal.preview(tree)?.into_iter().filter(|(_, diff)| !diff.is_empty());
-    Ok(Some(changes.map(|(path, diff)| Change { path, diff }).collect()))
+/// Where an undo would fail for what somebody changed; when a file cannot be read.
+pub fn undo_changes(tree: &Tree, runtime: Runtime, force: bool) -> Result<Option<Vec<Change>>, SetupError> {
+    Journal::load(tree, runtime.journal())?.map(|journal| journal.preview(tree, force)).transpose()
 }
 
 /// Looks at how a runtime is set up, with the eyes of somebody who wants its pulls to go through the proxy.
@@ -302,6 +312,14 @@ pub fn inspect(tree: &Tree, runtime: Runtime, proxy: &Proxy) -> Result<Look, Set
         Runtime::Containerd => containerd::inspect(tree, proxy),
         Runtime::Docker => docker::inspect(tree, proxy),
         Runtime::Podman | Runtime::Crio => containers::inspect(tree, runtime, proxy),
+    }
+}
+
+// === impl Change ===
+
+impl Change {
+    fn new(path: PathBuf, before: Option<&str>, after: Option<&str>) -> Self {
+        Self { diff: diff::unified(&path, before, after), path }
     }
 }
 

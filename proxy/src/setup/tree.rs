@@ -193,12 +193,9 @@ impl Tree {
         }
     }
 
-    /// Takes a directory away if it is empty; says whether it is gone.
-    pub(super) fn remove_dir(&self, dir: &Spot) -> bool {
-        match fs::remove_dir(self.shown(dir)) {
-            Ok(()) => true,
-            Err(error) => error.kind() == ErrorKind::NotFound,
-        }
+    /// Takes a directory away if it is empty: what somebody put into it is not setup's to remove.
+    pub(super) fn remove_dir(&self, dir: &Spot) {
+        let _ = fs::remove_dir(self.shown(dir));
     }
 
     pub(super) fn remove_file(&self, spot: &Spot) -> Result<(), SetupError> {
@@ -234,9 +231,40 @@ impl Tree {
         sync_above(&path)
     }
 
+    /// Puts a text in a new file, and makes the directories that are missing above it, for their owner alone. They appear
+    /// together with the file or not at all, so that a kill leaves none of which nobody knows.
+    pub(super) fn write_in_new_dirs(&self, spot: &Spot, file: &Text) -> Result<(), SetupError> {
+        let missing = self.missing_dirs(spot);
+        let Some(top) = missing.first() else { return self.write(spot, file) };
+        let stage = top.copy();
+        let staged = |spot: &Spot| match spot.0.strip_prefix(&top.0) {
+            Ok(below) if below.as_os_str().is_empty() => stage.clone(),
+            Ok(below) => Spot(stage.0.join(below)),
+            Err(_) => spot.clone(),
+        };
+        self.sweep(top);
+        missing.iter().try_for_each(|dir| self.make_dir(&staged(dir), 0o700))?;
+        self.write(&staged(spot), file)?;
+        let path = self.shown(top);
+        fs::rename(self.shown(&stage), &path)
+            .map_err(|error| SetupError::io("cannot be made", &path, error))?;
+        sync_above(&path)
+    }
+
+    /// Takes away what [`Tree::write_in_new_dirs`] may have left when it was killed.
+    pub(super) fn sweep_above(&self, spot: &Spot) {
+        spot.0
+            .ancestors()
+            .filter(|dir| dir.file_name().is_some())
+            .for_each(|dir| self.sweep(&Spot(dir.into())));
+    }
+
     /// Takes away what a write that was killed may have left beside a file.
     pub(super) fn sweep(&self, spot: &Spot) {
-        let _ = fs::remove_file(self.shown(&spot.copy()));
+        let copy = self.shown(&spot.copy());
+        if fs::remove_file(&copy).is_err_and(|error| error.kind() != ErrorKind::NotFound) {
+            let _ = fs::remove_dir_all(copy);
+        }
     }
 }
 

@@ -122,9 +122,22 @@ impl Config {
     /// With why that is not possible, in words.
     pub(crate) fn set_config_path(&mut self, path: &str) -> Result<(), String> {
         let plugin = self.plugin();
+        let indent = self.indent();
+        let is_new = self.at(&["registry"]).is_none();
         let mut item = self.doc.as_item_mut();
         for key in ["plugins", plugin, "registry"] {
             item = inside(item, key).ok_or_else(|| format!("{key:?} in it is no table; correct it first"))?;
+        }
+        if let Some(table) = item.as_table_mut().filter(|_| is_new) {
+            table.insert("config_path", toml_edit::value(path));
+            table.decor_mut().set_prefix(format!("\n{indent}"));
+            if let Some(mut key) = table.key_mut("config_path") {
+                key.leaf_decor_mut().set_prefix(if indent.is_empty() {
+                    String::new()
+                } else {
+                    format!("{indent}  ")
+                });
+            }
         }
         let registry = item.as_table_like_mut().ok_or("\"registry\" in it is no table; correct it first")?;
         match registry.entry("config_path") {
@@ -139,6 +152,14 @@ impl Config {
             }
         }
         if self.config_path() == Some(path) { Ok(()) } else { Err("its form is not understood".into()) }
+    }
+
+    /// How far a table inside the plugin's is indented: two steps, where the plugin's itself is.
+    fn indent(&self) -> String {
+        let plugin = self.at(&[]).and_then(Item::as_table);
+        let prefix = plugin.and_then(|table| table.decor().prefix()?.as_str()).unwrap_or_default();
+        let own = prefix.rsplit('\n').next().unwrap_or_default();
+        if own.is_empty() || !own.trim().is_empty() { String::new() } else { own.repeat(2) }
     }
 
     /// Takes the mirrors of the old kind out.
@@ -199,7 +220,10 @@ mod tests {
         let two = set(
             "version = 2\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    sandbox_image = \"x\"\n[debug]\n",
         );
-        assert!(two.contains("[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = "), "{two}");
+        assert!(
+            two.contains("\n    [plugins.\"io.containerd.grpc.v1.cri\".registry]\n      config_path = "),
+            "{two}"
+        );
         let three = set("version = 3\n");
         assert!(three.contains("[plugins.\"io.containerd.cri.v1.images\".registry]"), "{three}");
         let one = set("[plugins.cri]\n");

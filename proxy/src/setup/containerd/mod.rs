@@ -30,7 +30,7 @@ const DOCKER_HOSTS: &str = "/etc/docker/certs.d";
 const DEFAULT: &str = "_default";
 /// Files that may import each other.
 const MAX_FILES: usize = 256;
-const RESTART: &str = "systemctl restart containerd";
+pub(super) const RESTART: &str = "systemctl restart containerd";
 
 /// containerd's settings: the main file, and all that it imports, as they are read.
 struct Settings {
@@ -189,7 +189,6 @@ fn set_config_path(
     for index in changed {
         let (path, config) = &settings.files[index];
         plan.set(tree, path, config.text())?;
-        plan.then = Some(RESTART);
     }
     if settings.files.iter().any(|(_, config)| config.discards_layers()) {
         plan.warn(

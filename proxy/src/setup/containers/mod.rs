@@ -13,12 +13,12 @@ const MAIN: &str = "/etc/containers/registries.conf";
 const DIR: &str = "/etc/containers/registries.conf.d";
 /// The one that setup makes.
 const OURS: &str = "50-longshore.conf";
-const RELOAD: &str = "systemctl reload crio";
+pub(super) const RELOAD: &str = "systemctl reload crio";
 
 /// A file, with the path that it is at.
 type Read = (String, Registries);
 
-pub(super) fn plan(tree: &Tree, runtime: Runtime, wish: &Wish, plan: &mut Plan) -> Result<(), SetupError> {
+pub(super) fn plan(tree: &Tree, wish: &Wish, plan: &mut Plan) -> Result<(), SetupError> {
     let (before, ours, after) = load(tree)?;
     if let Some((path, _)) = before.iter().chain(&ours).chain(&after).find(|(_, file)| file.is_old()) {
         let why = "it is of version 1 ([registries.search] and the like), beside which no mirror can be set: turn it into \
@@ -59,11 +59,7 @@ pub(super) fn plan(tree: &Tree, runtime: Runtime, wish: &Wish, plan: &mut Plan) 
             ours = vec![(path.clone(), file)];
         }
     }
-    plan.set(tree, &path, text)?;
-    if !plan.is_empty() && runtime == Runtime::Crio {
-        plan.then = Some(RELOAD);
-    }
-    Ok(())
+    plan.set(tree, &path, text)
 }
 
 /// The files that are read before setup's own, that one if it is there, and those that come after.

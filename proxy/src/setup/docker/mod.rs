@@ -7,7 +7,7 @@ use super::{Look, Plan, Proxy, Registry, SetupError, Tree, Wish};
 /// The daemon's settings.
 const SETTINGS: &str = "/etc/docker/daemon.json";
 /// Mirrors are among what docker reads again without a restart.
-const RELOAD: &str = "systemctl reload docker";
+pub(super) const RELOAD: &str = "systemctl reload docker";
 
 pub(super) fn plan(tree: &Tree, wish: &Wish, plan: &mut Plan) -> Result<(), SetupError> {
     let others: Vec<&str> =
@@ -17,11 +17,7 @@ pub(super) fn plan(tree: &Tree, wish: &Wish, plan: &mut Plan) -> Result<(), Setu
     }
     let text = tree.read(SETTINGS)?.map(|file| file.text).unwrap_or_default();
     let changed = daemon_json::with_mirror(&text, wish.proxy.url()).map_err(|why| refused(tree, why))?;
-    plan.set(tree, SETTINGS, changed)?;
-    if !plan.is_empty() {
-        plan.then = Some(RELOAD);
-    }
-    Ok(())
+    plan.set(tree, SETTINGS, changed)
 }
 
 pub(super) fn inspect(tree: &Tree, proxy: &Proxy) -> Result<Look, SetupError> {
