@@ -19,3 +19,4 @@ mod lifecycle;
 mod origins;
 mod privacy;
 mod runtimes;
+mod setup;

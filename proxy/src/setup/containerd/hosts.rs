@@ -54,6 +54,7 @@ pub(crate) fn with_first(text: &str, proxy: &str) -> Result<String, String> {
     if known.first().is_some_and(|first| first.url == proxy && first.pulls) {
         return Ok(text.into());
     }
+    let is_known = known.iter().any(|host| host.url == proxy);
     let mut table =
         match doc.get_mut("host").and_then(Item::as_table_mut).and_then(|hosts| hosts.remove(proxy)) {
             Some(Item::Table(table)) => table,
@@ -62,13 +63,25 @@ pub(crate) fn with_first(text: &str, proxy: &str) -> Result<String, String> {
     if !pulls(&table) {
         table.insert("capabilities", value(CAPABILITIES.into_iter().collect::<Array>()));
     }
-    let first = known.iter().find(|host| host.url != proxy).map(|host| host.position);
-    table.set_position(first.map(|position| position - 1));
-    if table.decor().prefix().is_none() && !doc.is_empty() {
-        table.decor_mut().set_prefix("\n");
+    let Some(next) = known.into_iter().find(|host| host.url != proxy) else {
+        return if is_known {
+            finished(text, &put(doc, proxy, table), proxy)
+        } else {
+            Ok(appended(text, &table, proxy))
+        };
+    };
+    table.set_position(Some(next.position - 1));
+    let is_top = doc.iter().all(|(key, _)| key == "host");
+    if !is_known {
+        table.decor_mut().set_prefix(if is_top { "" } else { "\n" });
     }
-    put(&mut doc, proxy, table);
-    finished(text, &doc, proxy)
+    let hosts = doc.get_mut("host").and_then(Item::as_table_mut);
+    if let Some(next) = hosts.and_then(|hosts| hosts.get_mut(&next.url)?.as_table_mut())
+        && next.decor().prefix().and_then(|prefix| prefix.as_str()).is_none_or(str::is_empty)
+    {
+        next.decor_mut().set_prefix("\n");
+    }
+    finished(text, &put(doc, proxy, table), proxy)
 }
 
 /// The text with more hosts behind those that it has.
@@ -76,20 +89,27 @@ pub(crate) fn with_first(text: &str, proxy: &str) -> Result<String, String> {
 /// # Errors
 /// With why the text cannot be changed, in words.
 pub(crate) fn with_more(text: &str, mirrors: &[Mirror]) -> Result<String, String> {
-    let mut doc = parsed(text)?;
-    let known = tables(&doc)?;
+    let known = tables(&parsed(text)?)?;
+    let mut text = text.to_owned();
     for mirror in mirrors.iter().filter(|mirror| !known.iter().any(|host| host.url == mirror.url)) {
         let mut table = Table::new();
         table.insert("capabilities", value(CAPABILITIES.into_iter().collect::<Array>()));
         if mirror.whole_path {
             table.insert("override_path", value(true));
         }
-        if !doc.is_empty() {
-            table.decor_mut().set_prefix("\n");
-        }
-        put(&mut doc, &mirror.url, table);
+        text = appended(&text, &table, &mirror.url);
     }
-    Ok(doc.to_string())
+    Ok(text)
+}
+
+/// The text with a host behind all that it says.
+fn appended(text: &str, host: &Table, url: &str) -> String {
+    let between = match text {
+        "" => "",
+        _ if text.ends_with('\n') => "\n",
+        _ => "\n\n",
+    };
+    format!("{text}{between}[host.{}]\n{host}", Value::from(url))
 }
 
 /// The text as it must read in the directory beside its own: file names that do not begin at the root lead back.
@@ -164,15 +184,11 @@ fn pulls(table: &Table) -> bool {
     CAPABILITIES.iter().all(|one| has.contains(one))
 }
 
-fn put(doc: &mut DocumentMut, url: &str, table: Table) {
-    let hosts = doc.entry("host").or_insert_with(|| {
-        let mut hosts = Table::new();
-        hosts.set_implicit(true);
-        Item::Table(hosts)
-    });
-    if let Some(hosts) = hosts.as_table_mut() {
+fn put(mut doc: DocumentMut, url: &str, table: Table) -> DocumentMut {
+    if let Some(hosts) = doc.get_mut("host").and_then(Item::as_table_mut) {
         hosts.insert(url, Item::Table(table));
     }
+    doc
 }
 
 /// Writes the document out, and looks whether it says what was meant.

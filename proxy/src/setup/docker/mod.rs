@@ -26,7 +26,9 @@ pub(super) fn inspect(tree: &Tree, proxy: &Proxy) -> Result<Look, SetupError> {
     match daemon_json::mirrors(&text) {
         Ok(mirrors) => {
             mirrors.iter().for_each(|mirror| look.mirror(mirror));
-            if !mirrors.iter().any(|mirror| proxy.is(mirror)) {
+            let named = mirrors.iter().any(|mirror| proxy.is(mirror));
+            look.registries.extend(named.then(|| Registry::HUB.to_owned()));
+            if !named {
                 let what = format!("registry-mirrors in {SETTINGS} lacks {proxy}: pulls go past Longshore");
                 look.flaw(what, format!("longshore setup docker --proxy {proxy}, then {RELOAD}"));
             } else if !mirrors.first().is_some_and(|first| proxy.is(first)) {
