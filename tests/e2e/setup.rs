@@ -245,7 +245,10 @@ async fn setup_of_podman_and_crio_goes_there_and_back_from_every_start() {
             let file: toml::Table = text.parse().unwrap();
             for (registry, location) in [("docker.io", start.location), ("ghcr.io", "ghcr.io")] {
                 let entries = file["registry"].as_array().unwrap();
-                let entry = entries.iter().find(|entry| entry["prefix"].as_str() == Some(registry)).unwrap();
+                let entry = entries
+                    .iter()
+                    .find(|entry| entry.get("prefix").and_then(toml::Value::as_str) == Some(registry))
+                    .unwrap();
                 let mirror = &entry["mirror"][0];
                 assert_eq!(
                     mirror["location"].as_str(),

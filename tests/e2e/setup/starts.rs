@@ -231,13 +231,13 @@ pub(crate) const DOCKER: &[Start] = &[
         ..Start::EMPTY
     },
     Start {
-        name: "another mirror, tabs, line ends of DOS, a byte order mark",
+        name: "another mirror, tabs, line ends of DOS",
         files: &[(
             "etc/docker/daemon.json",
-            "\u{feff}{\r\n\t\"registry-mirrors\": [\r\n\t\t\"https://mirror.gcr.io\"\r\n\t],\r\n\t\"debug\": true\r\n}",
+            "{\r\n\t\"registry-mirrors\": [\r\n\t\t\"https://mirror.gcr.io\"\r\n\t],\r\n\t\"debug\": true\r\n}",
         )],
         keeps: &[
-            "\u{feff}{\r\n",
+            "{\r\n",
             "[\r\n\t\t\"http://127.0.0.1:7711\",\r\n\t\t\"https://mirror.gcr.io\"\r\n\t],\r\n\t\"debug\": true\r\n}",
         ],
         ..Start::EMPTY
