@@ -205,7 +205,8 @@ async fn doctor_is_content_with_what_setup_did_and_misses_a_proxy_that_is_gone()
         let (code, said) = run(home.path(), &["setup", runtime, "--root", &at, "--proxy", &proxy]).await;
         assert_eq!(code, Some(0), "{said}");
     }
-    let (_, report) = doctor(&home, &["--data-dir", &data, "--root", &at]).await;
+    let supernode = cluster.supernode.at.quic.clone();
+    let (_, report) = doctor(&home, &["--data-dir", &data, "--root", &at, "--supernode", &supernode]).await;
     for runtime in runtimes {
         are_all(&report, runtime, "ok");
     }

@@ -116,12 +116,11 @@ impl Settings {
         all.map(|mirror| (mirror.registry.clone(), mirror)).collect()
     }
 
+    /// The first host with TLS settings of the old kind, and the file that has them.
     fn with_tls(&self) -> Option<(&str, String)> {
-        let of =
-            |(path, config): &'_ (String, Config)| Some((path.clone(), config.old_tls().into_iter().next()?));
-        let (path, host) = self.files.iter().find_map(of)?;
-        let path = self.files.iter().find(|(known, _)| *known == path).map(|(path, _)| path.as_str())?;
-        Some((path, host))
+        self.files
+            .iter()
+            .find_map(|(path, config)| Some((path.as_str(), config.old_tls().into_iter().next()?)))
     }
 }
 
@@ -182,10 +181,15 @@ fn set_config_path(
             }
         }
     }
-    if settings.made && !changed.is_empty() {
-        // A main file that is made for the sake of nothing but an imported one would change what is imported.
-        changed.retain(|index| *index == 0 || settings.files.len() > 1);
+    if settings.made && settings.files.len() > 1 {
+        // Releases before 2.2 read none of these without a main file.
+        changed.push(0);
+        plan.warn(format!(
+            "there is no {MAIN}: it is made, and imports {DROP_INS}, as containerd 2.2 does by default"
+        ));
     }
+    changed.sort_unstable();
+    changed.dedup();
     for index in changed {
         let (path, config) = &settings.files[index];
         plan.set(tree, path, config.text())?;

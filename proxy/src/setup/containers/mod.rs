@@ -3,7 +3,10 @@
 
 pub(crate) mod registries;
 
-use registries::Registries;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use registries::{Entry, Registries};
 
 use super::{Look, Plan, Proxy, Runtime, SetupError, Tree, Wish};
 
@@ -18,67 +21,90 @@ pub(super) const RELOAD: &str = "systemctl reload crio";
 /// A file, with the path that it is at.
 type Read = (String, Registries);
 
+/// All files, in the order in which they are read.
+struct Files {
+    before: Vec<Read>,
+    /// Setup's own, if it is there.
+    ours: Option<Read>,
+    after: Vec<Read>,
+}
+
+// === impl Files ===
+
+impl Files {
+    fn load(tree: &Tree) -> Result<Self, SetupError> {
+        let mut files = Self { before: vec![], ours: None, after: vec![] };
+        let dir = tree.list(DIR)?;
+        let drop_ins = dir.iter().filter(|name| name.ends_with(".conf"));
+        let paths = drop_ins.map(|name| (name.as_str(), format!("{DIR}/{name}")));
+        for (name, path) in std::iter::once(("", MAIN.to_owned())).chain(paths) {
+            let Some(file) = tree.read(&path)? else { continue };
+            let file = Registries::parse(&file.text).map_err(|why| refused(tree, &path, why))?;
+            match name.cmp(OURS) {
+                Ordering::Less => files.before.push((path, file)),
+                Ordering::Equal => files.ours = Some((path, file)),
+                Ordering::Greater => files.after.push((path, file)),
+            }
+        }
+        Ok(files)
+    }
+
+    fn all(&self) -> impl DoubleEndedIterator<Item = &Read> {
+        self.before.iter().chain(&self.ours).chain(&self.after)
+    }
+
+    /// What holds for a registry: the last word on it.
+    fn entry(&self, registry: &str) -> Option<Entry> {
+        self.all().rev().find_map(|(_, file)| file.entry(registry))
+    }
+
+    /// The first file of the old form.
+    fn old(&self) -> Option<&str> {
+        self.all().find(|(_, file)| file.is_old()).map(|(path, _)| path.as_str())
+    }
+}
+
 pub(super) fn plan(tree: &Tree, wish: &Wish, plan: &mut Plan) -> Result<(), SetupError> {
-    let (before, ours, after) = load(tree)?;
-    if let Some((path, _)) = before.iter().chain(&ours).chain(&after).find(|(_, file)| file.is_old()) {
+    let mut files = Files::load(tree)?;
+    if let Some(path) = files.old() {
         let why = "it is of version 1 ([registries.search] and the like), beside which no mirror can be set: turn it into \
                    version 2 first (unqualified-search-registries = [...] and [[registry]] tables)";
         return Err(refused(tree, path, why));
     }
     let path = format!("{DIR}/{OURS}");
     let mut text = tree.read(&path)?.map(|file| file.text).unwrap_or_default();
-    let mut ours = ours;
     for registry in &wish.registries {
         let name = registry.as_str();
-        if let Some((later, _)) = after.iter().find(|(_, file)| file.entry(name).is_some()) {
+        if let Some((later, _)) = files.after.iter().find(|(_, file)| file.entry(name).is_some()) {
             let why = format!(
                 "it speaks of {name} and is read after {OURS}: rename it to 10-… so that it is read before"
             );
             return Err(refused(tree, later, why));
         }
-        let known = ours.iter().chain(before.iter().rev()).find_map(|(_, file)| file.entry(name));
-        let entry = known.unwrap_or_else(|| registries::plain(name));
-        if entry.is_blocked() {
-            plan.warn(format!(
-                "{name} is blocked in these settings, and stays so: nothing is pulled from it"
-            ));
-        }
-        let below = format!("{name}/");
-        for (path, file) in before.iter().chain(&after) {
-            for more in file.entries().iter().filter(|entry| entry.prefix().starts_with(&below)) {
-                plan.warn(format!("{path} says its own about {}: that goes past the proxy", more.prefix()));
-            }
-        }
-        let is_done = ours
-            .first()
-            .is_some_and(|(_, file)| file.entry(name).is_some_and(|it| it.goes_through(&wish.proxy)));
-        if !is_done {
-            text = registries::with_entry(&text, &entry, &wish.proxy)
-                .map_err(|why| refused(tree, &path, why))?;
-            let file = Registries::parse(&text).map_err(|why| refused(tree, &path, why))?;
-            ours = vec![(path.clone(), file)];
+        let entry = files.entry(name).unwrap_or_else(|| registries::plain(name));
+        warn(plan, &files, name, &entry);
+        let own = files.ours.as_ref().and_then(|(_, file)| file.entry(name));
+        if !own.is_some_and(|own| own.goes_through(&wish.proxy)) {
+            let changed = registries::with_entry(&text, &entry, &wish.proxy);
+            let read = changed.and_then(|changed| Ok((Registries::parse(&changed)?, changed)));
+            let (file, changed) = read.map_err(|why| refused(tree, &path, why))?;
+            (text, files.ours) = (changed, Some((path.clone(), file)));
         }
     }
     plan.set(tree, &path, text)
 }
 
-/// The files that are read before setup's own, that one if it is there, and those that come after.
-fn load(tree: &Tree) -> Result<(Vec<Read>, Vec<Read>, Vec<Read>), SetupError> {
-    let (mut before, mut ours, mut after) = (vec![], vec![], vec![]);
-    let dir = tree.list(DIR)?;
-    let drop_ins = dir.iter().filter(|name| name.ends_with(".conf"));
-    let paths = drop_ins.map(|name| (name.as_str(), format!("{DIR}/{name}")));
-    for (name, path) in std::iter::once(("", MAIN.to_owned())).chain(paths) {
-        let Some(file) = tree.read(&path)? else { continue };
-        let file = Registries::parse(&file.text).map_err(|why| refused(tree, &path, why))?;
-        let list = match name.cmp(OURS) {
-            std::cmp::Ordering::Less => &mut before,
-            std::cmp::Ordering::Equal => &mut ours,
-            std::cmp::Ordering::Greater => &mut after,
-        };
-        list.push((path, file));
+/// Tells what keeps images of a registry from coming through the proxy.
+fn warn(plan: &mut Plan, files: &Files, name: &str, entry: &Entry) {
+    if entry.is_blocked() {
+        plan.warn(format!("{name} is blocked in these settings, and stays so: nothing is pulled from it"));
     }
-    Ok((before, ours, after))
+    let below = format!("{name}/");
+    for (path, file) in files.all() {
+        for more in file.entries().iter().filter(|entry| entry.prefix().starts_with(&below)) {
+            plan.warn(format!("{path} says its own about {}: that goes past the proxy", more.prefix()));
+        }
+    }
 }
 
 fn refused(tree: &Tree, path: &str, why: impl Into<String>) -> SetupError {
@@ -90,30 +116,26 @@ fn refused(tree: &Tree, path: &str, why: impl Into<String>) -> SetupError {
 
 pub(super) fn inspect(tree: &Tree, runtime: Runtime, proxy: &Proxy) -> Result<Look, SetupError> {
     let mut look = Look::default();
-    let (before, ours, after) = load(tree)?;
-    let files = || before.iter().chain(&ours).chain(&after);
+    let files = Files::load(tree)?;
     let setup = format!("longshore setup {} --proxy {proxy}", runtime.name());
-    if let Some((path, _)) = files().find(|(_, file)| file.is_old()) {
+    if let Some(path) = files.old() {
         let what = format!("{path} is of version 1, beside which no mirror can be set");
         look.flaw(what, format!("turn it into version 2, then {setup}"));
         return Ok(look);
     }
-    let mut named = false;
-    for entry in files().flat_map(|(_, file)| file.entries()) {
-        let in_force = files().filter_map(|(_, file)| file.entry(entry.prefix())).last();
-        let Some(entry) = in_force else { continue };
+    let names: BTreeSet<String> =
+        files.all().flat_map(|(_, file)| file.entries()).map(|entry| entry.prefix().to_owned()).collect();
+    for name in names {
+        let Some(entry) = files.entry(&name) else { continue };
         entry.mirrors().iter().for_each(|mirror| look.mirror(mirror));
-        if entry.mirrors().contains(&entry.through(proxy))
-            && !look.registries.iter().any(|known| known == entry.prefix())
-        {
-            named = true;
-            look.registries.push(entry.prefix().into());
+        if entry.mirrors().contains(&entry.through(proxy)) {
             if !entry.goes_through(proxy) {
-                look.flaw(format!("{} has another mirror before {proxy}", entry.prefix()), &setup);
+                look.flaw(format!("{name} has another mirror before {proxy}"), &setup);
             }
+            look.registries.push(name);
         }
     }
-    if !named {
+    if look.registries.is_empty() {
         look.flaw(format!("no [[registry]] below {DIR} names {proxy}: pulls go past Longshore"), setup);
     }
     Ok(look)
