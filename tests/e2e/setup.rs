@@ -285,6 +285,9 @@ async fn podman_reads(root: &Path, start: &Start) {
     assert_eq!(mirror.as_str(), Some(&*format!("127.0.0.1:7711/{}", start.location)), "{info}");
 }
 
+/// A runtime, the files of its machine, and words of why they are left alone.
+type Refusal<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn setup_refuses_in_words_what_it_could_break() {
     const CRI: &str = "[plugins.\"io.containerd.grpc.v1.cri\".registry";
@@ -292,42 +295,38 @@ async fn setup_refuses_in_words_what_it_could_break() {
     let tls = format!("version = 2\n{CRI}.configs.\"m.example\".tls]\ninsecure_skip_verify = true\n");
     let several = format!("version = 2\n{CRI}]\nconfig_path = \"/etc/a:/etc/b\"\n");
     let config = "etc/containerd/config.toml";
-    let cases: &[(&str, &[(&str, &str)], &[&str], i32)] = &[
-        ("containerd", &[(config, &mirrors)], &["registry.mirrors (for docker.io)", "--replace-mirrors"], 1),
-        ("containerd", &[(config, &tls)], &["registry.configs.\"m.example\".tls", "hosts.toml"], 1),
+    let cases: &[Refusal<'_>] = &[
+        ("containerd", &[(config, &mirrors)], &["registry.mirrors (for docker.io)", "--replace-mirrors"]),
+        ("containerd", &[(config, &tls)], &["registry.configs.\"m.example\".tls", "hosts.toml"]),
         (
             "containerd",
             &[(config, &several), ("etc/a/x.y/ca.crt", ""), ("etc/b/z.y/ca.crt", "")],
             &["move z.y"],
-            1,
         ),
-        ("containerd", &[(config, "version = \n")], &["is not TOML"], 1),
+        ("containerd", &[(config, "version = \n")], &["is not TOML"]),
         (
             "containerd",
             &[("etc/containerd/certs.d/docker.io/hosts.toml", "[host\n")],
             &["hosts.toml", "is not TOML"],
-            1,
         ),
-        ("docker", &[("etc/docker/daemon.json", "{ // no\n}")], &["is not JSON"], 1),
-        ("docker", &[("etc/docker/daemon.json", "{\"registry-mirrors\": \"x\"}")], &["not a list"], 1),
+        ("docker", &[("etc/docker/daemon.json", "{ // no\n}")], &["is not JSON"]),
+        ("docker", &[("etc/docker/daemon.json", "{\"registry-mirrors\": \"x\"}")], &["not a list"]),
         (
             "podman",
             &[("etc/containers/registries.conf", "[registries.search]\nregistries = ['docker.io']\n")],
             &["version 1"],
-            1,
         ),
         (
             "crio",
             &[("etc/containers/registries.conf.d/99-x.conf", "[[registry]]\nlocation = 'docker.io'\n")],
             &["rename"],
-            1,
         ),
     ];
-    for (runtime, files, words, expected) in cases {
+    for (runtime, files, words) in cases {
         let root = grown(files);
         let before = snapshot(root.path());
         let (code, said) = setup(root.path(), runtime, &[]).await;
-        assert_eq!(code, Some(*expected), "{said}");
+        assert_eq!(code, Some(1), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         words.iter().for_each(|word| assert!(said.contains(word), "{word:?} is not in {said}"));
         assert_eq!(snapshot(root.path()), before);

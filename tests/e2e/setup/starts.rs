@@ -125,6 +125,16 @@ pub(crate) const CONTAINERD: &[Start] = &[
         ..Start::EMPTY
     },
     Start {
+        name: "a drop-in with the plugin's section, and no main file",
+        files: &[(
+            "etc/containerd/conf.d/images.toml",
+            "version = 3\n[plugins.'io.containerd.cri.v1.images']\nsnapshotter = 'native'\n",
+        )],
+        config: "etc/containerd/conf.d/images.toml",
+        plugin: THREE,
+        ..Start::EMPTY
+    },
+    Start {
         name: "hosts with comments, another mirror and a certificate",
         files: &[
             (
