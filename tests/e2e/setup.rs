@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::cluster::{longshore, run};
-use crate::support::process::{output, succeed};
-use crate::support::{need, program};
+use crate::support::cluster::{Cluster, World, longshore, run};
+use crate::support::image::{Image, TAG};
+use crate::support::process::{Process, output, succeed};
+use crate::support::registry::Registry;
+use crate::support::runtimes::Containerd;
+use crate::support::{eventually, need, program};
 use starts::{CONTAINERD, CONTAINERS, DOCKER, Start};
 
 const PROXY: &str = "http://127.0.0.1:7711";
@@ -403,4 +406,68 @@ async fn setup_that_is_killed_is_undone_or_finished_by_the_next_run() {
         assert_eq!(snapshot(root.path()), before, "round {round}");
     }
     println!("{halves} of 60 runs were killed half way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_lets_containerd_pull_through_the_peer() {
+    need!("docker-registry", "busybox", "containerd", "ctr", "root");
+    let registry = Registry::start().await;
+    let image = Image::runnable("library/app", "ahoy\n");
+    registry.push(&image).await;
+    // A name that only the peer can make something of: a pull that ends went through it.
+    let cluster = Cluster::start(1, World::registry("quay.test", &registry.url())).await;
+    let root = TempDir::new().unwrap();
+    let proxy = format!("http://{}", cluster.peers[0].at.proxy);
+    let (code, said) =
+        setup(root.path(), "containerd", &["--registry", "quay.test", "--proxy", &proxy]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let containerd = Containerd::start().await;
+    let hosts = root.path().join("etc/containerd/certs.d");
+    let got = containerd.pull_by(&hosts, &format!("quay.test/library/app:{TAG}")).await;
+    assert_eq!(got, image.manifest.digest);
+    registry.served_once(&image).await;
+}
+
+/// What a containerd with these settings says until all its plugins are loaded, its CRI plugin among them.
+async fn containerd_says(root: &Path, log: &str) -> String {
+    let socket = root.join("c.sock");
+    let _ = fs::remove_file(&socket);
+    let mut command = Command::new("containerd");
+    command.arg("--config").arg(root.join("etc/containerd/config.toml"));
+    let mut containerd = Process::spawn("containerd", &mut command, &root.join(log));
+    eventually("containerd answering", async || {
+        assert!(containerd.ended().is_none(), "containerd ended");
+        let mut ctr = Command::new("ctr");
+        output(ctr.arg("--address").arg(&socket).arg("version")).await.status.success().then_some(())
+    })
+    .await;
+    containerd.stop();
+    containerd.said()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_replaces_mirror_tables_so_that_the_cri_plugin_starts() {
+    need!("containerd", "ctr", "runc", "root");
+    // a short path: a socket's name may have 107 bytes
+    let root = TempDir::with_prefix("ls").unwrap();
+    let at = root.path().display();
+    let off = ["internal.v1.opt", "snapshotter.v1.aufs", "snapshotter.v1.btrfs", "snapshotter.v1.zfs"];
+    let off = off.map(|name| format!("\"io.containerd.{name}\"")).join(", ");
+    let settings = format!(
+        "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\ndisabled_plugins = [{off}]\n\
+         [grpc]\naddress = \"{at}/c.sock\"\n[ttrpc]\naddress = \"{at}/t.sock\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]\nendpoint = [\"https://m.example\"]\n"
+    );
+    let path =
+        "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n";
+    fs::create_dir_all(root.path().join("etc/containerd")).unwrap();
+    let file = root.path().join("etc/containerd/config.toml");
+    fs::write(&file, format!("{settings}{path}")).unwrap();
+    let refusal = "`mirrors` cannot be set when `config_path` is provided";
+    let said = containerd_says(root.path(), "before.log").await;
+    assert!(said.contains(refusal), "both together exclude each other: {said}");
+    let (code, said) = setup(root.path(), "containerd", &["--replace-mirrors"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let said = containerd_says(root.path(), "after.log").await;
+    assert!(said.contains("grpc.v1.cri") && !said.contains(refusal), "{said}");
 }
