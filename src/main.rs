@@ -12,6 +12,7 @@ mod get;
 mod local;
 mod progress;
 mod settings;
+mod setup;
 mod shutdown;
 mod status;
 mod token;
@@ -41,8 +42,10 @@ fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     common::identity::install_crypto_provider();
-    let quiet =
-        matches!(arguments.command, cli::Command::Get(_) | cli::Command::Demo(_) | cli::Command::Doctor(_));
+    let quiet = matches!(
+        arguments.command,
+        cli::Command::Get(_) | cli::Command::Demo(_) | cli::Command::Doctor(_) | cli::Command::Setup(_)
+    );
     let default = if quiet { "error" } else { "info" };
     common::telemetry::init_logging(arguments.log_format.into(), default);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -67,6 +70,7 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Get(flags) => get::run(flags).await,
         cli::Command::Status(flags) => status::run(flags).await,
         cli::Command::Doctor(flags) => doctor::run(flags).await,
+        cli::Command::Setup(flags) => setup::run(flags),
         cli::Command::Token(flags) => token::run(flags),
     }
 }

@@ -132,6 +132,10 @@ pub struct Outlook {
     pub supernodes: Vec<String>,
     /// What lets it in.
     pub join_token_file: Option<PathBuf>,
+    /// What is meant where a pull names no registry.
+    pub default_registry: Option<String>,
+    /// Where registries' names are reached.
+    pub registries: BTreeMap<String, String>,
 }
 
 // === impl Flags ===
@@ -345,6 +349,8 @@ pub fn outlook(config: Option<&Path>, flags: Flags) -> anyhow::Result<Outlook> {
         data_dir: peer.data_dir.or(supernode.data_dir),
         supernodes: peer.supernode,
         join_token_file: peer.join_token_file,
+        default_registry: peer.default_registry,
+        registries: supernode.registry.into_iter().chain(peer.registry).collect(),
     })
 }
 

@@ -1,4 +1,5 @@
-//! Every text that comes from outside: digests, tokens, settings, registry paths and ranges.
+//! Every text that comes from outside: digests, tokens, settings, registry paths and ranges, and the files of
+//! container runtimes.
 #![no_main]
 
 use common::config::{ByteSize, ListenAddr, Rate, Settings, Span};
@@ -24,4 +25,5 @@ fuzz_target!(|text: &str| {
     let _ = Settings::from_str(text, "fuzz");
     let _ = common::telemetry::redact(text);
     proxy::fuzz::request(text);
+    proxy::fuzz::setup(text);
 });

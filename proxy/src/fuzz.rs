@@ -7,6 +7,7 @@ use crate::grants::subject;
 use crate::manifest;
 use crate::path::Target;
 use crate::range::Wanted;
+use crate::setup::{Config, Proxy, Registry, daemon_json, hosts, registries};
 use crate::way::{Way, split_path};
 
 /// Parses the text as a manifest, a path, a token, a request's target and a range; panics where a rule of the parsers is broken.
@@ -37,6 +38,33 @@ pub fn request(text: &str) {
     let _ = Wanted::of(&headers, "\"tag\"", 10);
 }
 
+/// Takes the text for each of the files that runtimes are set up by; panics where a change is lost or not the last.
+pub fn setup(text: &str) {
+    let proxy = Proxy::default();
+    let _ = (text.parse::<Registry>(), text.parse::<Proxy>());
+    if let Ok(changed) = daemon_json::with_mirror(text, proxy.url()) {
+        assert_eq!(
+            daemon_json::mirrors(&changed).ok().and_then(|all| all.into_iter().next()).as_deref(),
+            Some(proxy.url())
+        );
+        assert_eq!(daemon_json::with_mirror(&changed, proxy.url()).as_ref(), Ok(&changed));
+    }
+    if let Ok(changed) = hosts::with_first(text, proxy.url()) {
+        assert_eq!(hosts::with_first(&changed, proxy.url()).as_ref(), Ok(&changed));
+    }
+    let _ = hosts::moved(text, "_default");
+    if let Ok(mut config) = Config::parse(text, None)
+        && config.set_config_path("/etc/containerd/certs.d").is_ok()
+    {
+        let again = Config::parse(&config.text(), None).expect("invariant: what is written can be read");
+        assert_eq!(again.config_path(), Some("/etc/containerd/certs.d"), "{text:?}");
+    }
+    if let Ok(changed) = registries::with_entry(text, &registries::plain("docker.io"), &proxy) {
+        let file = registries::Registries::parse(&changed).expect("invariant: what is written can be read");
+        assert!(file.entry("docker.io").is_some_and(|entry| entry.goes_through(&proxy)), "{text:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -45,6 +73,11 @@ mod tests {
         #[test]
         fn no_text_breaks_the_parsers(text in "(/v2/)?[a-z0-9/:._%?=&-]{0,60}|.{0,60}") {
             super::request(&text);
+        }
+
+        #[test]
+        fn no_text_breaks_setup(text in "((\\[{0,2}(host|registry|plugins|cri|\"http://x\"|\\.| )+\\]{0,2}|version = [123]|config_path|mirror|=|\"a\"|\\{|\\}|#x|,)[\n ]{0,2}){0,12}") {
+            super::setup(&text);
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! HTTP in front of Longshore's engine, for container runtimes: the registry [`mirror`]. A request goes
 //! mirror → manifests or blobs → permission and grants → upstream, and its bytes come from the engine below; where the engine
 //! cannot, straight from the origin. The layers that a client will ask for next are fetched meanwhile (readahead).
+//! [`setup`] points container runtimes at it.
 
 mod blobs;
 mod body;
@@ -19,6 +20,7 @@ mod proof;
 mod range;
 mod readahead;
 mod resolve;
+pub mod setup;
 mod upstream;
 mod way;
 

@@ -1,13 +1,14 @@
 //! Membership: the certificate and the clock that it is read by, and whether the supernode lets this node in.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use common::identity::{Admits, CertificateInfo, Identity, JoinToken};
+use common::identity::{Admits, CertificateInfo, Identity, IdentityError, JoinToken};
 use common::node::Role;
 use common::transport::{self, Transport, TransportError, TransportOptions};
 
-use super::{Finding, Home};
+use super::{Finding, Home, network};
 use crate::settings::Outlook;
 
 /// Before this build was made: a clock that shows it is wrong. The start of 2025.
@@ -17,14 +18,6 @@ const PAST: Duration = Duration::from_secs(1_735_689_600);
 pub(super) async fn all(outlook: &Outlook, homes: &[Home]) -> Vec<Finding> {
     let now = SystemTime::now();
     let mut findings = vec![clock(now)];
-    findings.extend(outlook.join_token_file.as_deref().map(|path| match JoinToken::read(path) {
-        Ok(token) => Finding::ok("join token", format!("{} holds token {}", path.display(), token.id())),
-        Err(error) => Finding::fail(
-            "join token",
-            error.to_string(),
-            "copy it from the supernode's <data-dir>/join-token",
-        ),
-    }));
     let mut member = None;
     for home in homes {
         match identity(home) {
@@ -40,10 +33,41 @@ pub(super) async fn all(outlook: &Outlook, homes: &[Home]) -> Vec<Finding> {
             None => {}
         }
     }
+    let token = outlook.join_token_file.as_deref().map(|path| (path, JoinToken::read(path)));
+    if let Some((path, read)) = &token {
+        let certificate = member.as_ref().and_then(Identity::certificate);
+        findings.push(join_token(path, read.as_ref(), certificate.as_ref()));
+    }
+    let token = token.and_then(|(_, read)| read.ok());
     for supernode in supernodes(outlook, homes) {
-        findings.push(reach(&supernode, member.as_ref(), now).await);
+        findings.extend(reach(&supernode, member.as_ref(), token.as_ref(), now).await);
     }
     findings
+}
+
+/// Whether the token can be read, and is of the cluster that this node is in.
+fn join_token(
+    path: &Path,
+    read: Result<&JoinToken, &IdentityError>,
+    certificate: Option<&CertificateInfo>,
+) -> Finding {
+    const CHECK: &str = "join token";
+    match (read, certificate) {
+        (Err(error), _) => {
+            Finding::fail(CHECK, error.to_string(), "copy it from the supernode's <data-dir>/join-token")
+        }
+        (Ok(token), Some(certificate)) if token.ca() != certificate.ca_fingerprint => {
+            let what = format!(
+                "{} holds token {}, which is for another cluster than this node's certificate",
+                path.display(),
+                token.id()
+            );
+            let mend = "copy it from the supernode's <data-dir>/join-token; to change clusters, move <data-dir>/identity \
+                        aside and enrol again";
+            Finding::fail(CHECK, what, mend)
+        }
+        (Ok(token), _) => Finding::ok(CHECK, format!("{} holds token {}", path.display(), token.id())),
+    }
 }
 
 const ENROL: &str =
@@ -114,29 +138,58 @@ fn supernodes(outlook: &Outlook, homes: &[Home]) -> Vec<String> {
     here.filter(|addresses| addresses.proxy.is_none()).map(|addresses| addresses.quic.to_string()).collect()
 }
 
-/// Says hello to a supernode, as the member that this node is.
-async fn reach(name: &str, member: Option<&Identity>, now: SystemTime) -> Finding {
+/// Says hello to a supernode, as the member that this node is; before it is one, with the token's eyes.
+async fn reach(
+    name: &str,
+    member: Option<&Identity>,
+    token: Option<&JoinToken>,
+    now: SystemTime,
+) -> Vec<Finding> {
     const CHECK: &str = "way to the supernode";
-    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(name).await {
-        Ok(addresses) => addresses.collect(),
-        Err(error) => {
-            let what = format!("{name} has no address: {error}");
-            return Finding::fail(CHECK, what, "correct --supernode HOST:PORT, or the name service");
+    let addresses = match network::resolve(name).await {
+        Ok(addresses) => addresses,
+        Err(why) => {
+            let what = format!("{name} has no address: {why}");
+            let mend = "correct --supernode HOST:PORT, or the name service (/etc/resolv.conf)";
+            return vec![Finding::fail(CHECK, what, mend)];
         }
     };
-    let Some(member) = member.filter(|member| member.is_valid(now)) else {
-        let what = format!("{name} has an address; without a valid certificate it cannot be spoken to");
-        return Finding::warn(CHECK, what, ENROL);
-    };
+    let member = member.filter(|member| member.is_valid(now));
     let mut last = None;
-    for address in addresses {
-        match hello(member, address).await {
-            Ok(()) => return Finding::ok(CHECK, format!("{name} answers and lets this node in")),
-            Err(error) => last = Some(error),
+    for &address in &addresses {
+        let answer = match (member, token) {
+            (Some(member), _) => hello(member, address).await.map(|()| "answers and lets this node in"),
+            (None, Some(token)) => transport::knock(address, token)
+                .await
+                .map(|()| "answers, and is of the cluster that the token is for"),
+            (None, None) => {
+                let what =
+                    format!("{name} has an address; without a valid certificate it cannot be spoken to");
+                return vec![Finding::warn(CHECK, what, ENROL)];
+            }
+        };
+        match answer {
+            Ok(how) => return vec![Finding::ok(CHECK, format!("{name} {how}")), network::mtu(name, address)],
+            Err(error) => last = Some((address, error)),
         }
     }
-    let what = last.as_ref().map_or_else(|| format!("{name} has no address"), ToString::to_string);
-    Finding::fail(CHECK, what, way_out(last.as_ref()))
+    let Some((address, error)) = last else {
+        return vec![Finding::fail(CHECK, format!("{name} has no address"), "correct --supernode HOST:PORT")];
+    };
+    if matches!(error, TransportError::Silent { .. })
+        && let Some(port) = network::answers_tcp(address).await
+    {
+        let what = format!(
+            "{address} is silent over UDP, and its TCP port {port} answers: UDP is blocked on the way"
+        );
+        let mend = format!(
+            "let UDP to and from port {} pass every firewall and security group between the two; see that the supernode's \
+             --quic-listen has that port",
+            address.port()
+        );
+        return vec![Finding::fail(CHECK, what, mend)];
+    }
+    vec![Finding::fail(CHECK, error.to_string(), way_out(Some(&error)))]
 }
 
 async fn hello(member: &Identity, address: SocketAddr) -> Result<(), TransportError> {
@@ -156,6 +209,9 @@ pub(super) fn way_out(error: Option<&TransportError>) -> &'static str {
     match error {
         Some(TransportError::Silent { .. }) => {
             "see that the supernode runs, and that UDP to its port passes every firewall on the way, both ways"
+        }
+        Some(TransportError::OtherCluster { .. }) => {
+            "copy the join token of that supernode, from its <data-dir>/join-token"
         }
         Some(TransportError::Distrusted { .. } | TransportError::TurnedAway { .. }) => {
             "this node is of another cluster, or a clock is wrong: move <data-dir>/identity aside and enrol again"

@@ -5,6 +5,8 @@ mod cluster;
 mod daemons;
 mod disk;
 mod machine;
+mod network;
+mod runtimes;
 #[cfg(test)]
 mod tests;
 
@@ -141,5 +143,8 @@ async fn examine(flags: &cli::Doctor) -> Vec<Finding> {
     findings.push(machine::open_files(&homes));
     findings.extend(daemons::all(&dir, &homes).await);
     findings.extend(cluster::all(&outlook, &homes).await);
+    let proxy = flags.proxy.clone().or_else(|| runtimes::proxy_here(&homes)).unwrap_or_default();
+    let pulled = runtimes::all(&flags.root, &proxy, &mut findings).await;
+    findings.push(network::registries(&outlook, pulled).await);
     findings
 }

@@ -8,7 +8,8 @@ use common::digest::Digest;
 use common::identity::CertificateInfo;
 use reqwest::StatusCode;
 
-use super::{Finding, Level, cluster, daemons, disk, machine};
+use super::{Finding, Level, cluster, daemons, disk, machine, network};
+use crate::settings::Outlook;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -93,4 +94,22 @@ fn what_a_daemon_answers_is_told_on_a_line() {
     let registry = br#"{"errors":[{"code":"UNAVAILABLE","message":"out of reach"}]}"#;
     assert_eq!(daemons::in_words(StatusCode::BAD_GATEWAY, registry), "out of reach (502)");
     assert_eq!(daemons::in_words(StatusCode::NOT_FOUND, b" "), "answered 404 Not Found");
+}
+
+#[test]
+fn packets_must_fit_and_should_be_large() {
+    for (mtu, level) in [(65536, Level::Ok), (1500, Level::Ok), (1280, Level::Warn), (1000, Level::Fail)] {
+        assert_eq!(network::judge_mtu("s:7700", mtu).level, level, "{mtu}");
+    }
+}
+
+#[test]
+fn a_registry_is_looked_for_where_the_settings_have_it() {
+    let mut outlook = Outlook::default();
+    outlook.registries.insert("quay.test".into(), "http://10.0.0.9:5000".into());
+    let at = |name: &str| network::host(&outlook, name);
+    assert_eq!(at("docker.io").as_deref(), Some("registry-1.docker.io:443"));
+    assert_eq!(at("quay.test").as_deref(), Some("10.0.0.9:5000"));
+    assert_eq!(at("host:5000").as_deref(), Some("host:5000"));
+    assert_eq!(at("_default"), None);
 }

@@ -20,3 +20,4 @@ mod lifecycle;
 mod origins;
 mod privacy;
 mod runtimes;
+mod setup;

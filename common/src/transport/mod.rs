@@ -292,6 +292,29 @@ pub async fn enrol(
     }
 }
 
+/// Finds out whether a supernode of the cluster that a token is for answers at `address`, and asks it for nothing: the
+/// token keeps its uses.
+///
+/// # Errors
+/// When it does not answer, or is not of that cluster.
+pub async fn knock(address: SocketAddr, token: &JoinToken) -> Result<(), TransportError> {
+    let driver = Driver::start()?;
+    let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let endpoint = driver.endpoint(any, None)?;
+    let config = settings::client(identity::enrolment_client_config(token.ca())?, address)?;
+    let knocking = establish(&endpoint, config, address, identity::SUPERNODE_NAME);
+    let answer = tokio::time::timeout(DIAL_TIMEOUT, knocking).await;
+    endpoint.close(connection::BYE, b"only looking");
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
+    match answer.map_err(|_| TransportError::Silent { address })? {
+        Ok(_) => Ok(()),
+        Err(TransportError::Distrusted { address, reason }) => {
+            Err(TransportError::OtherCluster { address, reason })
+        }
+        Err(error) => Err(error),
+    }
+}
+
 async fn establish(
     endpoint: &quinn::Endpoint,
     config: quinn::ClientConfig,

@@ -68,9 +68,13 @@ impl Containerd {
         let host =
             format!("server = \"{NOWHERE}\"\n[host.\"{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
         std::fs::write(hosts.join(registry).join("hosts.toml"), host).unwrap();
+        self.pull_by(&hosts, &format!("{registry}/{reference}")).await
+    }
+
+    /// Pulls `image` from the hosts that a directory names; what it got.
+    pub(crate) async fn pull_by(&self, hosts: &Path, image: &str) -> Digest {
         let hosts = hosts.display().to_string();
-        let image = format!("{registry}/{reference}");
-        succeed(&self.ctr(&["images", "pull", "--snapshotter", "native", "--hosts-dir", &hosts, &image]))
+        succeed(&self.ctr(&["images", "pull", "--snapshotter", "native", "--hosts-dir", &hosts, image]))
             .await;
         self.check_content();
         let list = succeed(&self.ctr(&["images", "list", &format!("name=={image}")])).await;
