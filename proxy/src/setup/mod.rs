@@ -147,7 +147,7 @@ pub enum SetupError {
     },
     /// Docker knows a mirror for Docker Hub only.
     #[error(
-        "docker takes a mirror for docker.io only, not for {names}: leave that out, and pull it with containerd or podman, or with docker's containerd image store"
+        "docker takes a mirror for docker.io only, not for {names}: leave that out; for other registries make the peer docker's HTTPS proxy (--intercept, see docs/proxy.md)"
     )]
     HubOnly {
         /// The others.
