@@ -10,6 +10,7 @@
 mod support;
 
 mod burst;
+mod clients;
 mod crashes;
 mod doctor;
 mod get;

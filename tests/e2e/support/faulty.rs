@@ -291,7 +291,7 @@ fn body(sending: Sending) -> Body {
 }
 
 /// `bytes=a-b`, `bytes=a-` and `bytes=-n` within an object of `size`, as a half-open range.
-fn range_of(text: &str, size: usize) -> Option<(usize, usize)> {
+pub(crate) fn range_of(text: &str, size: usize) -> Option<(usize, usize)> {
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let (start, end) = match (first, last) {
         ("", n) => (size.saturating_sub(n.parse().ok()?), size),
