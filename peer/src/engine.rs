@@ -3,7 +3,7 @@
 //! supernode's seed and `get` are built on it; it knows none of their roles.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::node::NodeId;
 use common::piece::{Geometry, PieceIndex};
@@ -11,6 +11,8 @@ use common::task::{Credentials, Source, TaskId};
 use common::telemetry::{Metrics, hold};
 use common::transport::{Connection, Transport};
 use common::wire::exchange::Refusal;
+use common::wire::inquiry::{Inquired, Inquiry};
+use common::wire::swarm::Failure;
 use dashmap::DashMap;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -26,8 +28,9 @@ use crate::exchange::pool::Pool;
 use crate::exchange::reveal::Style;
 use crate::exchange::serve::{self, SessionStream};
 use crate::handle::Handle;
+use crate::inquiry::{Desk, Outcome};
 use crate::limit::Limiter;
-use crate::origin::OriginClient;
+use crate::origin::{self, OriginClient};
 use crate::store::{Blob, Store};
 use crate::tasks::Tasks;
 
@@ -80,6 +83,7 @@ struct Inner {
     live: DashMap<TaskId, Live>,
     sessions: Option<mpsc::Sender<SessionStream>>,
     guests: Arc<Guests>,
+    desk: Desk,
     tasks: Tasks,
 }
 
@@ -109,6 +113,7 @@ impl Engine {
             download_limit: Limiter::new(options.download_limit),
         };
         let inner = Inner {
+            desk: Desk::new(&context.origin),
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
@@ -160,6 +165,27 @@ impl Engine {
         let shared = self.session_for(task, Start::Held);
         let geometry = shared.started().await?;
         Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), true)))
+    }
+
+    /// Puts a question to an origin, once for all who put the same one at this moment: through the supernode, which hears
+    /// all nodes' questions, where there is one that can ask.
+    ///
+    /// # Errors
+    /// When the origin must not be asked, or does not answer.
+    pub async fn inquire(&self, inquiry: Inquiry) -> Outcome {
+        self.origin().allows(&inquiry.url)?;
+        let place = origin::place_of(&inquiry.url)?;
+        if self.inner.desk.is_worth_asking(&place, Instant::now()) {
+            match self.inner.context.coordinator.inquire(inquiry.clone()).await {
+                Some(Inquired::Answered(answered)) => return Ok(answered),
+                Some(Inquired::Unable(why)) => {
+                    tracing::debug!(place, "the supernode cannot ask: {why}");
+                    self.inner.desk.was_unable(place, Instant::now());
+                }
+                None => {}
+            }
+        }
+        self.inner.desk.ask(inquiry).await
     }
 
     /// Serves a member's connection, and uses it for pieces, too.
@@ -270,6 +296,18 @@ impl Engine {
             None => {
                 tracing::debug!(node = %stream.connection.node(), "asked for a session, but this is no supernode")
             }
+        }
+    }
+
+    /// Puts a neighbour's question to an origin; only who takes sessions does that.
+    pub(crate) async fn inquire_for_neighbour(&self, inquiry: Inquiry) -> Inquired {
+        if self.inner.sessions.is_none() {
+            return Inquired::Unable(Failure::Refused("only a supernode asks for others".to_owned()));
+        }
+        match self.inner.desk.ask(inquiry).await {
+            Ok(answered) => Inquired::Answered(answered),
+            Err(FetchError::Forbidden(why)) => Inquired::Unable(Failure::Refused(why)),
+            Err(error) => Inquired::Unable(Failure::Unavailable(error.to_string())),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Longshore's engine: the blob store ([`store`]), fetching and serving pieces ([`exchange`]), the origin client
 //! ([`origin`]), the download session ([`download`]) and what it sees of the supernode ([`coordinator`]), behind
-//! one [`engine::Engine`]; and the peer daemon around it ([`daemon`], [`local_api`]).
+//! one [`engine::Engine`]; questions that many ask an origin at once ([`inquiry`]); and the peer daemon around it ([`daemon`], [`local_api`]).
 
 pub mod coordinator;
 pub mod daemon;
@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod handle;
 pub mod health;
 pub mod http;
+pub mod inquiry;
 pub mod limit;
 pub mod local_api;
 pub mod origin;

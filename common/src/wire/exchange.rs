@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::inquiry::Inquiry;
 use crate::piece::{Geometry, PieceIndex};
 use crate::task::TaskId;
 
@@ -34,6 +35,8 @@ pub enum Opening {
     },
     /// The rest of this stream is the peer's session with the supernode ([`super::swarm`]).
     Session,
+    /// A question for an origin; [`super::inquiry::Inquired`] is the answer.
+    Inquiry(Inquiry),
 }
 
 /// A message on a link, either way.

@@ -1,6 +1,6 @@
 //! The messages between nodes. [`codec`] puts them on a stream, [`hello`] opens a connection, [`swarm`] is what
-//! peers and the supernode say, [`exchange`] what any two nodes say about pieces, [`enrol`] how a stranger
-//! becomes a member.
+//! peers and the supernode say, [`exchange`] what any two nodes say about pieces, [`inquiry`] what a supernode asks an
+//! origin for many, [`enrol`] how a stranger becomes a member.
 //!
 //! # Compatibility
 //! A message enum only grows at its end, and a struct never changes its fields: bincode numbers variants and
@@ -10,4 +10,5 @@ pub mod codec;
 pub mod enrol;
 pub mod exchange;
 pub mod hello;
+pub mod inquiry;
 pub mod swarm;

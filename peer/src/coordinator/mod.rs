@@ -11,7 +11,9 @@ use common::digest::Digest;
 use common::node::{Contact, NodeId};
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, Source, TaskId};
+use common::wire::inquiry::{Inquired, Inquiry};
 use common::wire::swarm::{Failure, Fault};
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 /// Orders waiting for a download: it takes them at once.
@@ -132,6 +134,11 @@ pub trait Coordinator: Send + Sync + 'static {
 
     /// Whether pieces from this node count as the seed's.
     fn is_seed(&self, node: NodeId) -> bool;
+
+    /// Has a question put to an origin for one of this node's clients; `None` when there is nobody to do it.
+    fn inquire(&self, _: Inquiry) -> BoxFuture<'_, Option<Inquired>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// No supernode at all: every download asks the origin.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::identity::{Identity, JoinToken};
@@ -15,7 +15,9 @@ use common::telemetry::Metrics;
 use common::transport::{self, CONTROL_PRIORITY, Connection, Transport, TransportError};
 use common::wire::codec::{self, CodecError, FrameReader};
 use common::wire::exchange::Opening;
+use common::wire::inquiry::{Inquired, Inquiry};
 use common::wire::swarm::{Join, MAX_ENTRIES, ToPeer, ToSupernode};
+use futures_util::future::BoxFuture;
 use quinn::{RecvStream, SendStream};
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
@@ -33,6 +35,8 @@ const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Without a supernode for so long, new downloads do not wait for it any more.
 const GIVEN_UP: Duration = Duration::from_secs(4);
+/// The supernode asks an origin for so long at most before this node does it itself.
+const INQUIRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the certificate's age is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
 
@@ -54,7 +58,11 @@ pub struct Remote {
     notices: mpsc::Sender<(TaskId, Notice)>,
     seed: Arc<OnceLock<NodeId>>,
     connected: watch::Receiver<bool>,
+    line: Arc<Line>,
 }
+
+/// The connection of the present session, if there is one.
+type Line = Mutex<Option<Connection>>;
 
 /// The driver behind a [`Remote`].
 pub struct Session {
@@ -63,6 +71,7 @@ pub struct Session {
     notices: mpsc::Receiver<(TaskId, Notice)>,
     seed: Arc<OnceLock<NodeId>>,
     connected: watch::Sender<bool>,
+    line: Arc<Line>,
     members: BTreeMap<TaskId, Member>,
     progress: BTreeMap<TaskId, u32>,
     lost_since: Instant,
@@ -101,18 +110,19 @@ impl Remote {
         let (joins, join_receiver) = mpsc::channel(NOTICES);
         let (notices, notice_receiver) = mpsc::channel(NOTICES);
         let (connected_sender, connected) = watch::channel(false);
-        let seed = Arc::new(OnceLock::new());
+        let (seed, line) = (Arc::new(OnceLock::new()), Arc::<Line>::default());
         let session = Session {
             options: Arc::new(options),
             joins: join_receiver,
             notices: notice_receiver,
             seed: seed.clone(),
             connected: connected_sender,
+            line: line.clone(),
             members: BTreeMap::new(),
             progress: BTreeMap::new(),
             lost_since: Instant::now(),
         };
-        (Self { joins, notices, seed, connected }, session)
+        (Self { joins, notices, seed, connected, line }, session)
     }
 
     /// Whether there is a session now.
@@ -135,6 +145,31 @@ impl Coordinator for Remote {
     fn is_seed(&self, node: NodeId) -> bool {
         self.seed.get() == Some(&node)
     }
+
+    fn inquire(&self, inquiry: Inquiry) -> BoxFuture<'_, Option<Inquired>> {
+        let line = lock(&self.line).clone();
+        Box::pin(async move {
+            match timeout(INQUIRY_TIMEOUT, inquire(&line?, inquiry)).await {
+                Ok(Ok(inquired)) => Some(inquired),
+                Ok(Err(error)) => {
+                    tracing::debug!("the supernode does not ask for us: {error}");
+                    None
+                }
+                Err(_) => None,
+            }
+        })
+    }
+}
+
+fn lock(line: &Line) -> MutexGuard<'_, Option<Connection>> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn inquire(connection: &Connection, inquiry: Inquiry) -> Result<Inquired, SessionError> {
+    let (mut send, receive) = connection.open().await?;
+    let _ = send.set_priority(CONTROL_PRIORITY);
+    codec::send(&mut send, &Opening::Inquiry(inquiry)).await?;
+    Ok(FrameReader::new(receive).expect::<Inquired>().await?)
 }
 
 // === impl Session ===
@@ -194,9 +229,11 @@ impl Session {
             return error;
         }
         self.show_expiry();
+        *lock(&self.line) = Some(connection.clone());
         self.connected.send_replace(true);
         self.options.metrics.supernode_connected.set(1);
         let error = self.converse(&mut send, FrameReader::new(receive)).await;
+        *lock(&self.line) = None;
         connection.close("session over");
         error
     }

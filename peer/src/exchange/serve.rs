@@ -8,9 +8,10 @@ use bytes::Bytes;
 use common::piece::PieceIndex;
 use common::task::TaskId;
 use common::telemetry::{Recipient, hold};
-use common::transport::{Connection, DATA_PRIORITY, FIRST_STREAMS};
+use common::transport::{CONTROL_PRIORITY, Connection, DATA_PRIORITY, FIRST_STREAMS};
 use common::wire::codec::{self, CodecError, FrameReader, MAX_FRAME};
 use common::wire::exchange::{Opening, PieceReply, Refusal};
+use common::wire::inquiry::Inquiry;
 use quinn::{RecvStream, SendStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -82,11 +83,25 @@ async fn stream(
                 tracing::debug!(node = %connection.node(), ?task, piece = index.0, "piece not sent: {error}");
             }
         }
+        Opening::Inquiry(inquiry) => {
+            if let Err(error) = answer(&engine, send, inquiry).await {
+                tracing::debug!(node = %connection.node(), "an answer was not taken: {error}");
+            }
+        }
         Opening::Session => {
             reader.set_limit(MAX_FRAME);
             engine.session(SessionStream { connection, send, reader }).await;
         }
     }
+}
+
+async fn answer(engine: &Engine, mut send: SendStream, inquiry: Inquiry) -> Result<(), CodecError> {
+    let inquired = engine.inquire_for_neighbour(inquiry).await;
+    let _ = send.set_priority(CONTROL_PRIORITY);
+    let sent = timeout(SEND_TIMEOUT, codec::send(&mut send, &inquired)).await;
+    sent.unwrap_or_else(|elapsed| Err(CodecError::Io(elapsed.into())))?;
+    let _ = send.finish();
+    Ok(())
 }
 
 async fn piece(

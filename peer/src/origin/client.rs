@@ -245,6 +245,16 @@ impl OriginClient {
         &self.inner.registries
     }
 
+    /// Whether this URL may be asked.
+    ///
+    /// # Errors
+    /// With the rule that forbids it.
+    pub fn allows(&self, url: &str) -> Result<(), OriginError> {
+        let url = parse_url(url)?;
+        let forbidden = |why| OriginError::Forbidden { url: label(&url), why };
+        self.inner.policy.check(&url, None).map(drop).map_err(forbidden)
+    }
+
     pub(super) fn retry(&self) -> Retry {
         Retry::new(self.retry)
     }

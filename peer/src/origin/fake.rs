@@ -16,16 +16,16 @@ type Handler = dyn Fn(&Asked) -> Reply + Send + Sync;
 
 /// One request as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// How many requests came before.
-    pub(super) number: usize,
-    pub(super) method: String,
-    pub(super) path: String,
+    pub(crate) number: usize,
+    pub(crate) method: String,
+    pub(crate) path: String,
     headers: Vec<(String, String)>,
 }
 
 /// What the origin does with a request.
-pub(super) struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Bytes,
@@ -42,26 +42,26 @@ struct Seen {
 }
 
 /// A running origin; dropping it ends it.
-pub(super) struct Fake {
-    pub(super) address: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
     _serving: JoinSet<()>,
 }
 
 /// A client that may ask fakes and does not waste a test's time.
-pub(super) fn client() -> OriginClient {
+pub(crate) fn client() -> OriginClient {
     client_with(OriginOptions { allow: vec!["127.0.0.1".into()], ..OriginOptions::default() })
 }
 
 /// The same with other options.
-pub(super) fn client_with(options: OriginOptions) -> OriginClient {
+pub(crate) fn client_with(options: OriginOptions) -> OriginClient {
     rustls::crypto::ring::default_provider().install_default().ok();
     let retry = RetryPolicy { base: std::time::Duration::from_millis(1), ..RetryPolicy::default() };
     OriginClient::new(options).unwrap().with_retry(retry)
 }
 
 /// `length` bytes of which no two pieces are alike.
-pub(super) fn blob(length: usize) -> Bytes {
+pub(crate) fn blob(length: usize) -> Bytes {
     let mut state = 1u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -73,12 +73,12 @@ pub(super) fn blob(length: usize) -> Bytes {
 // === impl Asked ===
 
 impl Asked {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The first byte and the one past the last of a `Range` header.
-    pub(super) fn range(&self) -> Option<(usize, usize)> {
+    pub(crate) fn range(&self) -> Option<(usize, usize)> {
         let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
         Some((first.parse().ok()?, last.parse::<usize>().ok()? + 1))
     }
@@ -87,12 +87,12 @@ impl Asked {
 // === impl Reply ===
 
 impl Reply {
-    pub(super) fn new(status: u16) -> Self {
+    pub(crate) fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Bytes::new(), length: Some(0), cut: None, silent: false }
     }
 
     /// As a good origin serves `blob`.
-    pub(super) fn serve(blob: &Bytes, asked: &Asked) -> Self {
+    pub(crate) fn serve(blob: &Bytes, asked: &Asked) -> Self {
         match asked.range() {
             Some((start, end)) if start < blob.len() => {
                 let end = end.min(blob.len());
@@ -107,35 +107,35 @@ impl Reply {
     }
 
     /// As an origin without ranges serves it.
-    pub(super) fn whole(blob: &Bytes) -> Self {
+    pub(crate) fn whole(blob: &Bytes) -> Self {
         Self::new(200).body(blob.clone())
     }
 
-    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub(super) fn body(mut self, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self.length = Some(self.body.len() as u64);
         self
     }
 
     /// Says another length than it has, or none.
-    pub(super) fn length(mut self, length: Option<u64>) -> Self {
+    pub(crate) fn length(mut self, length: Option<u64>) -> Self {
         self.length = length;
         self
     }
 
     /// Hangs up after so many bytes of the body.
-    pub(super) fn cut(mut self, after: usize) -> Self {
+    pub(crate) fn cut(mut self, after: usize) -> Self {
         self.cut = Some(after);
         self
     }
 
     /// Falls silent instead of hanging up.
-    pub(super) fn silent(mut self, after: usize) -> Self {
+    pub(crate) fn silent(mut self, after: usize) -> Self {
         self.silent = true;
         self.cut(after)
     }
@@ -156,7 +156,7 @@ impl Reply {
 // === impl Fake ===
 
 impl Fake {
-    pub(super) async fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
@@ -172,20 +172,20 @@ impl Fake {
         Self { address, seen, _serving: serving }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Bytes of bodies that went out.
-    pub(super) fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.seen.sent.load(Ordering::Relaxed)
     }
 
-    pub(super) fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.seen.connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.seen.asked.lock().unwrap().clone()
     }
 }

@@ -12,7 +12,7 @@ mod address;
 pub mod answer;
 pub mod client;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 pub mod guard;
 mod plan;
 pub mod ranges;
@@ -147,6 +147,14 @@ fn label(url: &Url) -> String {
 fn place(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or_default();
     format!("{}:{port}", url.host_str().unwrap_or_default())
+}
+
+/// `host:port` of what a caller would ask.
+///
+/// # Errors
+/// When it is no URL.
+pub fn place_of(url: &str) -> Result<String, OriginError> {
+    parse_url(url).map(|url| place(&url))
 }
 
 /// What may be shown of a text that should be a URL.
