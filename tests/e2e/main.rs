@@ -18,5 +18,6 @@ mod harness;
 mod input;
 mod lifecycle;
 mod origins;
+mod permission;
 mod privacy;
 mod runtimes;

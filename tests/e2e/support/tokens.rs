@@ -115,7 +115,7 @@ impl TokenServer {
     }
 
     /// Ends it, as an outage does.
-    pub(crate) async fn kill(&mut self) {
+    pub(crate) async fn end(&self) {
         self.server.abort();
         super::eventually("the token server's end", async || self.server.is_finished().then_some(())).await;
     }
