@@ -112,7 +112,8 @@ impl Origin {
         format!("{}{path}", self.url())
     }
 
-    fn put(&self, path: &str, bytes: Bytes, media_type: &'static str) {
+    /// Serves `bytes` at `path`.
+    pub(crate) fn put(&self, path: &str, bytes: Bytes, media_type: &'static str) {
         let object = Object { digest: Digest::of(&bytes), bytes, media_type };
         self.shared.objects.lock().unwrap().insert(path.to_owned(), object);
     }
