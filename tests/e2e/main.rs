@@ -22,3 +22,4 @@ mod origins;
 mod permission;
 mod privacy;
 mod runtimes;
+mod soak;

@@ -275,6 +275,11 @@ impl Node {
         self.process.end().await
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The process itself.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
