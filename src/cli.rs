@@ -86,6 +86,10 @@ pub struct Carrier {
     /// The registry meant where a request has no ?ns= [default: docker.io]
     #[arg(long, value_name = "NAME")]
     pub default_registry: Option<String>,
+    /// A host whose HTTPS connections through the proxy are opened and served from the swarm, as HOST[:PORT] or *.DOMAIN
+    /// (repeatable); clients must trust <data-dir>/intercept/ca.pem
+    #[arg(long, value_name = "PATTERN")]
+    pub intercept: Vec<String>,
     /// The zone that this node stands in: a blob crosses into a zone about once
     #[arg(long, value_name = "NAME")]
     pub zone: Option<String>,
@@ -113,6 +117,9 @@ pub struct Origins {
     /// A registry that is spoken to in plain HTTP, as HOST:PORT (repeatable)
     #[arg(long, value_name = "HOST:PORT")]
     pub insecure_registry: Vec<String>,
+    /// The CA that a registry's certificate is signed by, as NAME=FILE (PEM, repeatable)
+    #[arg(long, value_name = "NAME=FILE")]
+    pub registry_ca: Vec<String>,
 }
 
 #[derive(Args)]

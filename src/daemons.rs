@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use peer::daemon::{Peer, listen};
-use proxy::MirrorOptions;
+use proxy::Proxy;
 use supernode::daemon::Supernode;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +31,7 @@ impl Node {
         let listener = listen(plan.proxy_listen, "the registry proxy", "--proxy-listen").await?;
         let proxy = listener.local_addr()?;
         let peer = Peer::start(plan.options).await?;
-        let router =
-            proxy::router(peer.engine().clone(), MirrorOptions { default_registry: plan.default_registry });
+        let router = Proxy::new(peer.engine().clone(), plan.proxy)?.router();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(peer::http::serve(listener, router, stop.clone()));
         Ok(Self { peer, proxy, serving, stop })

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use common::config::{ByteSize, Key, Kind, ListenAddr, Rate, Schema, Settings, environment};
+use common::config::{ByteSize, Key, Kind, ListenAddr, Rate, Schema, Settings, Span, environment};
 use common::identity::JoinToken;
 use common::node::Labels;
 use peer::daemon::PeerOptions;
+use peer::origin::guard::Pattern;
 use peer::origin::{OriginClient, OriginOptions};
+use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use supernode::daemon::SupernodeOptions;
@@ -25,6 +27,7 @@ const SUPERNODE: &[Key] = &[
     Key::new("registry", Kind::Table, "docker.io=https://registry-1.docker.io"),
     Key::new("insecure-registry", Kind::List, "registry.local:5000"),
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
+    Key::new("registry-ca", Kind::Table, "registry.local:5000=/etc/ssl/registry-ca.pem"),
     Key::new("quota", Kind::Size, "100GiB"),
 ];
 
@@ -44,7 +47,14 @@ const PEER: &[Key] = &[
     Key::new("registry", Kind::Table, "docker.io=https://registry-1.docker.io"),
     Key::new("insecure-registry", Kind::List, "registry.local:5000"),
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
+    Key::new("registry-ca", Kind::Table, "registry.local:5000=/etc/ssl/registry-ca.pem"),
     Key::new("quota", Kind::Size, "50GiB"),
+    Key::new("permission-life", Kind::Span, "5m"),
+    Key::new("permission-grace", Kind::Span, "1h"),
+    Key::new("push", Kind::Text, "as-proxy"),
+    Key::new("forward-proxy", Kind::Bool, "true"),
+    Key::new("intercept", Kind::List, "registry-1.docker.io"),
+    Key::new("read-ahead", Kind::Bool, "true"),
     Key::new("upload-limit", Kind::Rate, "200mbit"),
     Key::new("download-limit", Kind::Rate, "200mbit"),
 ];
@@ -67,6 +77,7 @@ struct SupernodeSection {
     registry: BTreeMap<String, String>,
     insecure_registry: Vec<String>,
     ca_file: Vec<PathBuf>,
+    registry_ca: BTreeMap<String, PathBuf>,
     quota: Option<ByteSize>,
 }
 
@@ -88,9 +99,16 @@ struct PeerSection {
     registry: BTreeMap<String, String>,
     insecure_registry: Vec<String>,
     ca_file: Vec<PathBuf>,
+    registry_ca: BTreeMap<String, PathBuf>,
     quota: Option<ByteSize>,
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
+    permission_life: Option<Span>,
+    permission_grace: Option<Span>,
+    push: Option<String>,
+    forward_proxy: Option<bool>,
+    intercept: Vec<String>,
+    read_ahead: Option<bool>,
 }
 
 /// A peer's options, and those of the proxy that it carries.
@@ -99,8 +117,8 @@ pub struct PeerPlan {
     pub options: PeerOptions,
     /// Where the proxy listens.
     pub proxy_listen: SocketAddr,
-    /// What it takes for meant.
-    pub default_registry: String,
+    /// What the proxy is told.
+    pub proxy: ProxyOptions,
 }
 
 /// What the settings say of a machine's daemons, for whoever only looks.
@@ -142,6 +160,7 @@ impl Flags {
     pub fn carrier(self, carrier: cli::Carrier) -> Self {
         self.text("proxy-listen", carrier.proxy_listen)
             .text("default-registry", carrier.default_registry)
+            .list("intercept", carrier.intercept)
             .text("zone", carrier.zone)
             .text("rack", carrier.rack)
             .text("upload-limit", carrier.upload_limit)
@@ -153,6 +172,7 @@ impl Flags {
         self.list("origin-allow", origins.origin_allow)
             .list("registry", origins.registry)
             .list("insecure-registry", origins.insecure_registry)
+            .list("registry-ca", origins.registry_ca)
     }
 }
 
@@ -219,6 +239,7 @@ pub fn supernode(
         registries: settings.registry,
         insecure_registries: settings.insecure_registry,
         extra_ca: settings.ca_file,
+        registry_ca: settings.registry_ca,
     };
     Ok(SupernodeOptions {
         data_dir: prepared(settings.data_dir)?,
@@ -233,7 +254,7 @@ pub fn supernode(
 /// The peer's options. The proxy is on loopback unless told otherwise.
 pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::Result<PeerPlan> {
     let interface = defaults.interface;
-    let settings: PeerSection = section(&gather(config, "peer", flags)?, "peer")?;
+    let mut settings: PeerSection = section(&gather(config, "peer", flags)?, "peer")?;
     for supernode in &settings.supernode {
         let port = supernode
             .rsplit_once(':')
@@ -245,17 +266,21 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
         }
     }
     let token = settings.join_token_file.as_deref().map(JoinToken::read).transpose().map_err(usage)?;
-    let host = if settings.host.is_empty() { hostname() } else { settings.host };
+    let host = if settings.host.is_empty() { hostname() } else { std::mem::take(&mut settings.host) };
     let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
+    let proxy_listen = on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711);
+    let data_dir = prepared(settings.data_dir.take())?;
+    let proxy = proxy_options(&mut settings, proxy_listen, &data_dir).map_err(usage)?;
     let origin = OriginOptions {
         allow: settings.origin_allow,
         registries: settings.registry,
         insecure_registries: settings.insecure_registry,
         extra_ca: settings.ca_file,
+        registry_ca: settings.registry_ca,
     };
     Ok(PeerPlan {
         options: PeerOptions {
-            data_dir: prepared(settings.data_dir)?,
+            data_dir,
             supernodes: settings.supernode,
             token,
             quic_listen: on(interface.into(), settings.quic_listen, 7710),
@@ -267,8 +292,41 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             upload_limit: rate(settings.upload_limit),
             download_limit: rate(settings.download_limit),
         },
-        proxy_listen: on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711),
-        default_registry: settings.default_registry.unwrap_or_else(|| "docker.io".into()),
+        proxy_listen,
+        proxy,
+    })
+}
+
+/// What a peer's proxy is told.
+fn proxy_options(
+    settings: &mut PeerSection,
+    listen: SocketAddr,
+    data_dir: &Path,
+) -> anyhow::Result<ProxyOptions> {
+    let defaults = ProxyOptions::default();
+    let terms = Terms {
+        life: settings.permission_life.map_or(defaults.terms.life, |span| span.0),
+        grace: settings.permission_grace.map_or(defaults.terms.grace, |span| span.0),
+    };
+    let push = settings.push.as_deref().map(str::parse).transpose().map_err(anyhow::Error::msg)?;
+    let intercept = settings.intercept.iter().map(|host| host.parse::<Pattern>());
+    let intercept: Vec<Pattern> = intercept.collect::<Result<_, _>>()?;
+    // A proxy that everybody reaches would open this node's network to everybody.
+    let forward = settings.forward_proxy.unwrap_or(listen.ip().is_loopback());
+    if !forward && !intercept.is_empty() {
+        anyhow::bail!(
+            "--intercept needs an HTTP proxy, and this one listens beyond loopback: set forward-proxy = true, \
+             or --proxy-listen on loopback"
+        );
+    }
+    Ok(ProxyOptions {
+        default_registry: settings.default_registry.take().unwrap_or(defaults.default_registry),
+        terms,
+        push: push.unwrap_or(defaults.push),
+        forward,
+        intercept,
+        intercept_dir: data_dir.join("intercept"),
+        read_ahead: settings.read_ahead.unwrap_or(defaults.read_ahead),
     })
 }
 

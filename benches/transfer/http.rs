@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use peer::coordinator::Nobody;
 use peer::origin::OriginOptions;
-use proxy::MirrorOptions;
+use proxy::{Proxy, ProxyOptions};
 use tokio::net::TcpListener;
 
 use crate::child::{Process, Task, say, wait_for_end, wait_for_word};
@@ -94,7 +94,8 @@ pub(crate) fn serve(task: &Task) {
         let registries = [(NAME.to_owned(), format!("http://{}", task.other))].into();
         let origin = OriginOptions { registries, ..OriginOptions::default() };
         let engine = engine::start_with(&task.lab, "parent", None, Arc::new(Nobody), origin);
-        let router = proxy::router(engine.clone(), MirrorOptions { default_registry: NAME.to_owned() });
+        let options = ProxyOptions { default_registry: NAME.to_owned(), ..ProxyOptions::default() };
+        let router = Proxy::new(engine.clone(), options).expect("a proxy").router();
         let listener = TcpListener::bind(task.local).await.unwrap();
         say(listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

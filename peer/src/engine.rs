@@ -84,6 +84,7 @@ struct Inner {
     sessions: Option<mpsc::Sender<SessionStream>>,
     guests: Arc<Guests>,
     desk: Desk,
+    mark: String,
     tasks: Tasks,
 }
 
@@ -114,6 +115,7 @@ impl Engine {
         };
         let inner = Inner {
             desk: Desk::new(&context.origin),
+            mark: format!("{:08x}", rand::random::<u32>()),
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
@@ -220,6 +222,11 @@ impl Engine {
     /// Who we are.
     pub fn node(&self) -> NodeId {
         self.inner.context.node()
+    }
+
+    /// What tells this process apart from others in what it hands on: eight hex characters.
+    pub fn mark(&self) -> &str {
+        &self.inner.mark
     }
 
     /// Pieces that this seed has shown and that are not taken yet, over all tasks: how busy its line is.

@@ -68,11 +68,9 @@ pub async fn serve(listener: impl Listener, router: Router, stop: CancellationTo
             tokio::time::sleep(EXHAUSTED).await;
             continue;
         };
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let builder = builder();
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let watched = graceful.watch(connection);
         connections.spawn(async move {
             // A client that hangs up or speaks no HTTP is its own affair.
@@ -82,6 +80,20 @@ pub async fn serve(listener: impl Listener, router: Router, stop: CancellationTo
     }
     drop(listener);
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+}
+
+/// Serves one connection to its end.
+pub async fn converse(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, router: Router) {
+    let service = TowerToHyperService::new(router);
+    // As above: how it ends is the client's affair.
+    let _ = builder().serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+    builder
 }
 
 #[cfg(test)]

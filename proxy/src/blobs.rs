@@ -1,5 +1,6 @@
-//! `GET` and `HEAD /v2/<name>/blobs/<digest>`: asks the origin whether this client may have the blob, then brings it
-//! from the engine; straight from the origin where the engine cannot. Called by [`crate::mirror`].
+//! `GET` and `HEAD /v2/<name>/blobs/<digest>`: where the client is not known to be allowed the blob, by a manifest that the
+//! origin gave it, the origin is asked; then the blob comes from the engine, or straight from the origin where the engine
+//! cannot bring it. Called by [`crate::mirror`].
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,28 +9,31 @@ use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::Source;
 use futures_util::stream::{Stream, StreamExt};
+use http::StatusCode;
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
     RANGE,
 };
-use http::{Method, StatusCode};
 use peer::engine::Request;
 use peer::handle::Handle;
 
 use crate::body;
 use crate::direct::{BodyError, Direct};
 use crate::error::{Refusal, Subject};
-use crate::permission::{Verdict, WayOut, is_same, judge, way_out};
+use crate::grants::Known;
+use crate::path::{Name, blob_path};
+use crate::permission::{Verdict, WayOut, is_no_answer, is_same, judge, way_out};
 use crate::proof::ContentDigest;
 use crate::range::{Wanted, unchanged};
-use crate::upstream::{Ask, BlobOrigin, With, no_body};
+use crate::upstream::{Ask, BlobOrigin, Words, no_body};
 
 /// Says what the content's digest is, in manifests and blobs alike.
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Answers a request for the blob at `path`.
-pub(crate) async fn answer(ask: &Ask, path: String, digest: ContentDigest) -> Result<Response, Refusal> {
-    let granted = granted_length(ask, &path).await?;
+pub(crate) async fn answer(ask: &Ask, name: &Name, digest: ContentDigest) -> Result<Response, Refusal> {
+    let path = blob_path(name, &digest);
+    let granted = granted_length(ask, name, &path, &digest).await?;
     let etag = etag_of(&digest);
     if unchanged(&ask.headers, &etag) {
         return Ok(respond(StatusCode::NOT_MODIFIED, &digest, None, no_body()));
@@ -43,10 +47,8 @@ pub(crate) async fn answer(ask: &Ask, path: String, digest: ContentDigest) -> Re
     {
         let length = handle.length();
         // Who reads a part of a layer may never want the next.
-        if let Some((repository, _)) =
-            path.rsplit_once("/blobs/").filter(|_| !ask.headers.contains_key(RANGE))
-        {
-            let (upstream, repository) = (&ask.upstream, ask.upstream.url(repository));
+        if !ask.headers.contains_key(RANGE) {
+            let (upstream, repository) = (&ask.upstream, ask.upstream.url(&name.path()));
             ask.ahead.gives_layer(&repository, known, &handle, upstream.credentials());
         }
         return Ok(serve(&ask.headers, &digest, length, |range| body::of_engine(handle, range, origin)));
@@ -61,13 +63,49 @@ pub(crate) async fn answer(ask: &Ask, path: String, digest: ContentDigest) -> Re
     }
 }
 
-/// Asks the origin whether this client may have the blob; the length that it says, if it does.
-async fn granted_length(ask: &Ask, path: &str) -> Result<Option<u64>, Refusal> {
-    let answer = ask.upstream.ask(Method::HEAD, path, With::default(), Subject::Blob).await?;
-    match judge(answer.status, &answer.headers) {
-        Verdict::Granted { length } => Ok(length),
-        Verdict::Refused => Err(Refusal::Origin(answer.into_failure().await, Subject::Blob)),
-        Verdict::NoRegistry => Err(ask.upstream.unavailable("it answers with a web page")),
+/// Whether this client may have the blob: the length that the origin or a manifest says, if one does.
+async fn granted_length(
+    ask: &Ask,
+    name: &Name,
+    path: &str,
+    digest: &ContentDigest,
+) -> Result<Option<u64>, Refusal> {
+    let permission = ask.grants.of(&ask.upstream, &name.path());
+    let sha256 = digest.sha256();
+    if let Some(known) = sha256.and_then(|digest| permission.allows(digest))
+        && (known.length.is_some() || !ask.head)
+    {
+        return Ok(known.length);
+    }
+    let said = ask.upstream.inquire(path, None, Words::Unsaid, Subject::Blob).await;
+    let no_answer = match said {
+        Ok(said) => match judge(said.status, &said.headers) {
+            Verdict::Granted { length } => {
+                sha256
+                    .iter()
+                    .for_each(|digest| permission.grant(*digest, Known { length, media_type: None }));
+                return Ok(length);
+            }
+            Verdict::NoRegistry => ask.upstream.unavailable("it answers with a web page"),
+            Verdict::Refused => {
+                let answered = !is_no_answer(said.status);
+                permission.refused(&said, sha256);
+                let refusal = Refusal::Origin(said.into_failure(), Subject::Blob);
+                if answered {
+                    return Err(refusal);
+                }
+                refusal
+            }
+        },
+        Err(refusal) if refusal.is_no_answer() => refusal,
+        Err(refusal) => return Err(refusal),
+    };
+    match sha256.and_then(|digest| permission.remembers(digest)) {
+        Some(known) => {
+            tracing::debug!(registry = ask.upstream.registry(), %digest, "no answer, but it was allowed: {no_answer}");
+            Ok(known.length)
+        }
+        None => Err(no_answer),
     }
 }
 

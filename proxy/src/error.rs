@@ -41,6 +41,14 @@ pub(crate) enum Refusal {
     /// Something else than GET or HEAD.
     #[error("this mirror is for pulling: only GET and HEAD are answered; push to the registry itself")]
     Method,
+    /// Asked as an HTTP proxy, which this is not.
+    #[error(
+        "this is no HTTP proxy: it listens beyond loopback; set forward-proxy = true to make it one, or use it as a mirror"
+    )]
+    NoProxy,
+    /// This node has handed the request on to itself.
+    #[error("the registry that is meant is this proxy itself: correct --registry, or the client's mirror")]
+    Loop,
     /// The configuration forbids the origin.
     #[error("{0}")]
     Forbidden(String),
@@ -100,6 +108,8 @@ impl Refusal {
             Self::Path(PathError::Reference(_)) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             Self::Path(PathError::Digest(_)) => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
+            Self::NoProxy => (StatusCode::FORBIDDEN, "DENIED"),
+            Self::Loop => (StatusCode::LOOP_DETECTED, "UNSUPPORTED"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "DENIED"),
             Self::Origin(failure, subject) => code_of(failure.status, *subject),
             Self::Unavailable { .. } | Self::Damaged { .. } => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
@@ -110,6 +120,11 @@ impl Refusal {
     /// Whether it belongs to a pull that goes well: a 401 tells the client where to get its token.
     pub(crate) fn is_ordinary(&self) -> bool {
         matches!(self, Self::Origin(failure, _) if failure.status == 401)
+    }
+
+    /// Whether the origin gave no answer to the question: what it said before is still good for a while.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
     }
 
     /// Whether somebody who looks after the node should see it: nothing that a client can cause at will.

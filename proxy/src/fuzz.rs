@@ -3,20 +3,28 @@
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Uri};
 
-use crate::mirror::split_query;
+use crate::grants::subject;
+use crate::manifest;
 use crate::path::Target;
 use crate::range::Wanted;
-use crate::readahead::manifest;
+use crate::way::{Way, split_path};
 
-/// Parses the text as a manifest, a path, a URI's query and a range; panics where a rule of the parsers is broken.
+/// Parses the text as a manifest, a path, a token, a request's target and a range; panics where a rule of the parsers is broken.
 pub fn request(text: &str) {
-    let _ = manifest::layers(text.as_bytes());
+    let _ = (manifest::layers(text.as_bytes()), manifest::named(text.as_bytes()));
     if let Ok(target) = text.parse::<Target>() {
         let path = target.path();
         assert!(path.starts_with("/v2/") && !path.contains("/../"), "{text:?} became {path:?}");
     }
+    if let Some((registry, path)) = split_path(text) {
+        assert!(
+            path.starts_with("/v2/") && !registry.contains('/'),
+            "{text:?} became {registry:?} and {path:?}"
+        );
+    }
+    let _ = subject(text);
     if let Ok(uri) = text.parse::<Uri>() {
-        let _ = split_query(&uri);
+        let _ = Way::of(&uri, http::Version::HTTP_11);
     }
     let Ok(value) = HeaderValue::from_str(text) else { return };
     let mut headers = HeaderMap::new();

@@ -1,6 +1,6 @@
-//! `GET` and `HEAD /v2/<name>/manifests/<reference>`: a HEAD with the client's own credentials says whether it may
-//! have the manifest, which one a tag means now, and of which type it is; the bytes then come through the engine by
-//! digest, so that a manifest leaves the origin once, too. Called by [`crate::mirror`].
+//! `GET` and `HEAD /v2/<name>/manifests/<reference>`: [`crate::resolve`] says which manifest is meant, whether the client
+//! may have it, and of which type it is; the bytes then come through the engine by digest, so that a manifest leaves the
+//! origin once, too. Called by [`crate::mirror`].
 
 use axum::body::Body;
 use axum::response::Response;
@@ -17,10 +17,11 @@ use peer::error::FetchError;
 use crate::blobs::{CONTENT_DIGEST, etag_of, text};
 use crate::error::{Refusal, Subject};
 use crate::path::{Name, Reference, manifest_path};
-use crate::permission::{Verdict, WayOut, is_worth_a_get, judge, way_out};
+use crate::permission::{Verdict, WayOut, judge, way_out};
 use crate::proof::{ContentDigest, Proof};
 use crate::range::unchanged;
-use crate::upstream::{Ask, With, no_body, relay};
+use crate::resolve::{Resolved, resolve};
+use crate::upstream::{Ask, With, digest_of, no_body};
 
 /// The largest manifest: what the OCI distribution-spec asks registries to take.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -33,37 +34,35 @@ const EVERY_TYPE: &str = "application/vnd.oci.image.index.v1+json, \
 
 /// Answers a request for a manifest.
 pub(crate) async fn answer(ask: &Ask, name: &Name, reference: &Reference) -> Result<Response, Refusal> {
-    let path = manifest_path(name, reference);
     let accept = accept_of(&ask.headers);
-    let with = With { accept: Some(&accept), ..With::default() };
-    let head = ask.upstream.ask(Method::HEAD, &path, with, Subject::Manifest).await?;
-    match judge(head.status, &head.headers) {
-        Verdict::NoRegistry => return Err(ask.upstream.unavailable("it answers with a web page")),
-        // A HEAD's refusal has no body, but the client is to have the registry's words.
-        Verdict::Refused if ask.head => return Ok(relay(head, true)),
-        Verdict::Refused if is_worth_a_get(head.status) => {
-            return direct(ask, &path, reference, &accept).await;
-        }
-        Verdict::Refused => return Err(Refusal::Origin(head.into_failure().await, Subject::Manifest)),
-        Verdict::Granted { .. } => {}
+    let (digest, known, said) = match resolve(ask, name, reference, &accept).await? {
+        Resolved::Manifest { digest, known, said } => (digest, known, said),
+        Resolved::Straight(Some(said)) if ask.head => return Ok(said.into_head()),
+        Resolved::Straight(_) => return direct(ask, name, reference, &accept).await,
+    };
+    if unchanged(&ask.headers, &etag_of(&digest)) {
+        return Ok(respond(StatusCode::NOT_MODIFIED, Some(&digest), None, no_body()));
     }
-    let digest = digest_of(reference, &head.headers);
-    if let Some(digest) = &digest
-        && unchanged(&ask.headers, &etag_of(digest))
-    {
-        return Ok(respond(StatusCode::NOT_MODIFIED, Some(digest), None, no_body()));
-    }
+    let media_type = known.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
     if ask.head {
-        return Ok(relay(head, true));
+        return Ok(match said {
+            Some(said) => said.into_head(),
+            None => head(&digest, media_type.as_ref(), known.length),
+        });
     }
-    if let Some(ContentDigest::Sha256(known)) = digest
-        && let Some(media_type) = head.headers.get(CONTENT_TYPE)
-        && let Some(bytes) = of_engine(ask, name, known, &accept).await?
+    if let (Some(sha256), Some(media_type)) = (digest.sha256(), &media_type)
+        && let Some(bytes) = of_engine(ask, name, sha256, &accept).await?
     {
-        ask.ahead.gave_manifest(&ask.upstream.url(&name.path()), known, &bytes);
-        return Ok(respond_with(digest.as_ref(), Some(media_type), bytes));
+        gave(ask, name, sha256, &bytes);
+        return Ok(respond_with(Some(&digest), Some(media_type), bytes));
     }
-    direct(ask, &path, reference, &accept).await
+    direct(ask, name, reference, &accept).await
+}
+
+/// The client gets this manifest, and will ask for what it names.
+fn gave(ask: &Ask, name: &Name, digest: Digest, bytes: &[u8]) {
+    ask.grants.of(&ask.upstream, &name.path()).learn(bytes);
+    ask.ahead.gave_manifest(&ask.upstream.url(&name.path()), digest, bytes);
 }
 
 /// All that the client takes. Clients send a line per type, and all of them count.
@@ -73,14 +72,6 @@ fn accept_of(headers: &HeaderMap) -> String {
     let says_something =
         joined.split(',').map(str::trim).any(|range| !range.is_empty() && !range.starts_with("*/*"));
     if says_something { joined } else { EVERY_TYPE.to_owned() }
-}
-
-/// The digest of what the origin means: the reference's own, else what it says to the HEAD.
-fn digest_of(reference: &Reference, headers: &HeaderMap) -> Option<ContentDigest> {
-    match reference {
-        Reference::Digest(digest) => Some(digest.clone()),
-        Reference::Tag(_) => headers.get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok(),
-    }
 }
 
 /// The manifest from the engine; `None` means that the origin is to be asked for it straight.
@@ -120,9 +111,10 @@ async fn read(ask: &Ask, request: Request) -> Result<Option<Bytes>, FetchError> 
 }
 
 /// The origin's answer to the client's own question, checked where there is a digest to check it by.
-async fn direct(ask: &Ask, path: &str, reference: &Reference, accept: &str) -> Result<Response, Refusal> {
+async fn direct(ask: &Ask, name: &Name, reference: &Reference, accept: &str) -> Result<Response, Refusal> {
     let with = With { accept: Some(accept), ..With::default() };
-    let answer = ask.upstream.ask(Method::GET, path, with, Subject::Manifest).await?;
+    let path = manifest_path(name, reference);
+    let answer = ask.upstream.ask(Method::GET, &path, with, Subject::Manifest).await?;
     let headers = answer.headers.clone();
     match judge(answer.status, &headers) {
         Verdict::NoRegistry => return Err(ask.upstream.unavailable("it answers with a web page")),
@@ -140,7 +132,17 @@ async fn direct(ask: &Ask, path: &str, reference: &Reference, accept: &str) -> R
             return Err(Refusal::Damaged { registry: registry.to_owned(), digest: digest.to_string() });
         }
     }
+    gave(ask, name, Digest::of(&bytes), &bytes);
     Ok(respond_with(digest.as_ref(), headers.get(CONTENT_TYPE), bytes))
+}
+
+/// The answer to a HEAD, without having asked the origin.
+fn head(digest: &ContentDigest, media_type: Option<&HeaderValue>, length: Option<u64>) -> Response {
+    let mut response = respond(StatusCode::OK, Some(digest), media_type, no_body());
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response
 }
 
 fn respond_with(digest: Option<&ContentDigest>, media_type: Option<&HeaderValue>, bytes: Bytes) -> Response {

@@ -1,28 +1,37 @@
-//! The registry mirror: a read-only OCI registry over HTTP whose content is that of other registries. The peer daemon
-//! serves [`router`] on its proxy address; container runtimes ask it.
+//! The registry mirror: an OCI registry over HTTP whose content is that of other registries, to be pulled from. The peer
+//! daemon serves [`Proxy::router`] on its proxy address; container runtimes ask it. [`crate::way`] says which registry a
+//! request means; what comes to an HTTP proxy's port is [`crate::forward`]'s.
 //!
-//! Only GET and HEAD below `/v2/` are answered, and no request body is read. `?ns=REGISTRY` says which registry is
-//! meant (containerd sends it), else the default one is.
+//! Pulls are GET and HEAD below `/v2/`; no body is read of them. Whatever else there is to be done with a registry, pushes
+//! above all, is handed on to it or refused, as [`Push`] says.
 
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use common::telemetry::{Code, Recipient, RequestKind};
 use http::header::{ACCEPT, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Uri};
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use peer::engine::Engine;
+use peer::origin::guard::Pattern;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Refusal, Subject};
-use crate::path::Target;
+use crate::forward::connect::{Intercept, connect};
+use crate::forward::{InterceptError, Leaves, check_loop, pass};
+use crate::grants::{Grants, Terms};
+use crate::path::{Target, is_push_path};
+use crate::permission::is_no_answer;
 use crate::readahead::ReadAhead;
-use crate::upstream::{Ask, Upstream, With, relay};
+use crate::upstream::{Ask, Said, Upstream, With, Words, relay};
+use crate::way::{Meant, Way};
 use crate::{blobs, manifests};
 
 /// Requests that are answered at a time. A node pulls a few images of some ten layers at once; each answer holds a
@@ -33,48 +42,127 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 /// What every registry says of itself; old clients insist on it.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// What the settings say about the mirror.
+/// What is done with a request that changes a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Push {
+    /// A mirror refuses it; for an HTTP proxy's client it is handed on.
+    AsProxy,
+    /// It is handed on, also by the mirror.
+    Forward,
+    /// It is refused.
+    Refuse,
+}
+
+/// What the settings say about the proxy.
 #[derive(Debug, Clone)]
-pub struct MirrorOptions {
+pub struct ProxyOptions {
     /// `--default-registry`: the registry that is meant where a request names none.
     pub default_registry: String,
+    /// How long a permission is good for.
+    pub terms: Terms,
+    /// What is done with pushes.
+    pub push: Push,
+    /// Whether clients may use this as their HTTP proxy.
+    pub forward: bool,
+    /// `--intercept`: the hosts whose HTTPS connections are opened.
+    pub intercept: Vec<Pattern>,
+    /// Where the CA for them is kept.
+    pub intercept_dir: PathBuf,
+    /// Whether layers are fetched before they are asked for.
+    pub read_ahead: bool,
 }
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self {
+            default_registry: "docker.io".to_owned(),
+            terms: Terms::default(),
+            push: Push::AsProxy,
+            forward: true,
+            intercept: Vec::new(),
+            intercept_dir: PathBuf::new(),
+            read_ahead: true,
+        }
+    }
+}
+
+impl FromStr for Push {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "as-proxy" => Ok(Self::AsProxy),
+            "forward" => Ok(Self::Forward),
+            "refuse" => Ok(Self::Refuse),
+            other => Err(format!("push = {other:?} is none of as-proxy, forward and refuse")),
+        }
+    }
+}
+
+/// The mirror and HTTP proxy of one node.
+pub struct Proxy(Arc<Mirror>);
 
 /// What all requests share.
-struct Mirror {
-    engine: Engine,
-    options: MirrorOptions,
+pub(crate) struct Mirror {
+    pub(crate) engine: Engine,
+    pub(crate) intercept: Intercept,
+    options: ProxyOptions,
     turns: Arc<Semaphore>,
     ahead: ReadAhead,
+    grants: Grants,
 }
 
-/// The mirror as a service, for a listener of the caller's.
-pub fn router(engine: Engine, options: MirrorOptions) -> Router {
-    let ahead = ReadAhead::new(engine.clone());
-    let mirror = Mirror { engine, options, turns: Arc::new(Semaphore::new(MAX_REQUESTS)), ahead };
-    Router::new().fallback(serve).with_state(Arc::new(mirror))
+// === impl Proxy ===
+
+impl Proxy {
+    /// A proxy over `engine`.
+    ///
+    /// # Errors
+    /// When connections are to be opened and the CA for them cannot be had.
+    pub fn new(engine: Engine, options: ProxyOptions) -> Result<Self, InterceptError> {
+        let open = || Leaves::open(&options.intercept_dir, &options.intercept);
+        let leaves = (!options.intercept.is_empty()).then(open).transpose()?;
+        let mirror = Mirror {
+            intercept: Intercept::new(options.intercept.clone(), leaves),
+            turns: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            ahead: ReadAhead::new(engine.clone(), options.read_ahead),
+            grants: Grants::new(options.terms),
+            engine,
+            options,
+        };
+        Ok(Self(Arc::new(mirror)))
+    }
+
+    /// The proxy as a service, for a listener of the caller's.
+    pub fn router(&self) -> Router {
+        let mirror = self.0.clone();
+        Router::new().fallback(serve).with_state((mirror, None))
+    }
 }
 
 /// One request as it is understood.
 struct Read {
     target: Target,
-    /// The query without `ns`: for what is passed through.
+    /// For what is passed through.
     query: String,
     ask: Ask,
 }
 
+/// What is to be done with a request.
+enum Deed {
+    Read(Box<Read>),
+    /// Handed on to this URL, of this registry.
+    Pass(String, String),
+}
+
+/// The host that an opened connection is to, if it is one.
+type Host = Option<Arc<str>>;
+
 /// Answers one request, whatever it is.
-async fn serve(State(mirror): State<Arc<Mirror>>, request: Request) -> Response {
+async fn serve(State((mirror, host)): State<(Arc<Mirror>, Host)>, request: Request) -> Response {
     let begun = Instant::now();
-    let (parts, _) = request.into_parts();
-    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let (kind, registry, answer) = match mirror.read(parts) {
-        Ok(read) => {
-            let registry = read.ask.upstream.registry().to_owned();
-            (read.target.kind(), registry, mirror.answer(&read).await)
-        }
-        Err(refusal) => (RequestKind::Other, String::new(), Err(refusal)),
-    };
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (kind, registry, answer) = mirror.answer(request, host).await;
     let mut response = answer.unwrap_or_else(|refusal| {
         if refusal.is_trouble() {
             tracing::warn!(%method, registry, path, error = %refusal, "cannot answer");
@@ -86,38 +174,122 @@ async fn serve(State(mirror): State<Arc<Mirror>>, request: Request) -> Response 
     let status = response.status().as_u16();
     tracing::debug!(%method, registry, path, status, took = ?begun.elapsed(), "answered");
     mirror.engine.metrics().proxy_requests.of(kind, Code::of(status)).inc();
-    response.headers_mut().entry(API_VERSION).or_insert(HeaderValue::from_static("registry/2.0"));
+    if method != Method::CONNECT && kind != RequestKind::Passed {
+        response.headers_mut().entry(API_VERSION).or_insert(HeaderValue::from_static("registry/2.0"));
+    }
     response
 }
 
 // === impl Mirror ===
 
 impl Mirror {
-    /// Understands a request, or says what is wrong with it.
-    fn read(&self, parts: Parts) -> Result<Read, Refusal> {
-        if !matches!(parts.method, Method::GET | Method::HEAD) {
-            return Err(Refusal::Method);
-        }
-        let target = parts.uri.path().parse::<Target>()?;
-        let (named, query) = split_query(&parts.uri)?;
-        let registry = named.as_deref().unwrap_or(&self.options.default_registry);
-        let upstream = Upstream::new(&self.engine, registry, &parts.headers)?;
-        let head = parts.method == Method::HEAD;
-        let (upstream, ahead) = (Arc::new(upstream), self.ahead.clone());
-        Ok(Read { target, query, ask: Ask { upstream, headers: parts.headers, head, ahead } })
+    /// The service for a connection that the client believes to be to `host`.
+    pub(crate) fn router_for(self: Arc<Self>, host: String) -> Router {
+        Router::new().fallback(serve).with_state((self, Some(host.into())))
     }
 
-    async fn answer(&self, read: &Read) -> Result<Response, Refusal> {
-        let turn = tokio::time::timeout(MAX_WAIT, self.turns.clone().acquire_owned());
-        let turn = turn.await.map_err(|_| Refusal::Busy)?.map_err(|_| Refusal::Closing)?;
+    /// What kind of request it was, of which registry, and the answer.
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request,
+        host: Host,
+    ) -> (RequestKind, String, Result<Response, Refusal>) {
+        if request.method() == Method::CONNECT {
+            let place = request.uri().authority().map(|authority| authority.as_str().to_owned());
+            let answer = match self.options.forward && host.is_none() {
+                true => connect(self, request).await,
+                false => Err(Refusal::NoProxy),
+            };
+            return (RequestKind::Passed, place.unwrap_or_default(), answer);
+        }
+        let (parts, body) = request.into_parts();
+        match self.deed(&parts, host) {
+            Ok(Deed::Read(read)) => {
+                let registry = read.ask.upstream.registry().to_owned();
+                (read.target.kind(), registry, self.read(&read).await)
+            }
+            Ok(Deed::Pass(url, registry)) => {
+                let answer = self.pass(parts, body, &url, &registry).await;
+                (RequestKind::Passed, registry, answer)
+            }
+            Err(refusal) => (RequestKind::Other, String::new(), Err(refusal)),
+        }
+    }
+
+    /// Understands a request, or says what is wrong with it.
+    fn deed(&self, parts: &Parts, host: Host) -> Result<Deed, Refusal> {
+        check_loop(&self.engine, &parts.headers)?;
+        let way = match host {
+            Some(host) => Way::on_connection_to(&host, &parts.uri),
+            None => Way::of(&parts.uri, parts.version)?,
+        };
+        let pull = matches!(parts.method, Method::GET | Method::HEAD);
+        match way {
+            Way::Mirror(meant) if pull => self.understand(parts, meant),
+            Way::Mirror(meant) => match self.options.push {
+                Push::Forward if is_push_path(&meant.path) => self.handed_on(meant),
+                _ => Err(Refusal::Method),
+            },
+            Way::Proxy { .. } if !self.options.forward => Err(Refusal::NoProxy),
+            Way::Proxy { .. } if !pull && self.options.push == Push::Refuse => Err(Refusal::Method),
+            Way::Proxy { scheme, host, rest } => {
+                let base = self.engine.origin().registries().base_url(&host);
+                let base = base.map_err(|_| Refusal::Registry("the URL's host is no host".to_owned()))?;
+                // A name that the settings map is that registry, whatever the client speaks to it.
+                let mapped = base.starts_with("http://");
+                if !(mapped || scheme == "https") || !rest.starts_with("/v2") {
+                    let base = if mapped { base } else { format!("{scheme}://{host}") };
+                    return Ok(Deed::Pass(format!("{base}{rest}"), host));
+                }
+                let (path, query) = rest.split_once('?').unwrap_or((&rest, ""));
+                let meant = Meant { registry: Some(host), path: path.to_owned(), query: query.to_owned() };
+                if pull { self.understand(parts, meant) } else { self.handed_on(meant) }
+            }
+        }
+    }
+
+    fn understand(&self, parts: &Parts, meant: Meant) -> Result<Deed, Refusal> {
+        let target = meant.path.parse::<Target>()?;
+        let upstream = Arc::new(self.upstream(&meant, parts)?);
+        let head = parts.method == Method::HEAD;
+        let (ahead, grants) = (self.ahead.clone(), self.grants.clone());
+        let ask = Ask { upstream, headers: parts.headers.clone(), head, ahead, grants };
+        Ok(Deed::Read(Box::new(Read { target, query: meant.query, ask })))
+    }
+
+    fn upstream(&self, meant: &Meant, parts: &Parts) -> Result<Upstream, Refusal> {
+        let registry = meant.registry.as_deref().unwrap_or(&self.options.default_registry);
+        Upstream::new(&self.engine, registry, &parts.headers)
+    }
+
+    fn handed_on(&self, meant: Meant) -> Result<Deed, Refusal> {
+        let registry = meant.registry.unwrap_or_else(|| self.options.default_registry.clone());
+        let base = self.engine.origin().registries().base_url(&registry);
+        let base = base.map_err(|_| Refusal::Registry("the registry that is meant is no host".to_owned()))?;
+        let query = if meant.query.is_empty() { String::new() } else { format!("?{}", meant.query) };
+        Ok(Deed::Pass(format!("{base}{}{query}", meant.path), registry))
+    }
+
+    async fn read(&self, read: &Read) -> Result<Response, Refusal> {
+        let turn = self.turn().await?;
         let response = match &read.target {
             Target::Manifest { name, reference } => manifests::answer(&read.ask, name, reference).await?,
-            Target::Blob { digest, .. } => {
-                blobs::answer(&read.ask, read.target.path(), digest.clone()).await?
-            }
-            Target::Base | Target::Other { .. } => pass_through(read).await?,
+            Target::Blob { name, digest } => blobs::answer(&read.ask, name, digest.clone()).await?,
+            Target::Base => base(read).await?,
+            Target::Other { .. } => pass_through(read).await?,
         };
         Ok(self.counting(response, turn))
+    }
+
+    async fn pass(&self, parts: Parts, body: Body, url: &str, registry: &str) -> Result<Response, Refusal> {
+        let turn = self.turn().await?;
+        let response = pass(&self.engine, parts, body, url, registry).await?;
+        Ok(self.counting(response, turn))
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let turn = tokio::time::timeout(MAX_WAIT, self.turns.clone().acquire_owned());
+        turn.await.map_err(|_| Refusal::Busy)?.map_err(|_| Refusal::Closing)
     }
 
     /// The same response, which counts what it sends and gives its turn back once it has sent all.
@@ -132,6 +304,38 @@ impl Mirror {
     }
 }
 
+/// `/v2/`: how the registry wants to be spoken to. While it gives no answer, what it said before is still true.
+async fn base(read: &Read) -> Result<Response, Refusal> {
+    let Ask { upstream, head, grants, .. } = &read.ask;
+    let path = read.target.path();
+    let said = match upstream.inquire(&path, None, Words::Wanted, Subject::Registry).await {
+        Ok(said) if !is_no_answer(said.status) => {
+            grants.heard(upstream, &path, &said);
+            said
+        }
+        Ok(said) => grants.words(upstream, &path).unwrap_or(said),
+        Err(refusal) if refusal.is_no_answer() => grants.words(upstream, &path).ok_or(refusal)?,
+        Err(refusal) => return Err(refusal),
+    };
+    match said.status {
+        status if status.is_success() => Ok(welcome(*head)),
+        _ if *head => Ok(said.into_head()),
+        _ => Err(Refusal::Origin(said.into_failure(), Subject::Registry)),
+    }
+}
+
+/// The answer of a registry that speaks the protocol, to somebody whom it lets in.
+fn welcome(head: bool) -> Response {
+    let said = Said { status: StatusCode::OK, headers: Default::default(), body: Default::default() };
+    let mut response = said.into_head();
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    if !head {
+        *response.body_mut() = Body::from("{}");
+    }
+    response
+}
+
 /// What the mirror has no opinion on is the origin's to answer.
 async fn pass_through(read: &Read) -> Result<Response, Refusal> {
     let Ask { upstream, headers, head, .. } = &read.ask;
@@ -144,50 +348,4 @@ async fn pass_through(read: &Read) -> Result<Response, Refusal> {
     let with = With { accept: (!accept.is_empty()).then_some(&accept), ..With::default() };
     let method = if *head { Method::HEAD } else { Method::GET };
     Ok(relay(upstream.ask(method, &path, with, Subject::Registry).await?, *head))
-}
-
-/// The registry that `?ns=` names, and the rest of the query as it was sent.
-pub(crate) fn split_query(uri: &Uri) -> Result<(Option<String>, String), Refusal> {
-    let unreadable = |_| Refusal::Registry("the query is not name=value pairs".to_owned());
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(unreadable)?;
-    let mut named: Vec<String> =
-        pairs.into_iter().filter(|(name, _)| name == "ns").map(|(_, value)| value).collect();
-    named.dedup();
-    if named.len() > 1 {
-        return Err(Refusal::Registry("?ns= names more than one registry".to_owned()));
-    }
-    let is_ns = |pair: &&str| pair.split('=').next() == Some("ns");
-    let rest: Vec<&str> = uri.query().unwrap_or_default().split('&').filter(|pair| !is_ns(pair)).collect();
-    Ok((named.pop(), rest.join("&")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn split(query: &str) -> Result<(Option<String>, String), Refusal> {
-        split_query(&format!("/v2/?{query}").parse().unwrap())
-    }
-
-    #[test]
-    fn ns_names_the_registry_and_is_not_passed_on() {
-        let some = |name: &str, rest: &str| (Some(name.to_owned()), rest.to_owned());
-        assert_eq!(split("ns=docker.io").unwrap(), some("docker.io", ""));
-        assert_eq!(
-            split("n=2&ns=127.0.0.1%3A5600&last=a%2Fb").unwrap(),
-            some("127.0.0.1:5600", "n=2&last=a%2Fb")
-        );
-        assert_eq!(split("ns=a&ns=a").unwrap(), some("a", ""));
-        assert_eq!(split("n=2").unwrap(), (None, "n=2".to_owned()));
-        assert_eq!(split_query(&Uri::from_static("/v2/")).unwrap(), (None, String::new()));
-        assert!(split("ns=a&ns=b").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn no_query_panics(query in "[a-z=&%0-9+.:]{0,40}") {
-            let _ = split(&query);
-        }
-    }
 }

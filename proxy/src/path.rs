@@ -137,7 +137,7 @@ impl Target {
         match self {
             Self::Base => "/v2/".to_owned(),
             Self::Manifest { name, reference } => manifest_path(name, reference),
-            Self::Blob { name, digest } => format!("/v2/{}/blobs/{digest}", name.0),
+            Self::Blob { name, digest } => blob_path(name, digest),
             Self::Other { path } => path.clone(),
         }
     }
@@ -155,6 +155,18 @@ impl Target {
 /// The origin's path of a manifest.
 pub(crate) fn manifest_path(name: &Name, reference: &Reference) -> String {
     format!("/v2/{}/manifests/{reference}", name.0)
+}
+
+/// The origin's path of a blob.
+pub(crate) fn blob_path(name: &Name, digest: &ContentDigest) -> String {
+    format!("/v2/{}/blobs/{digest}", name.0)
+}
+
+/// Whether something that changes a registry may be handed on to this path: it stays below `/v2/`. Upload sessions have
+/// paths of the registry's own making.
+pub(crate) fn is_push_path(path: &str) -> bool {
+    let rest = path.strip_prefix("/v2/").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    rest.is_some_and(|rest| rest.split('/').all(is_plain))
 }
 
 impl FromStr for Target {
@@ -226,6 +238,16 @@ mod tests {
             let target: Target = path.parse().unwrap();
             assert_eq!(target.kind(), kind, "{path}");
             assert_eq!(target.path().trim_end_matches('/'), path.trim_end_matches('/'));
+        }
+    }
+
+    #[test]
+    fn pushes_stay_below_the_api() {
+        for path in ["/v2/a/blobs/uploads/", "/v2/a/blobs/uploads/1-2_3==", "/v2/a/manifests/latest"] {
+            assert!(is_push_path(path), "{path}");
+        }
+        for path in ["/v2", "/v2/", "/v2/a/../b/", "/v2/a%2fb/", "/v2/a//", "/x/v2/a", "/v2/a/blobs/./x"] {
+            assert!(!is_push_path(path), "{path}");
         }
     }
 

@@ -1,9 +1,9 @@
-//! Who may read what. Every blob and manifest is asked of the origin with the client's own credentials before
-//! anything of it is handed out; this module says what the origin's answer means. Pure; the asking itself is in
-//! [`crate::upstream`].
+//! Who may read what. Before anything is handed out the origin has granted it to the client's own credentials: by its
+//! answer to this request, or to one before that [`crate::grants`] remembers. This module says what an answer means. Pure;
+//! the asking itself is in [`crate::upstream`].
 //!
 //! # Invariants
-//! Nothing that this node has is handed out unless the origin granted this very request, with a plain 2xx.
+//! Only a plain 2xx grants. An origin that answers no is believed; one that gives no answer leaves things as they were.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
@@ -45,11 +45,16 @@ pub(crate) fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
     Verdict::Granted { length: text(CONTENT_LENGTH).parse().ok().filter(|length| *length > 0) }
 }
 
+/// Whether this is no answer to the question: the origin is down, overloaded, or wants rest.
+pub(crate) fn is_no_answer(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+}
+
 /// Whether a GET may bring what a refused HEAD did not: the registry's own words, or even the content where HEAD is not
 /// spoken. An origin that is in trouble is not asked twice.
 pub(crate) fn is_worth_a_get(status: StatusCode) -> bool {
-    let trouble = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
-    !trouble && status != StatusCode::TOO_MANY_REQUESTS
+    !is_no_answer(status)
 }
 
 /// Whether content that is here can be what the origin has just granted.

@@ -24,6 +24,16 @@ pub(crate) struct NotADigest;
 
 // === impl ContentDigest ===
 
+impl ContentDigest {
+    /// The digest that the engine speaks, if it is one.
+    pub(crate) fn sha256(&self) -> Option<Digest> {
+        match self {
+            Self::Sha256(digest) => Some(*digest),
+            Self::Sha512(_) => None,
+        }
+    }
+}
+
 impl FromStr for ContentDigest {
     type Err = NotADigest;
 

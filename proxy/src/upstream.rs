@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use common::task::Credentials;
+use common::task::{Credentials, OriginFailure};
+use common::wire::inquiry::Inquiry;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use http::header::{
@@ -18,15 +19,19 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 use peer::engine::Engine;
+use peer::origin::answer::FAILURE_HEADERS;
 use peer::origin::{Answer, RetryPolicy};
 
+use crate::blobs::CONTENT_DIGEST;
 use crate::direct::{Cause, Opening, Origin};
 use crate::error::{Refusal, Subject};
+use crate::grants::Grants;
+use crate::path::Reference;
 use crate::proof::ContentDigest;
 use crate::readahead::ReadAhead;
 
-/// A client waits for these answers: a hiccup of the origin is masked, a longer failure is told soon, so that the
-/// client can go elsewhere.
+/// A client waits for what is asked straight: a hiccup of the origin is masked, a longer failure is told soon, so that
+/// the client can go elsewhere.
 const ATTEMPTS: u32 = 3;
 /// Headers that belong to one connection (RFC 9110, section 7.6.1, and what older software sends).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -58,6 +63,28 @@ pub(crate) struct Ask {
     pub(crate) head: bool,
     /// Fetches what will be asked for next.
     pub(crate) ahead: ReadAhead,
+    /// What clients were allowed before.
+    pub(crate) grants: Grants,
+}
+
+/// An origin's answer without content.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    /// HTTP status.
+    pub(crate) status: StatusCode,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+    /// What the origin said of a refusal, where it was asked for its words.
+    pub(crate) body: Bytes,
+}
+
+/// What is wanted of an origin's refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Words {
+    /// Nothing: a HEAD will do.
+    Unsaid,
+    /// Its body, which takes a GET.
+    Wanted,
 }
 
 /// What is asked of the origin beside the method and the path.
@@ -125,6 +152,33 @@ impl Upstream {
         answer.map_err(|error| Refusal::of_origin(error, &self.registry, subject))
     }
 
+    /// Asks the origin what it thinks of this client's wish, once for all who wish the same at this moment.
+    pub(crate) async fn inquire(
+        &self,
+        path: &str,
+        accept: Option<&str>,
+        words: Words,
+        subject: Subject,
+    ) -> Result<Said, Refusal> {
+        let inquiry = Inquiry {
+            url: self.url(path),
+            accept: accept.map(str::to_owned),
+            credentials: self.credentials.clone(),
+            words: words == Words::Wanted,
+        };
+        let answered = self.engine.inquire(inquiry).await;
+        let answered = answered.map_err(|error| Refusal::of_engine(error, &self.registry, subject))?;
+        let status = StatusCode::from_u16(answered.status);
+        let status = status.map_err(|_| self.unavailable("its status is no HTTP status"))?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in answered.headers {
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+                headers.append(name, value);
+            }
+        }
+        Ok(Said { status, headers, body: answered.body.into() })
+    }
+
     /// A failure of this registry in words.
     pub(crate) fn unavailable(&self, why: impl Into<String>) -> Refusal {
         Refusal::Unavailable { registry: self.registry.clone(), why: why.into() }
@@ -140,6 +194,42 @@ pub(crate) fn relay(answer: Answer, head: bool) -> Response {
     response
 }
 
+// === impl Said ===
+
+impl Said {
+    /// What the client is to see of a refusal.
+    pub(crate) fn into_failure(self) -> OriginFailure {
+        let Self { status, headers, body } = self;
+        let mut kept = Vec::new();
+        for name in FAILURE_HEADERS {
+            let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+            kept.extend(values.map(|value| (name.to_owned(), value.to_owned())));
+        }
+        OriginFailure { status: status.as_u16(), headers: kept, body: body.into() }
+    }
+
+    /// The digest of what the origin means: the reference's own, else what it says.
+    pub(crate) fn digest_of(&self, reference: &Reference) -> Option<ContentDigest> {
+        digest_of(reference, &self.headers)
+    }
+
+    /// The answer to a client's HEAD.
+    pub(crate) fn into_head(self) -> Response {
+        let mut response = Response::new(no_body());
+        *response.status_mut() = self.status;
+        *response.headers_mut() = end_to_end(&self.headers);
+        response
+    }
+}
+
+/// The digest of what the origin means: the reference's own, else what its headers say.
+pub(crate) fn digest_of(reference: &Reference, headers: &HeaderMap) -> Option<ContentDigest> {
+    match reference {
+        Reference::Digest(digest) => Some(digest.clone()),
+        Reference::Tag(_) => headers.get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok(),
+    }
+}
+
 /// The body of an answer to a HEAD. A stream, because the length of a body that is known to be empty would be taken
 /// for the content's.
 pub(crate) fn no_body() -> Body {
@@ -147,7 +237,7 @@ pub(crate) fn no_body() -> Body {
 }
 
 /// The headers without those of the connection that they came by.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut kept = headers.clone();
     let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     for name in named.flat_map(|value| value.split(',')) {

@@ -17,6 +17,7 @@ use common::node::Labels;
 use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
 use peer::origin::OriginOptions;
+use proxy::ProxyOptions;
 use supernode::daemon::{Supernode, SupernodeOptions};
 use tokio::task::JoinSet;
 
@@ -146,7 +147,8 @@ async fn start_peer(
         download_limit: None,
     };
     let default_registry = "demo.example".to_owned();
-    Node::start(PeerPlan { options, proxy_listen: loopback(), default_registry }).await
+    let proxy = ProxyOptions { default_registry, ..ProxyOptions::default() };
+    Node::start(PeerPlan { options, proxy_listen: loopback(), proxy }).await
 }
 
 async fn pull_everywhere(nodes: &[Node], origin: &Origin) -> anyhow::Result<Vec<Pull>> {

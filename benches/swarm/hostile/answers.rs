@@ -27,7 +27,7 @@ impl Villain {
             Ok(Opening::Piece { index, .. }) => {
                 let _ = self.piece(send, index).await;
             }
-            Ok(Opening::Session) | Err(_) => {}
+            Ok(Opening::Session | Opening::Inquiry(_)) | Err(_) => {}
         }
     }
 

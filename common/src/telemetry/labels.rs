@@ -113,6 +113,8 @@ label! {
         Manifest = "manifest",
         /// A blob.
         Blob = "blob",
+        /// What is handed on as it came: tunnels, pushes, tokens.
+        Passed = "passed",
         /// Anything else.
         Other = "other",
     }

@@ -16,7 +16,7 @@ use super::{Cause, OriginError, label};
 /// An error's body is small; whoever takes longer keeps the rest of it.
 const FAILURE_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers of a failure that its client needs.
-const FAILURE_HEADERS: [&str; 4] =
+pub const FAILURE_HEADERS: [&str; 4] =
     ["content-type", "www-authenticate", "retry-after", "docker-distribution-api-version"];
 
 /// An origin's answer with its body still to come.
@@ -25,13 +25,17 @@ pub struct Answer {
     pub status: StatusCode,
     /// All headers, as they came.
     pub headers: HeaderMap,
-    pub(super) response: reqwest::Response,
-    pub(super) idle: Duration,
+    response: reqwest::Response,
+    idle: Duration,
 }
 
 // === impl Answer ===
 
 impl Answer {
+    pub(super) fn new(response: reqwest::Response, idle: Duration) -> Self {
+        Self { status: response.status(), headers: response.headers().clone(), response, idle }
+    }
+
     /// The body's length as the header says it.
     pub fn length(&self) -> Option<u64> {
         self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()

@@ -18,7 +18,7 @@ use reqwest::Url;
 
 use super::address::{Filtered, GuardedResolver};
 use super::answer::Answer;
-use super::guard::OriginPolicy;
+use super::guard::{OriginPolicy, Permit};
 use super::registry::Registries;
 use super::retry::{CoolOffs, Outcome, Retry, RetryPolicy};
 use super::{Cause, OriginError, label, parse_url, place};
@@ -34,7 +34,7 @@ const MAX_IDLE_PER_HOST: usize = 16;
 /// How an origin sees us, unless the caller passes its client's own name on.
 const USER_AGENT: &str = concat!("longshore/", env!("CARGO_PKG_VERSION"));
 /// Request headers that belong to one connection or that this client sets itself.
-const NOT_PASSED: [HeaderName; 8] = [
+pub(super) const NOT_PASSED: [HeaderName; 8] = [
     header::HOST,
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -59,6 +59,8 @@ pub struct OriginOptions {
     pub insecure_registries: Vec<String>,
     /// PEM files of CAs that are trusted beside the platform's.
     pub extra_ca: Vec<PathBuf>,
+    /// `--registry-ca NAME=FILE`: PEM files of CAs that are trusted for one registry, too.
+    pub registry_ca: BTreeMap<String, PathBuf>,
 }
 
 /// Asks origins. Clones share connections and cool-offs.
@@ -70,13 +72,19 @@ pub struct OriginClient {
 }
 
 struct Inner {
-    /// For hosts that must not turn out to be on loopback, and for those that may. Two clients, because a resolver
-    /// does not see which port is asked for, and so cannot tell `host:5000` from another service of the machine.
-    far: reqwest::Client,
-    near: reqwest::Client,
+    clients: Clients,
+    /// Of the registries that have a CA of their own, by `host:port`.
+    private: BTreeMap<String, Clients>,
     policy: OriginPolicy,
     registries: Registries,
     cool_offs: Mutex<CoolOffs>,
+}
+
+/// For hosts that must not turn out to be on loopback, and for those that may. Two clients, because a resolver does not see
+/// which port is asked for, and so cannot tell `host:5000` from another service of the machine.
+struct Clients {
+    far: reqwest::Client,
+    near: reqwest::Client,
 }
 
 /// One request as the caller wants it; `secrets` go to its first host and port only.
@@ -148,15 +156,33 @@ fn build(loopback: bool, extra: &[reqwest::Certificate]) -> Result<reqwest::Clie
 }
 
 /// Where an answer to a GET or HEAD sends the asker instead.
-fn redirection(method: &Method, url: &Url, answer: &reqwest::Response) -> Result<Option<Url>, OriginError> {
-    let moved = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+fn redirection(method: &Method, url: &Url, answer: &Answer) -> Result<Option<Url>, OriginError> {
+    let moved = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
     if !moved || !matches!(*method, Method::GET | Method::HEAD) {
         return Ok(None);
     }
-    let Some(location) = answer.headers().get(header::LOCATION) else { return Ok(None) };
+    let Some(location) = answer.headers.get(header::LOCATION) else { return Ok(None) };
     let refused = |why: String| OriginError::BadUrl { url: label(url), why };
     let location = location.to_str().map_err(|_| refused("it redirects to something unreadable".into()))?;
     url.join(location).map(Some).map_err(|error| refused(format!("it redirects to no URL: {error}")))
+}
+
+// === impl Clients ===
+
+impl Clients {
+    /// Clients that trust the platform's roots and `extra`.
+    fn new(extra: &[reqwest::Certificate]) -> Result<Self, OriginError> {
+        Ok(Self { far: build(false, extra)?, near: build(true, extra)? })
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn client(&self, url: &Url, permit: Permit) -> &reqwest::Client {
+        let clients = self.private.get(&place(url)).unwrap_or(&self.clients);
+        if permit.loopback { &clients.near } else { &clients.far }
+    }
 }
 
 // === impl Ask ===
@@ -219,9 +245,15 @@ impl OriginClient {
         for path in &options.extra_ca {
             extra.extend(read_ca(path)?);
         }
+        let mut private = BTreeMap::new();
+        for (name, path) in &options.registry_ca {
+            let url = parse_url(&registries.base_url(name)?)?;
+            let own = extra.iter().cloned().chain(read_ca(path)?).collect::<Vec<_>>();
+            private.insert(place(&url), Clients::new(&own)?);
+        }
         let inner = Inner {
-            far: build(false, &extra)?,
-            near: build(true, &extra)?,
+            clients: Clients::new(&extra)?,
+            private,
             policy,
             registries,
             cool_offs: Mutex::default(),
@@ -250,9 +282,38 @@ impl OriginClient {
     /// # Errors
     /// With the rule that forbids it.
     pub fn allows(&self, url: &str) -> Result<(), OriginError> {
-        let url = parse_url(url)?;
-        let forbidden = |why| OriginError::Forbidden { url: label(&url), why };
-        self.inner.policy.check(&url, None).map(drop).map_err(forbidden)
+        self.permit(&parse_url(url)?).map(drop)
+    }
+
+    /// Leave to ask a URL that nobody redirected to.
+    pub(super) fn permit(&self, url: &Url) -> Result<Permit, OriginError> {
+        let forbidden = |why| OriginError::Forbidden { url: label(url), why };
+        self.inner.policy.check(url, None).map_err(forbidden)
+    }
+
+    /// The connections to use for a URL.
+    pub(super) fn client_for(&self, url: &Url) -> Result<&reqwest::Client, OriginError> {
+        Ok(self.inner.client(url, self.permit(url)?))
+    }
+
+    /// The longest silence that is borne.
+    pub(super) fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// What a failed request means: the guard's refusal where the resolver found no address that may be asked.
+    pub(super) fn refused_or(
+        &self,
+        error: reqwest::Error,
+        url: &Url,
+        otherwise: impl FnOnce(Cause) -> OriginError,
+    ) -> OriginError {
+        // reqwest's text would show the whole URL, query included.
+        let error = error.without_url();
+        match cause_of::<Filtered>(&error).map(|filtered| filtered.refusal(&place(url))) {
+            Some(why) => OriginError::Forbidden { url: label(url), why },
+            None => otherwise(error.into()),
+        }
     }
 
     pub(super) fn retry(&self) -> Retry {
@@ -299,7 +360,7 @@ impl OriginClient {
         let mut with_secrets = true;
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.hop(ask, &url, from.as_ref(), with_secrets).await?;
-            let Some(next) = redirection(&ask.method, &url, &answer.response)? else { return Ok(answer) };
+            let Some(next) = redirection(&ask.method, &url, &answer)? else { return Ok(answer) };
             // Once dropped, credentials stay dropped: the way back may be somebody else's idea.
             with_secrets &= place(&next) == place(&url) && next.scheme() == url.scheme();
             from = Some(std::mem::replace(&mut url, next));
@@ -322,20 +383,14 @@ impl OriginClient {
         };
         let permit = self.inner.policy.check(url, from).map_err(forbidden)?;
         self.rest(&place(url)).await;
-        let client = if permit.loopback { &self.inner.near } else { &self.inner.far };
+        let client = self.inner.client(url, permit);
         let sending = client.execute(ask.request(url, with_secrets));
         let response = match tokio::time::timeout(self.idle, sending).await {
             Ok(Ok(response)) => response,
-            // reqwest's text would show the whole URL, query included.
-            Ok(Err(error)) => {
-                let error = error.without_url();
-                let filtered = cause_of::<Filtered>(&error).map(|filtered| filtered.refusal(&place(url)));
-                return Err(filtered.map_or_else(|| unreachable(error.into()), forbidden));
-            }
+            Ok(Err(error)) => return Err(self.refused_or(error, url, unreachable)),
             Err(elapsed) => return Err(unreachable(elapsed.into())),
         };
-        let (status, headers) = (response.status(), response.headers().clone());
-        let answer = Answer { status, headers, response, idle: self.idle };
+        let answer = Answer::new(response, self.idle);
         if let Outcome::Answered { status, retry_after: Some(rest) } = answer.outcome()
             && matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
         {

@@ -8,6 +8,7 @@
 //! - Loopback is connected to only for a `host[:port]` that the user named.
 //! - What is checked is what is connected to: the resolver filters, so a name cannot change its mind in between.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -114,6 +115,18 @@ impl FromStr for Pattern {
             return Err(refused());
         }
         Ok(if below { Self::Below(host) } else { Self::Host(host, url.port()) })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Below(domain) => write!(f, "*.{domain}"),
+            Self::Host(host, None) => f.write_str(host),
+            Self::Host(host, Some(port)) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host(host, Some(port)) => write!(f, "{host}:{port}"),
+        }
     }
 }
 

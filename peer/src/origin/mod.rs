@@ -1,7 +1,7 @@
 //! All that is asked of an origin (a registry, or any HTTP(S) server): by the seed, by a peer that must do
 //! without its supernode, by the proxy (HEADs, manifests, pass-through) and by a lone `get`.
 //!
-//! [`client`] asks and gives an [`Answer`], [`guard`] says who may be asked, [`registry`] where a registry's name is reached, [`retry`]
+//! [`client`] asks and gives an [`Answer`], [`pass`] hands on what is the client's own affair, [`guard`] says who may be asked, [`registry`] where a registry's name is reached, [`retry`]
 //! when to ask again, and [`ranges`] brings the bytes of a whole task ([`plan`] cuts it, [`segment`] reads one cut).
 //!
 //! # Invariants
@@ -14,6 +14,7 @@ pub mod client;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod guard;
+mod pass;
 mod plan;
 pub mod ranges;
 pub mod registry;

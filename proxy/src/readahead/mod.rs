@@ -1,8 +1,7 @@
 //! Fetches an image's next layers while the client still pulls the ones before: [`plan`] decides which, after the
-//! manifests that passed through here ([`manifest`]). With the credentials of the client that asks, from the repository
+//! manifests that passed through here. With the credentials of the client that asks, from the repository
 //! that it asks, into this node's store: nobody is given anything sooner than it asks and is granted it.
 
-pub(crate) mod manifest;
 mod plan;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,7 @@ use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
 
-use manifest::Layer;
+use crate::manifest::{self, Layer};
 use plan::{ImageId, Plan};
 
 /// Reads ahead for all images. Cheap to clone.
@@ -22,18 +21,22 @@ use plan::{ImageId, Plan};
 pub(crate) struct ReadAhead {
     engine: Engine,
     plan: Arc<Mutex<Plan>>,
+    on: bool,
 }
 
 // === impl ReadAhead ===
 
 impl ReadAhead {
-    /// Nothing is known yet.
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, plan: Arc::default() }
+    /// Nothing is known yet; nothing will be done unless `on`.
+    pub(crate) fn new(engine: Engine, on: bool) -> Self {
+        Self { engine, plan: Arc::default(), on }
     }
 
     /// A manifest of the repository at this URL was given to a client: it tells what will be asked for.
     pub(crate) fn gave_manifest(&self, repository: &str, manifest: Digest, bytes: &[u8]) {
+        if !self.on {
+            return;
+        }
         let id = ImageId { repository: repository.into(), manifest };
         let known = self.plan().knows(&id);
         if !known {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::digest::Digest;
 
-use super::manifest::Layer;
+use crate::manifest::Layer;
 
 /// Images whose layers are known, the latest.
 const MAX_IMAGES: usize = 256;

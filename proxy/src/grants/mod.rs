@@ -1,0 +1,145 @@
+//! What origins allowed to this node's clients: who may have what without another question, and what is still good when an
+//! origin gives no answer. Asked by [`crate::blobs`] and [`crate::manifests`]; [`ledger`] decides, [`holder`] says who asks, [`doors`]
+//! how a registry wants to be asked. In memory only: after a restart the origins are asked anew.
+
+mod doors;
+mod holder;
+mod ledger;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use common::digest::Digest;
+use common::task::Credentials;
+use http::header::WWW_AUTHENTICATE;
+
+use crate::manifest;
+use crate::upstream::{Said, Upstream};
+use doors::Doors;
+pub(crate) use holder::subject;
+use holder::{Holder, Salt};
+use ledger::Ledger;
+pub use ledger::Terms;
+pub(crate) use ledger::{Known, Place, Tag};
+
+/// All grants of a node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Grants {
+    ledger: Arc<Mutex<Ledger>>,
+    doors: Arc<Mutex<Doors>>,
+    salt: Salt,
+}
+
+/// One client's grants in one repository.
+pub(crate) struct Permission<'a> {
+    grants: &'a Grants,
+    place: Place,
+    holder: Holder,
+    credentials: &'a Credentials,
+}
+
+// === impl Grants ===
+
+impl Grants {
+    /// Nothing is known yet.
+    pub(crate) fn new(terms: Terms) -> Self {
+        let ledger = Arc::new(Mutex::new(Ledger::new(terms)));
+        Self { ledger, doors: Arc::default(), salt: Salt::new() }
+    }
+
+    /// What the client behind `upstream` is known to be allowed in the repository whose paths begin with `path`.
+    pub(crate) fn of<'a>(&'a self, upstream: &'a Upstream, path: &str) -> Permission<'a> {
+        let credentials = upstream.credentials();
+        let place = Place { repository: upstream.url(path).into() };
+        Permission { grants: self, place, holder: self.salt.holder(credentials), credentials }
+    }
+
+    /// The registry told somebody without credentials how it wants to be spoken to at this path.
+    pub(crate) fn heard(&self, upstream: &Upstream, path: &str, said: &Said) {
+        if upstream.credentials().is_empty() {
+            self.doors().heard(upstream.url(path), said.clone());
+        }
+    }
+
+    /// What it said there last, for somebody without credentials while it gives no answer.
+    pub(crate) fn words(&self, upstream: &Upstream, path: &str) -> Option<Said> {
+        let doors = self.doors();
+        doors.words(&upstream.url(path)).filter(|_| upstream.credentials().is_empty()).cloned()
+    }
+
+    fn doors(&self) -> MutexGuard<'_, Doors> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Permission ===
+
+impl Permission<'_> {
+    /// What is known of a digest that the client may have without another question.
+    pub(crate) fn allows(&self, digest: Digest) -> Option<Known> {
+        self.grants.lock().allows(&self.place, self.holder, digest, Instant::now())
+    }
+
+    /// The same while the origin gives no answer.
+    pub(crate) fn remembers(&self, digest: Digest) -> Option<Known> {
+        self.grants.lock().remembers(&self.place, self.holder, digest, Instant::now())
+    }
+
+    /// What a tag meant when the origin was last asked, while it gives no answer.
+    pub(crate) fn meant(&self, tag: &Tag) -> Option<Digest> {
+        self.grants.lock().meant(&self.place, self.holder, tag, Instant::now())
+    }
+
+    /// The origin gave the client this digest.
+    pub(crate) fn grant(&self, digest: Digest, known: Known) {
+        self.grants.lock().grant(&self.place, self.audience(), digest, known, Instant::now());
+    }
+
+    /// The origin said that the tag means this digest to the client.
+    pub(crate) fn resolve(&self, tag: &Tag, digest: Digest) {
+        self.grants.lock().resolve(&self.place, self.audience(), tag, digest, Instant::now());
+    }
+
+    /// The client was given a manifest: what it names is allowed, too.
+    pub(crate) fn learn(&self, bytes: &[u8]) {
+        // Parsed outside of the lock.
+        let named = manifest::named(bytes);
+        let (audience, now) = (self.audience(), Instant::now());
+        let mut ledger = self.grants.lock();
+        for part in named {
+            let known = Known { length: Some(part.size), media_type: part.media_type.map(Into::into) };
+            ledger.grant(&self.place, audience, part.digest, known, now);
+        }
+    }
+
+    /// The origin refused; `digest` is what it was asked for, where that was not a tag.
+    pub(crate) fn refused(&self, said: &Said, digest: Option<Digest>) {
+        let mut ledger = self.grants.lock();
+        match digest {
+            Some(digest) if said.status == 404 => {
+                ledger.revoke_digest(&self.place, self.refused_audience(said), digest);
+            }
+            _ if matches!(said.status.as_u16(), 401 | 403) => {
+                ledger.revoke(&self.place, self.refused_audience(said));
+            }
+            _ => {}
+        }
+    }
+
+    fn audience(&self) -> (Holder, bool) {
+        (self.holder, holder::are_nobodys(self.credentials))
+    }
+
+    /// Who is refused with the client: anybody, if it showed what anybody has. But where tokens are given out, to be refused
+    /// without one means nothing yet.
+    fn refused_audience(&self, said: &Said) -> (Holder, bool) {
+        let challenge = said.headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+        let bearer = challenge.is_some_and(|text| text.to_ascii_lowercase().starts_with("bearer"));
+        let (holder, nobodys) = self.audience();
+        (holder, nobodys && !(self.credentials.is_empty() && bearer))
+    }
+}

@@ -1,0 +1,154 @@
+//! Which manifest a client means, and whether it may have it: from what the client is known to be allowed, else by asking the
+//! origin, else, while that gives no answer, from what it said before. Called by [`crate::manifests`].
+
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+
+use crate::error::{Refusal, Subject};
+use crate::grants::{Known, Permission, Tag};
+use crate::path::{Name, Reference, manifest_path};
+use crate::permission::{Verdict, is_no_answer, is_worth_a_get, judge};
+use crate::proof::ContentDigest;
+use crate::upstream::{Ask, Said, Words};
+
+/// What the client may have.
+pub(crate) enum Resolved {
+    /// This manifest.
+    Manifest {
+        /// Its digest.
+        digest: ContentDigest,
+        /// What is known of it.
+        known: Known,
+        /// What the origin said just now, if it was asked.
+        said: Option<Said>,
+    },
+    /// The origin says no digest or speaks no HEAD: it is to be asked for the content itself.
+    Straight(Option<Said>),
+}
+
+/// Finds out what `reference` means to the client.
+pub(crate) async fn resolve(
+    ask: &Ask,
+    name: &Name,
+    reference: &Reference,
+    accept: &str,
+) -> Result<Resolved, Refusal> {
+    let permission = ask.grants.of(&ask.upstream, &name.path());
+    let digest = match reference {
+        Reference::Digest(digest) => digest.sha256(),
+        Reference::Tag(_) => None,
+    };
+    if let Some(digest) = digest
+        && let Some(known) = permission.allows(digest)
+        && serves(&known, accept, ask.head)
+    {
+        return Ok(Resolved::Manifest { digest: ContentDigest::Sha256(digest), known, said: None });
+    }
+    let path = manifest_path(name, reference);
+    let no_answer = match ask.upstream.inquire(&path, Some(accept), Words::Unsaid, Subject::Manifest).await {
+        Ok(said) => match judge(said.status, &said.headers) {
+            Verdict::Granted { length } => return Ok(granted(&permission, reference, accept, said, length)),
+            Verdict::NoRegistry => ask.upstream.unavailable("it answers with a web page"),
+            Verdict::Refused if is_no_answer(said.status) => {
+                Refusal::Origin(said.into_failure(), Subject::Manifest)
+            }
+            Verdict::Refused => {
+                permission.refused(&said, digest);
+                return refused(ask, &path, accept, said).await;
+            }
+        },
+        Err(refusal) if refusal.is_no_answer() => refusal,
+        Err(refusal) => return Err(refusal),
+    };
+    match remembered(&permission, reference, accept) {
+        Some((digest, known)) => {
+            let registry = ask.upstream.registry();
+            tracing::debug!(registry, %digest, "no answer, but it was allowed: {no_answer}");
+            Ok(Resolved::Manifest { digest, known, said: None })
+        }
+        None => match ask.grants.words(&ask.upstream, &path) {
+            Some(said) => Err(Refusal::Origin(said.into_failure(), Subject::Manifest)),
+            None => Err(no_answer),
+        },
+    }
+}
+
+/// Whether what is known of a manifest is enough for the client's answer.
+fn serves(known: &Known, accept: &str, head: bool) -> bool {
+    let taken = |media_type: &str| {
+        let ranges = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
+        ranges.into_iter().any(|range| matches!(range, "*/*" | "application/*") || range == media_type)
+    };
+    known.media_type.as_deref().is_some_and(taken) && (known.length.is_some() || !head)
+}
+
+fn granted(
+    permission: &Permission<'_>,
+    reference: &Reference,
+    accept: &str,
+    said: Said,
+    length: Option<u64>,
+) -> Resolved {
+    let media_type = said.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let known = Known { length, media_type: media_type.map(Into::into) };
+    let Some(digest) = said.digest_of(reference) else { return Resolved::Straight(Some(said)) };
+    if let Some(sha256) = digest.sha256() {
+        permission.grant(sha256, known.clone());
+        if let Reference::Tag(tag) = reference {
+            permission.resolve(&Tag { name: tag.clone(), accept: accept.to_owned() }, sha256);
+        }
+    }
+    Resolved::Manifest { digest, known, said: Some(said) }
+}
+
+/// A HEAD's refusal has no body, but the client is to have the registry's words; or even the content, where HEAD is not
+/// spoken.
+async fn refused(ask: &Ask, path: &str, accept: &str, said: Said) -> Result<Resolved, Refusal> {
+    let mut said = said;
+    if !ask.head && is_worth_a_get(said.status) {
+        said = ask.upstream.inquire(path, Some(accept), Words::Wanted, Subject::Manifest).await?;
+        if said.status.is_success() {
+            return Ok(Resolved::Straight(None));
+        }
+    }
+    if said.status == StatusCode::UNAUTHORIZED {
+        ask.grants.heard(&ask.upstream, path, &said);
+    }
+    Err(Refusal::Origin(said.into_failure(), Subject::Manifest))
+}
+
+/// What the reference meant to the client, and what is known of that.
+fn remembered(
+    permission: &Permission<'_>,
+    reference: &Reference,
+    accept: &str,
+) -> Option<(ContentDigest, Known)> {
+    let digest = match reference {
+        Reference::Digest(digest) => digest.sha256()?,
+        Reference::Tag(tag) => permission.meant(&Tag { name: tag.clone(), accept: accept.to_owned() })?,
+    };
+    let known = permission.remembers(digest)?;
+    known.media_type.is_some().then_some((ContentDigest::Sha256(digest), known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_serves_whom_it_suits() {
+        let known = |length| Known { length, media_type: Some("application/a+json".into()) };
+        for (accept, suits) in [
+            ("application/a+json", true),
+            ("text/plain, application/a+json;q=0.5", true),
+            ("application/*", true),
+            ("x, */*", true),
+            ("application/b+json", false),
+            ("", false),
+        ] {
+            assert_eq!(serves(&known(Some(1)), accept, true), suits, "{accept}");
+        }
+        assert!(!serves(&known(None), "*/*", true) && serves(&known(None), "*/*", false));
+        assert!(!serves(&Known::default(), "*/*", false));
+    }
+}
