@@ -57,7 +57,7 @@ pub(crate) async fn connect(mirror: &Arc<Mirror>, mut request: Request) -> Resul
     let not_host = || Refusal::Registry("CONNECT wants HOST:PORT".to_owned());
     let authority = request.uri().authority().cloned().ok_or_else(not_host)?;
     let port = authority.port_u16().filter(|_| !authority.as_str().contains('@')).ok_or_else(not_host)?;
-    let host = authority.host().to_owned();
+    let host = Some(authority.host().to_owned()).filter(|host| !host.is_empty()).ok_or_else(not_host)?;
     let place = mirror.intercept.places.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
     let upgrade = hyper::upgrade::on(&mut request);
     let engine = mirror.engine.clone();

@@ -1,7 +1,8 @@
-//! A registry in this process for the mirror's tests: it serves what it is given, wants a password where it is told
+//! A registry in this process: it serves what it is given, wants a password where it is told
 //! to, misbehaves on request, and writes down what it was asked.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -17,11 +18,16 @@ pub(crate) const ALICE: &str = "Basic YWxpY2U6YWxpY2Vwdw==";
 /// What is asked of a stranger.
 pub(crate) const CHALLENGE: &str = r#"Basic realm="the lab""#;
 
+/// What is asked of somebody without a token.
+pub(crate) const BEARER: &str = r#"Bearer realm="https://auth.test/token",service="lab""#;
+
 /// How a path is answered, beside its content.
 #[derive(Clone, Default)]
 pub(crate) struct Manners {
     /// Alice only.
     pub(crate) private: bool,
+    /// Whoever shows this `Authorization` only; others are told to get a token.
+    pub(crate) token: Option<String>,
     /// Headers of the answer.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The bytes that are sent differ from the content in the last byte.
@@ -53,6 +59,7 @@ pub(crate) struct Asked {
 
 #[derive(Default)]
 struct Inner {
+    down: AtomicBool,
     content: Mutex<HashMap<String, Content>>,
     asked: Mutex<Vec<Asked>>,
 }
@@ -79,6 +86,16 @@ impl Origin {
         self.inner.content.lock().unwrap().insert(path.into(), content);
     }
 
+    /// From now on nothing is answered but that it is down; or all is well again.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.inner.down.store(down, Ordering::SeqCst);
+    }
+
+    /// How many requests came.
+    pub(crate) fn requests(&self) -> usize {
+        self.inner.asked.lock().unwrap().len()
+    }
+
     /// Bytes of a path's content that left.
     pub(crate) fn sent(&self, path: &str) -> usize {
         self.inner.content.lock().unwrap()[path].sent
@@ -100,12 +117,22 @@ async fn answer(State(inner): State<Arc<Inner>>, request: Request) -> Response {
         query: parts.uri.query().map(str::to_owned),
         headers: parts.headers.clone(),
     });
+    if inner.down.load(Ordering::SeqCst) {
+        return refuse(503, r#"{"errors":[{"code":"DOWN"}]}"#);
+    }
     let mut content = inner.content.lock().unwrap();
     let Some(Content { bytes, manners, sent }) = content.get_mut(&path) else {
         return refuse(404, r#"{"errors":[{"code":"FROM_THE_ORIGIN"}]}"#);
     };
     if manners.private && parts.headers.get("authorization").is_none_or(|value| value != ALICE) {
         return refuse(401, r#"{"errors":[{"code":"UNAUTHORIZED","message":"says the origin"}]}"#);
+    }
+    if let Some(token) = &manners.token
+        && parts.headers.get("authorization").is_none_or(|value| value != token)
+    {
+        let mut refusal = refuse(401, r#"{"errors":[{"code":"UNAUTHORIZED","message":"get a token"}]}"#);
+        refusal.headers_mut().insert("www-authenticate", BEARER.parse().unwrap());
+        return refusal;
     }
     let get = parts.method == Method::GET;
     if let Some(status) = manners.get_fails.filter(|_| get) {
