@@ -270,7 +270,7 @@ async fn a_proxy_request_for_the_node_itself_or_its_neighbourhood_is_refused() {
     let hosts =
         ["169.254.169.254:80", "[fe80::1]:443", "0.0.0.0:443", &format!("0.0.0.0:{port}"), &proxy, &http];
     for host in hosts {
-        let bytes = format!("CONNECT {host} HTTP/1.1\r\nhost: {host}\r\n\r\nGET {INNER} HTTP/1.1\r\n\r\n");
+        let bytes = format!("CONNECT {host} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         let heard = case.say(bytes.as_bytes()).await;
         let said = heard.statuses();
         assert!(
