@@ -2,6 +2,7 @@
 //! the registry would not give it, before and after somebody else has filled every cache; and what the registry said
 //! stays said for a while when it is gone.
 
+mod naming;
 mod outages;
 mod storm;
 mod strangers;

@@ -249,7 +249,8 @@ fn settings(home: &Path, door: &Door, leaf: Option<&Leaf>) -> String {
     });
     format!(
         "version: 0.1\nlog: {{level: info, accesslog: {{disabled: false}}}}\n\
-         storage: {{filesystem: {{rootdirectory: {home}/store}}}}\nhttp: {{addr: '127.0.0.1:0'{tls}}}\n{auth}"
+         storage: {{filesystem: {{rootdirectory: {home}/store}}}}\nhttp: {{addr: '127.0.0.1:0'{tls}}}\n\
+         validation: {{manifests: {{urls: {{allow: ['^https://']}}}}}}\n{auth}"
     )
 }
 
