@@ -31,6 +31,7 @@ use crate::handle::Handle;
 use crate::inquiry::{Desk, Outcome};
 use crate::limit::Limiter;
 use crate::origin::{self, OriginClient};
+use crate::provenance::Provenance;
 use crate::store::{Blob, Store};
 use crate::tasks::Tasks;
 
@@ -84,6 +85,7 @@ struct Inner {
     sessions: Option<mpsc::Sender<SessionStream>>,
     guests: Arc<Guests>,
     desk: Desk,
+    provenance: Provenance,
     mark: String,
     tasks: Tasks,
 }
@@ -115,6 +117,7 @@ impl Engine {
         };
         let inner = Inner {
             desk: Desk::new(&context.origin),
+            provenance: Provenance::default(),
             mark: format!("{:08x}", rand::random::<u32>()),
             context: Arc::new(context),
             live: DashMap::new(),
@@ -135,7 +138,8 @@ impl Engine {
     /// Starts or joins the one download of the source's task on this node; resolves once the length is known.
     ///
     /// # Errors
-    /// When the task cannot be had: with the origin's own answer, where it gave one.
+    /// When the task cannot be had: with the origin's own answer, where it gave one; and when the source's origin does not
+    /// show that it has what was fetched from another one ([`crate::provenance`]).
     pub async fn open(&self, request: Request) -> Result<Handle, FetchError> {
         let task = request.source.task();
         let local = self.is_here(task).await?;
@@ -153,7 +157,10 @@ impl Engine {
             // There is no last piece to withhold until it is known that there should be none.
             shared.finished().await?;
         }
-        Ok(Handle::new(shared, geometry, self.metrics().clone(), local))
+        let handle = Handle::new(shared, geometry, self.metrics().clone(), local);
+        let Request { source, credentials } = &request;
+        self.inner.provenance.check(self.origin(), &handle, source, credentials).await?;
+        Ok(handle)
     }
 
     /// A task that is here, whole; `None` otherwise. Asks nobody.

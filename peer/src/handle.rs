@@ -65,6 +65,11 @@ impl Handle {
         self.shared.blob().map(|blob| blob.path().to_owned())
     }
 
+    /// The URL that it was first fetched by.
+    pub fn source_url(&self) -> Option<String> {
+        self.shared.blob().map(|blob| blob.source_url())
+    }
+
     /// Wakes with every piece that arrives and every change of phase.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes()

@@ -15,5 +15,6 @@ pub mod inquiry;
 pub mod limit;
 pub mod local_api;
 pub mod origin;
+mod provenance;
 pub mod store;
 pub mod tasks;

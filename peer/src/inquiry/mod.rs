@@ -8,6 +8,7 @@
 //! - One question, however often it is put, is a bounded number of requests a second ([`pace`]).
 
 mod pace;
+mod troubles;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,8 +22,9 @@ use http::header::{ACCEPT, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::error::FetchError;
-use crate::origin::{Answer, OriginClient, RetryPolicy};
+use crate::origin::{Answer, OriginClient, RetryPolicy, place_of};
 use pace::Pace;
+use troubles::Troubles;
 
 /// A client waits for these answers: a hiccup of the origin is masked, a longer failure is told soon, so that the
 /// client can go elsewhere.
@@ -31,8 +33,8 @@ const ATTEMPTS: u32 = 3;
 const MAX_QUEUES: usize = 8192;
 /// A supernode that could not ask an origin is not asked to for so long.
 const UNABLE: Duration = Duration::from_secs(60);
-/// Origins that are remembered for that.
-const MAX_UNABLE: usize = 1024;
+/// An origin that gave no answer is asked only once a question for so long: its clients wait for what was known before.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// What the origin said, or why it could not be asked.
 pub type Outcome = Result<Answered, FetchError>;
@@ -46,7 +48,10 @@ pub(crate) struct Desk {
 struct Inner {
     origin: OriginClient,
     queues: Mutex<HashMap<Digest, Queue>>,
-    unable: Mutex<HashMap<String, Instant>>,
+    /// Origins that the supernode could not ask.
+    unable: Troubles,
+    /// Origins that did not answer.
+    silent: Troubles,
 }
 
 /// One question, as often as it is put.
@@ -62,7 +67,8 @@ impl Desk {
     /// A desk that asks as `origin` does.
     pub(crate) fn new(origin: &OriginClient) -> Self {
         let origin = origin.with_retry(RetryPolicy { attempts: ATTEMPTS, ..RetryPolicy::default() });
-        Self { inner: Arc::new(Inner { origin, queues: Mutex::default(), unable: Mutex::default() }) }
+        let (unable, silent) = (Troubles::lasting(UNABLE), Troubles::lasting(SILENT));
+        Self { inner: Arc::new(Inner { origin, queues: Mutex::default(), unable, silent }) }
     }
 
     /// Puts the question, or shares the request of somebody who puts the same one.
@@ -86,7 +92,7 @@ impl Desk {
                 tokio::time::sleep(wait).await;
                 desk.leaves(key);
             }
-            put(&desk.inner.origin, inquiry).await
+            desk.put(inquiry).await
         };
         let request = request.boxed().shared();
         if !wait.is_zero() {
@@ -104,19 +110,27 @@ impl Desk {
 
     /// Whether the supernode may be able to ask this origin.
     pub(crate) fn is_worth_asking(&self, place: &str, now: Instant) -> bool {
-        let unable = self.inner.unable.lock().unwrap_or_else(PoisonError::into_inner);
-        unable.get(place).is_none_or(|at| now.saturating_duration_since(*at) >= UNABLE)
+        !self.inner.unable.is_fresh(place, now)
     }
 
     /// The supernode could not ask this origin.
     pub(crate) fn was_unable(&self, place: String, now: Instant) {
-        let mut unable = self.inner.unable.lock().unwrap_or_else(PoisonError::into_inner);
-        if unable.len() >= MAX_UNABLE {
-            unable.retain(|_, at| now.saturating_duration_since(*at) < UNABLE);
+        self.inner.unable.note(place, now);
+    }
+
+    async fn put(&self, inquiry: Inquiry) -> Outcome {
+        let place = place_of(&inquiry.url)?;
+        let mut origin = self.inner.origin.clone();
+        if self.inner.silent.is_fresh(&place, Instant::now()) {
+            origin = origin.with_retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
         }
-        if unable.len() < MAX_UNABLE {
-            unable.insert(place, now);
+        let outcome = put(&origin, inquiry).await;
+        if matches!(&outcome, Err(FetchError::Unavailable(_)))
+            || matches!(&outcome, Ok(answered) if answered.status >= 500)
+        {
+            self.inner.silent.note(place, Instant::now());
         }
+        outcome
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<Digest, Queue>> {
@@ -241,13 +255,13 @@ mod tests {
         assert_eq!(origin.asked()[0].method, "GET");
     }
 
-    #[test]
-    fn an_unable_supernode_is_asked_again_in_the_end() {
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let (desk, now) = (Desk::new(&client()), Instant::now());
-        assert!(desk.is_worth_asking("h:1", now));
-        desk.was_unable("h:1".to_owned(), now);
-        assert!(!desk.is_worth_asking("h:1", now) && desk.is_worth_asking("h:2", now));
-        assert!(desk.is_worth_asking("h:1", now + UNABLE));
+    #[tokio::test]
+    async fn an_origin_that_does_not_answer_is_asked_once_from_then_on() {
+        let origin = Fake::start(|_| Reply::new(503)).await;
+        let desk = Desk::new(&client());
+        desk.ask(inquiry(&origin, "a")).await.unwrap();
+        assert_eq!(origin.asked().len(), ATTEMPTS as usize);
+        desk.ask(inquiry(&origin, "b")).await.unwrap();
+        assert_eq!(origin.asked().len(), ATTEMPTS as usize + 1);
     }
 }

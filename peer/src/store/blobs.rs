@@ -173,6 +173,11 @@ impl Blob {
         &self.0.path
     }
 
+    /// The URL that the task was first fetched by.
+    pub fn source_url(&self) -> String {
+        self.0.state().record.source_url.clone()
+    }
+
     /// The origin's `Content-Type`, where it was noted.
     pub fn media_type(&self) -> Option<String> {
         self.0.state().record.media_type.clone()

@@ -22,6 +22,8 @@ pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+js
 /// A mirror of one registry, and what a client needs to ask it.
 pub(crate) struct Lab {
     pub(crate) origin: Origin,
+    /// The registry `other.test`.
+    pub(crate) other: Origin,
     pub(crate) engine: Engine,
     pub(crate) mirror: String,
     pub(crate) client: reqwest::Client,
@@ -40,13 +42,14 @@ impl Lab {
     pub(crate) async fn with(quota: Option<u64>, options: ProxyOptions) -> Self {
         let origin = Origin::start().await;
         let dir = tempfile::tempdir().unwrap();
-        let engine = engine(dir.path(), &origin.url, quota);
+        let other = Origin::start().await;
+        let engine = engine(dir.path(), [&origin.url, &other.url], quota);
         let options = ProxyOptions { intercept_dir: dir.path().join("intercept"), ..options };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mirror = format!("http://{}", listener.local_addr().unwrap());
         let app = Proxy::new(engine.clone(), options).unwrap().router();
         tokio::spawn(peer::http::serve(listener, app, CancellationToken::new()));
-        Self { origin, engine, mirror, client: reqwest::Client::new(), dir }
+        Self { origin, other, engine, mirror, client: reqwest::Client::new(), dir }
     }
 
     /// The CA of opened connections, PEM.
@@ -102,12 +105,13 @@ impl Lab {
 }
 
 /// An engine of its own, without a swarm, that may keep so many bytes.
-fn engine(dir: &Path, registry: &str, quota: Option<u64>) -> Engine {
+fn engine(dir: &Path, [registry, other]: [&str; 2], quota: Option<u64>) -> Engine {
     // Whichever test comes first installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let registries = BTreeMap::from([
         ("docker.io".to_owned(), registry.to_owned()),
         ("quay.test".to_owned(), registry.to_owned()),
+        ("other.test".to_owned(), other.to_owned()),
         ("gone.example".to_owned(), "http://127.0.0.1:9".to_owned()),
     ]);
     let origin = OriginClient::new(OriginOptions { registries, ..OriginOptions::default() }).unwrap();

@@ -216,3 +216,27 @@ async fn a_moved_tag_is_seen_at_once() {
         assert_eq!(response.bytes().await.unwrap(), manifest);
     }
 }
+
+#[tokio::test]
+async fn a_registry_that_only_claims_to_have_a_blob_opens_it_to_nobody() {
+    let lab = Lab::start().await;
+    for length in [3_000, 700_000] {
+        let (path, bytes) = lab.blob("team/secret", length, private());
+        let owner = lab.get(&path, &headers(Some(ALICE))).await;
+        assert_eq!(owner.bytes().await.unwrap(), bytes);
+        let claimed = path.replace("team/secret", "mine/now");
+        let guess: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+        lab.other.put(&claimed, guess, Manners::default());
+        // Cut in the middle, or before the first byte.
+        if let Ok(thief) = lab.client.get(format!("{}{claimed}?ns=other.test", lab.mirror)).send().await {
+            assert!(!thief.status().is_success() || thief.bytes().await.is_err(), "{length} bytes");
+        }
+        // Who really has it is believed, and asked for a small part of it only.
+        lab.other.put(&claimed, bytes.clone(), Manners::default());
+        for _ in 0..2 {
+            let honest = lab.get(&format!("{claimed}?ns=other.test"), &[]).await;
+            assert_eq!(honest.bytes().await.unwrap(), bytes);
+        }
+        assert!(lab.other.sent(&claimed) <= 64 << 10, "{}", lab.other.sent(&claimed));
+    }
+}
