@@ -84,9 +84,16 @@ impl Quay {
         let mut world = World::registry(MIRRORED, &plain_url)
             .and(HUB, &plain_url)
             .and(PLAIN, &plain_url)
+            // the front speaks plain HTTP; of a redirecting registry it is the client's side that has TLS
             .and(SECURE, &front.unwrap_or_else(|| secure.url()))
-            .insecure(PLAIN)
-            .trusting(&ca.file());
+            .insecure(PLAIN);
+        // the CA can be told for one registry or for all
+        world = match kind {
+            Kind::Tls => {
+                [HUB, MIRRORED, SECURE].iter().fold(world, |world, name| world.authority(name, &ca.file()))
+            }
+            _ => world.trusting(&ca.file()),
+        };
         if let Some(redirecting) = &redirecting {
             world = world.allowing(&redirecting.store);
         }

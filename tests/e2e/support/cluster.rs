@@ -23,6 +23,8 @@ pub(crate) struct World {
     insecure: Vec<String>,
     /// Origins outside registries that the supernode may fetch from.
     origins: Vec<String>,
+    /// `NAME=FILE`: the CA of a registry.
+    authorities: Vec<String>,
     /// Settings by their environment variables.
     settings: Vec<(String, String)>,
 }
@@ -111,7 +113,13 @@ impl World {
         self
     }
 
-    /// The same, and what the CA in `file` has signed is trusted.
+    /// The same, and the certificate of the registry `name` is signed by the CA in `file`.
+    pub(crate) fn authority(mut self, name: &str, file: &Path) -> Self {
+        self.authorities.push(format!("{name}={}", file.display()));
+        self
+    }
+
+    /// The same, and what the CA in `file` has signed is trusted of every origin.
     pub(crate) fn trusting(self, file: &Path) -> Self {
         let file = file.display().to_string();
         self.set("LONGSHORE_PEER_CA_FILE", &file).set("LONGSHORE_SUPERNODE_CA_FILE", &file)
@@ -128,7 +136,9 @@ impl World {
         let flag = |name: &'static str| move |value: &String| [name.to_owned(), value.clone()];
         let registries = self.registries.iter().flat_map(flag("--registry"));
         let insecure = self.insecure.iter().flat_map(flag("--insecure-registry"));
-        registries.chain(insecure).chain(self.origins.iter().flat_map(flag("--origin-allow"))).collect()
+        let authorities = self.authorities.iter().flat_map(flag("--registry-ca"));
+        let origins = self.origins.iter().flat_map(flag("--origin-allow"));
+        registries.chain(insecure).chain(authorities).chain(origins).collect()
     }
 }
 
