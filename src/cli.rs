@@ -96,6 +96,10 @@ pub struct Carrier {
     /// The rack that this node stands in
     #[arg(long, value_name = "NAME")]
     pub rack: Option<String>,
+    /// A runtime's content store, whose whole blobs are offered from where they lie: containerd's root, for example
+    /// /var/lib/containerd, or a folder of blobs named by their SHA-256 (repeatable) [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub content_store: Vec<String>,
     /// How fast pieces are handed on, for example 200mbit or 25MiB/s [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub upload_limit: Option<String>,

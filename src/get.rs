@@ -159,6 +159,7 @@ async fn as_member(flags: &cli::Get, wanted: &Wanted) -> anyhow::Result<Done> {
         advertise: None,
         labels: Labels::default(),
         origin: typed_by_the_user(),
+        content_store: Vec::new(),
         quota: None,
         upload_limit: None,
         download_limit: None,

@@ -55,6 +55,7 @@ const PEER: &[Key] = &[
     Key::new("forward-proxy", Kind::Bool, "true"),
     Key::new("intercept", Kind::List, "registry-1.docker.io"),
     Key::new("read-ahead", Kind::Bool, "true"),
+    Key::new("content-store", Kind::List, "/var/lib/containerd"),
     Key::new("upload-limit", Kind::Rate, "200mbit"),
     Key::new("download-limit", Kind::Rate, "200mbit"),
 ];
@@ -101,6 +102,7 @@ struct PeerSection {
     ca_file: Vec<PathBuf>,
     registry_ca: BTreeMap<String, PathBuf>,
     quota: Option<ByteSize>,
+    content_store: Vec<PathBuf>,
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
     permission_life: Option<Span>,
@@ -163,6 +165,7 @@ impl Flags {
             .list("intercept", carrier.intercept)
             .text("zone", carrier.zone)
             .text("rack", carrier.rack)
+            .list("content-store", carrier.content_store)
             .text("upload-limit", carrier.upload_limit)
             .text("download-limit", carrier.download_limit)
     }
@@ -267,6 +270,8 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     }
     let token = settings.join_token_file.as_deref().map(JoinToken::read).transpose().map_err(usage)?;
     let host = if settings.host.is_empty() { hostname() } else { std::mem::take(&mut settings.host) };
+    // They are noted in the store, and the next start may be in another folder.
+    let content_store = settings.content_store.iter().map(std::path::absolute).collect::<Result<_, _>>();
     let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
     let proxy_listen = on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711);
     let data_dir = prepared(settings.data_dir.take())?;
@@ -289,6 +294,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             labels: Labels { zone: settings.zone, rack: settings.rack, host },
             origin: checked(origin, defaults)?,
             quota: settings.quota.map(|quota| quota.0),
+            content_store: content_store.map_err(usage)?,
             upload_limit: rate(settings.upload_limit),
             download_limit: rate(settings.download_limit),
         },

@@ -49,6 +49,14 @@ fn node(status: &Value) {
     println!("  {:<16} {}", "node", text(&status["node"]));
     println!("  {:<16} {}", "version", text(&status["version"]));
     println!("  {:<16} {} in {} tasks", "stored", count(&status["stored_bytes"]), status["stored_tasks"]);
+    if status["adopted_tasks"].as_u64().is_some_and(|tasks| tasks > 0) {
+        println!(
+            "  {:<16} {} in {} tasks",
+            "adopted",
+            count(&status["adopted_bytes"]),
+            status["adopted_tasks"]
+        );
+    }
     for (direction, kinds) in [("received from", "received"), ("sent to", "sent")] {
         for (name, value) in status[kinds].as_object().into_iter().flatten() {
             println!("  {:<16} {}", format!("{direction} {name}"), count(value));

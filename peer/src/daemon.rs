@@ -14,6 +14,7 @@ use common::transport::{self, Inbound, Transport, TransportError, TransportOptio
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use crate::content_store;
 use crate::coordinator::remote::{self, Remote, RemoteOptions};
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
@@ -47,6 +48,8 @@ pub struct PeerOptions {
     pub labels: Labels,
     /// How origins are asked.
     pub origin: OriginOptions,
+    /// Folders of whole blobs that are a container runtime's, and are offered from where they lie.
+    pub content_store: Vec<PathBuf>,
     /// Bytes to keep; none is as much as the disk holds.
     pub quota: Option<u64>,
     /// Bytes a second out.
@@ -132,7 +135,17 @@ impl Peer {
         let PeerOptions { data_dir, supernodes, token, labels, origin, .. } = options;
         let store_options = StoreOptions { quota: options.quota, durable: true };
         let store_dir = data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
+        let content_store = options.content_store;
+        let none_foreign = content_store.is_empty();
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = Store::open(&store_dir, store_options)?;
+            // Nobody watches over what an earlier run adopted.
+            if none_foreign {
+                store.adopted()?.into_iter().try_for_each(|(task, _)| store.disown(task).map(drop))?;
+            }
+            Ok::<_, StoreError>(store)
+        })
+        .await;
         let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let identity = Identity::open(&data_dir.join("identity"))?;
         let metrics = Metrics::new();
@@ -173,6 +186,10 @@ impl Peer {
         };
         peer.tasks.spawn(session.run(peer.transport.clone(), peer.engine.clone()));
         peer.tasks.spawn(accept(peer.transport.clone(), peer.engine.clone()));
+        if !content_store.is_empty() {
+            let store = peer.engine.store().clone();
+            peer.tasks.spawn(content_store::watch(store, content_store));
+        }
         if let Some(address) = options.http_listen {
             peer.open_doors(address).await?;
         }

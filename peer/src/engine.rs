@@ -2,6 +2,7 @@
 //! download session runs for each task that is wanted or linked, however many ask. The daemons, the proxy, the
 //! supernode's seed and `get` are built on it; it knows none of their roles.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -247,6 +248,24 @@ impl Engine {
         self.inner.live.iter().map(|entry| of(entry.value())).collect()
     }
 
+    /// The whole tasks that neighbours may be sent here for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn holdings(&self) -> Result<BTreeMap<TaskId, Geometry>, FetchError> {
+        // The sessions first: one that ends meanwhile has left its task to the store.
+        let proven = |shared: &Shared| matches!(shared.phase(), Phase::Proven);
+        let blobs =
+            self.inner.live.iter().filter(|live| proven(&live.shared)).filter_map(|live| live.shared.blob());
+        let blobs: Vec<Blob> = blobs.collect();
+        let store = self.store().clone();
+        let held = tokio::task::spawn_blocking(move || -> Result<_, FetchError> {
+            let kept = blobs.iter().filter(|blob| blob.is_kept()).map(|blob| (blob.task(), blob.geometry()));
+            Ok(kept.chain(store.proven()?).collect())
+        });
+        held.await.map_err(|_| FetchError::Closing)?
+    }
+
     /// Ends all sessions, flushes the store.
     pub async fn close(&self) {
         self.inner.tasks.close(CLOSE_TIMEOUT).await;
@@ -258,6 +277,9 @@ impl Engine {
     pub fn sample(&self) {
         let metrics = self.metrics();
         metrics.store_bytes.set(self.store().usage() as i64);
+        let (blobs, bytes) = self.store().adopted_usage();
+        metrics.adopted_blobs.set(blobs as i64);
+        metrics.adopted_bytes.set(bytes as i64);
         if let Some(pool) = &self.inner.context.pool {
             pool.sweep();
         }

@@ -60,9 +60,9 @@ impl Handle {
         self.shared.held()
     }
 
-    /// Where the bytes are; complete only once [`Handle::finished`].
+    /// Where the bytes are, if the file is the store's own; complete only once [`Handle::finished`].
     pub fn path(&self) -> Option<std::path::PathBuf> {
-        self.shared.blob().map(|blob| blob.path().to_owned())
+        self.shared.blob().filter(|blob| !blob.is_adopted()).map(|blob| blob.path().to_owned())
     }
 
     /// The URL that it was first fetched by.

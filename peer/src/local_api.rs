@@ -67,6 +67,12 @@ pub struct Status {
     pub stored_tasks: usize,
     /// Bytes in the store.
     pub stored_bytes: u64,
+    /// Tasks that are read from a content store of somebody else.
+    #[serde(default)]
+    pub adopted_tasks: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub adopted_bytes: u64,
     /// Bytes received, by where they came from.
     pub received: BTreeMap<String, u64>,
     /// Bytes sent, by to whom.
@@ -118,6 +124,7 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         pieces: geometry.map(|geometry| geometry.pieces()),
     });
     let stored = engine.store().list().unwrap_or_default();
+    let (adopted_tasks, adopted_bytes) = engine.store().adopted_usage();
     let received = [
         ("origin", ByteSource::Origin),
         ("seed", ByteSource::Seed),
@@ -130,8 +137,10 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         version: env!("CARGO_PKG_VERSION").into(),
         supernode,
         tasks: tasks.collect(),
-        stored_tasks: stored.iter().filter(|entry| entry.proven).count(),
+        stored_tasks: stored.iter().filter(|entry| entry.proven && !entry.adopted).count(),
         stored_bytes: engine.store().usage(),
+        adopted_tasks,
+        adopted_bytes,
         received: received
             .map(|(name, source)| (name.into(), metrics.received_bytes.of(source).get()))
             .into(),

@@ -142,6 +142,7 @@ async fn start_peer(
         advertise: None,
         labels: Labels { host, ..Labels::default() },
         origin: origins(origin),
+        content_store: Vec::new(),
         quota: None,
         upload_limit: None,
         download_limit: None,

@@ -12,6 +12,7 @@ mod support;
 mod bad_requests;
 mod burst;
 mod clients;
+mod content_store;
 mod crashes;
 mod doctor;
 mod get;

@@ -43,6 +43,10 @@ pub struct Series {
     pub store_bytes: IntGauge,
     /// Tasks in the store.
     pub store_tasks: IntGauge,
+    /// Blobs that are read from a content store of somebody else.
+    pub adopted_blobs: IntGauge,
+    /// Their bytes: none of the store's own room.
+    pub adopted_bytes: IntGauge,
     /// Requests to origins.
     pub origin_requests: Counters<Code>,
     /// Requests that the proxy answered.
@@ -139,6 +143,8 @@ impl Series {
             connections: gauge(r, "connections", "Connections to other nodes")?,
             store_bytes: gauge(r, "store_bytes", "Bytes in the store")?,
             store_tasks: gauge(r, "store_tasks", "Tasks in the store")?,
+            adopted_blobs: gauge(r, "adopted_blobs", "Blobs read from a content store of somebody else")?,
+            adopted_bytes: gauge(r, "adopted_bytes", "Bytes of blobs read from a content store")?,
             origin_requests: Counters::new(r, "origin_requests_total", "Requests to origins")?,
             proxy_requests: ProxyRequests::new(r)?,
             supernode_connected: gauge(
@@ -259,6 +265,8 @@ mod tests {
             "longshore_connections 0",
             "longshore_store_bytes 0",
             "longshore_store_tasks 0",
+            "longshore_adopted_blobs 0",
+            "longshore_adopted_bytes 0",
             r#"longshore_origin_requests_total{code="error"} 0"#,
             r#"longshore_proxy_requests_total{code="2xx",kind="manifest"} 0"#,
             "longshore_supernode_connected 0",

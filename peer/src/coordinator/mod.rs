@@ -5,6 +5,7 @@
 //! (they are soft state: what does not fit is dropped, and said again by later ones), so a coordinator may wait
 //! for room in the orders without a deadlock.
 
+mod line;
 pub mod remote;
 
 use common::digest::Digest;

@@ -2,14 +2,13 @@
 //! enrols when there is no valid certificate, renews it in time, joins swarms for the downloads, and after a loss
 //! comes back by itself, with back-off and jitter, and says again what it wants and holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::identity::{Identity, JoinToken};
 use common::node::NodeId;
-use common::piece::Geometry;
 use common::task::TaskId;
 use common::telemetry::Metrics;
 use common::transport::{self, CONTROL_PRIORITY, Connection, Transport, TransportError};
@@ -21,13 +20,16 @@ use futures_util::future::BoxFuture;
 use quinn::{RecvStream, SendStream};
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 
+use super::line::Line;
 use super::{Coordinator, Membership, NOTICES, Notice, Notices, ORDERS, Order, Wish};
 use crate::engine::Engine;
 
 /// Progress is told in batches: it decides on parents, and those change slowly.
 const BATCH: Duration = Duration::from_millis(100);
+/// How often, at most, it is looked what is held by now, and said what changed: many blobs go at once when room is made.
+const HOLDINGS: Duration = Duration::from_millis(250);
 /// A supernode that does not read for so long is lost.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bounds of the pause between attempts.
@@ -35,8 +37,6 @@ const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Without a supernode for so long, new downloads do not wait for it any more.
 const GIVEN_UP: Duration = Duration::from_secs(4);
-/// The supernode asks an origin for so long at most before this node does it itself.
-const INQUIRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the certificate's age is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
 
@@ -61,9 +61,6 @@ pub struct Remote {
     line: Arc<Line>,
 }
 
-/// The connection of the present session, if there is one.
-type Line = Mutex<Option<Connection>>;
-
 /// The driver behind a [`Remote`].
 pub struct Session {
     options: Arc<RemoteOptions>,
@@ -74,6 +71,8 @@ pub struct Session {
     line: Arc<Line>,
     members: BTreeMap<TaskId, Member>,
     progress: BTreeMap<TaskId, u32>,
+    /// What this session's supernode was told is held here.
+    told: BTreeSet<TaskId>,
     lost_since: Instant,
 }
 
@@ -120,6 +119,7 @@ impl Remote {
             line: line.clone(),
             members: BTreeMap::new(),
             progress: BTreeMap::new(),
+            told: BTreeSet::new(),
             lost_since: Instant::now(),
         };
         (Self { joins, notices, seed, connected, line }, session)
@@ -147,29 +147,8 @@ impl Coordinator for Remote {
     }
 
     fn inquire(&self, inquiry: Inquiry) -> BoxFuture<'_, Option<Inquired>> {
-        let line = lock(&self.line).clone();
-        Box::pin(async move {
-            match timeout(INQUIRY_TIMEOUT, inquire(&line?, inquiry)).await {
-                Ok(Ok(inquired)) => Some(inquired),
-                Ok(Err(error)) => {
-                    tracing::debug!("the supernode does not ask for us: {error}");
-                    None
-                }
-                Err(_) => None,
-            }
-        })
+        Box::pin(self.line.inquire(inquiry))
     }
-}
-
-fn lock(line: &Line) -> MutexGuard<'_, Option<Connection>> {
-    line.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn inquire(connection: &Connection, inquiry: Inquiry) -> Result<Inquired, SessionError> {
-    let (mut send, receive) = connection.open().await?;
-    let _ = send.set_priority(CONTROL_PRIORITY);
-    codec::send(&mut send, &Opening::Inquiry(inquiry)).await?;
-    Ok(FrameReader::new(receive).expect::<Inquired>().await?)
 }
 
 // === impl Session ===
@@ -225,15 +204,17 @@ impl Session {
             Err(error) => return error.into(),
         };
         let _ = send.set_priority(CONTROL_PRIORITY);
+        // Before it is said what is held: what changes from here on is news.
+        let holdings = engine.store().holdings();
         if let Err(error) = self.introduce(&mut send, engine).await {
             return error;
         }
         self.show_expiry();
-        *lock(&self.line) = Some(connection.clone());
+        self.line.set(Some(connection.clone()));
         self.connected.send_replace(true);
         self.options.metrics.supernode_connected.set(1);
-        let error = self.converse(&mut send, FrameReader::new(receive)).await;
-        *lock(&self.line) = None;
+        let error = self.converse(&mut send, FrameReader::new(receive), (engine, holdings)).await;
+        self.line.set(None);
         connection.close("session over");
         error
     }
@@ -242,19 +223,8 @@ impl Session {
     async fn introduce(&mut self, send: &mut SendStream, engine: &Engine) -> Result<(), SessionError> {
         let opening = codec::send(send, &Opening::Session);
         timeout(SEND_TIMEOUT, opening).await.map_err(|_| SessionError::Deaf)??;
-        let store = engine.store().clone();
-        let listed = tokio::task::spawn_blocking(move || store.list()).await;
-        let held: Vec<(TaskId, Geometry)> = match listed {
-            Ok(Ok(entries)) => entries
-                .iter()
-                .filter(|entry| entry.proven)
-                .map(|entry| (entry.task, entry.geometry))
-                .collect(),
-            _ => Vec::new(),
-        };
-        for batch in held.chunks(MAX_ENTRIES) {
-            say(send, &ToSupernode::Holdings(batch.to_vec())).await?;
-        }
+        self.told.clear();
+        self.tell_holdings(send, engine).await?;
         self.members.retain(|_, member| !member.orders.is_closed());
         for member in self.members.values() {
             say(send, &join(&member.wish)).await?;
@@ -262,8 +232,41 @@ impl Session {
         Ok(())
     }
 
-    async fn converse(&mut self, send: &mut SendStream, mut reader: FrameReader<RecvStream>) -> SessionError {
+    /// Says what came to be held here, and what is held no more.
+    async fn tell_holdings(&mut self, send: &mut SendStream, engine: &Engine) -> Result<(), SessionError> {
+        let held = match engine.holdings().await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::warn!("cannot say what is held here: {error}");
+                return Ok(());
+            }
+        };
+        let came: Vec<_> = held
+            .iter()
+            .filter(|(task, _)| !self.told.contains(task))
+            .map(|(task, cut)| (*task, *cut))
+            .collect();
+        for batch in came.chunks(MAX_ENTRIES) {
+            say(send, &ToSupernode::Holdings(batch.to_vec())).await?;
+        }
+        let told = std::mem::replace(&mut self.told, held.keys().copied().collect());
+        // Who joins again has said so, and that it has less than all.
+        let left = told.difference(&self.told).filter(|task| !self.members.contains_key(task));
+        for task in left {
+            say(send, &ToSupernode::Leave(*task)).await?;
+        }
+        Ok(())
+    }
+
+    async fn converse(
+        &mut self,
+        send: &mut SendStream,
+        mut reader: FrameReader<RecvStream>,
+        (engine, mut holdings): (&Engine, watch::Receiver<u64>),
+    ) -> SessionError {
         let mut batch = tokio::time::interval(BATCH);
+        let (mut look, mut news) = (tokio::time::interval(HOLDINGS), false);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut certificate = tokio::time::interval(CERTIFICATE_CHECK);
         loop {
             let done = tokio::select! {
@@ -284,6 +287,14 @@ impl Session {
                 _ = batch.tick(), if !self.progress.is_empty() => {
                     let entries: Vec<_> = std::mem::take(&mut self.progress).into_iter().take(MAX_ENTRIES).collect();
                     say(send, &ToSupernode::Progress(entries)).await
+                }
+                Ok(()) = holdings.changed() => {
+                    news = true;
+                    Ok(())
+                }
+                _ = look.tick(), if news => {
+                    news = false;
+                    self.tell_holdings(send, engine).await
                 }
                 _ = certificate.tick() => self.renew(send).await,
             };
@@ -306,6 +317,7 @@ impl Session {
             Notice::Proven(geometry) => {
                 self.members.remove(&task);
                 self.progress.remove(&task);
+                self.told.insert(task);
                 Some(ToSupernode::Holdings(vec![(task, geometry)]))
             }
             Notice::Blame { node, fault } => Some(ToSupernode::Blame { task, node, fault }),

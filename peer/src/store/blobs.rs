@@ -4,6 +4,7 @@
 //! # Invariants
 //! - A piece is claimed only after all its bytes were written.
 //! - Two writers of one piece bring the same verified bytes, so the order in which they write does not matter.
+//! - The bytes of an adopted task are read and nothing else: its file is not ours.
 //! - Once a task is removed its handles are on their own: their claims move from the index into memory.
 
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub(super) struct BlobInner {
     path: PathBuf,
     file: File,
     proven: AtomicBool,
+    /// The file is somebody else's.
+    adopted: bool,
     /// The file system lets one writer of a file in at a time, and the others burn a core waiting there.
     writing: Mutex<()>,
     state: Mutex<State>,
@@ -61,6 +64,10 @@ struct State {
 impl BlobInner {
     /// The blob of a record; `None` when there is no file of that length.
     pub(super) fn open(store: Arc<Inner>, task: TaskId, record: Record) -> Result<Option<Self>, StoreError> {
+        if let Some(foreign) = &record.adopted {
+            let (file, path) = (foreign.open(), foreign.path().to_owned());
+            return Ok(file.map(|file| Self::new(store, task, record, path, file)));
+        }
         let path = store.folder.blob(task);
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         let file = match opened {
@@ -89,9 +96,10 @@ impl BlobInner {
     }
 
     fn new(store: Arc<Inner>, task: TaskId, record: Record, path: PathBuf, file: File) -> Self {
-        let (geometry, proven) = (record.geometry, AtomicBool::new(record.proven));
+        let (geometry, adopted) = (record.geometry, record.adopted.is_some());
+        let proven = AtomicBool::new(record.proven);
         let state = Mutex::new(State { record, private: None });
-        Self { store, task, geometry, path, file, proven, writing: Mutex::new(()), state }
+        Self { store, task, geometry, path, file, proven, adopted, writing: Mutex::new(()), state }
     }
 
     pub(super) fn geometry(&self) -> Geometry {
@@ -168,6 +176,16 @@ impl Blob {
         self.0.proven.load(Ordering::Acquire)
     }
 
+    /// Whether the bytes are in a file of somebody else, which is to be read and nothing else.
+    pub fn is_adopted(&self) -> bool {
+        self.0.adopted
+    }
+
+    /// Whether the store still knows the task: one that was removed lives on for its handles alone.
+    pub fn is_kept(&self) -> bool {
+        self.0.state().private.is_none()
+    }
+
     /// The file, for a lone download that moves it to where it was asked for.
     pub fn path(&self) -> &Path {
         &self.0.path
@@ -217,6 +235,7 @@ impl Blob {
         }
         match inner.claimed(index)? {
             Some(present) if present == digest => return Ok(()),
+            _ if inner.adopted => return Err(StoreError::Foreign { path: inner.path.clone() }),
             Some(_) => self.forget_piece(index)?,
             None => {}
         }
@@ -237,7 +256,11 @@ impl Blob {
     pub fn salvage(&self, index: PieceIndex, digest: Digest) -> Result<bool, StoreError> {
         let inner = &*self.0;
         let range = inner.geometry.range(index);
-        if range.is_empty() || is_hole(&inner.file, range) || Digest::of(&self.read(range)?) != digest {
+        if inner.adopted
+            || range.is_empty()
+            || is_hole(&inner.file, range)
+            || Digest::of(&self.read(range)?) != digest
+        {
             return Ok(false);
         }
         let space = inner.store.reserve(range.len())?;
@@ -258,14 +281,19 @@ impl Blob {
         self.0.store.buffers.bytes(range.len() as usize, read).map_err(self.0.failed("read"))
     }
 
-    /// Drops the claim on a piece, for good; the blob is then no longer proven. Nothing happens to a missing one.
+    /// Drops the claim on a piece, for good; the blob is then no longer proven. Nothing happens to a missing one. An
+    /// adopted blob is whole or of no use: the store forgets it.
     ///
     /// # Errors
     /// When the index fails.
     pub fn forget_piece(&self, index: PieceIndex) -> Result<(), StoreError> {
         let inner = &*self.0;
-        if inner.proven.swap(false, Ordering::AcqRel) {
+        if inner.adopted {
+            inner.proven.store(false, Ordering::Release);
+            inner.store.remove(inner.task)?;
+        } else if inner.proven.swap(false, Ordering::AcqRel) {
             inner.update(|record| record.proven = false)?;
+            inner.store.holdings_changed();
         }
         let _gate = inner.store.closed.read().unwrap_or_else(PoisonError::into_inner);
         let mut state = inner.state();
@@ -298,7 +326,9 @@ impl Blob {
         };
         // Before the sync, so that it covers every piece; after it, in case the index has lost some since.
         complete()?;
-        rustix::fs::fdatasync(&inner.file).map_err(|error| inner.failed("sync")(error.into()))?;
+        if !inner.adopted {
+            rustix::fs::fdatasync(&inner.file).map_err(|error| inner.failed("sync")(error.into()))?;
+        }
         inner.store.index.durably(|| {
             complete()?;
             inner.update(|record| record.proven = true)

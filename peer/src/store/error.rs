@@ -95,6 +95,12 @@ pub enum StoreError {
         /// Pieces in the task.
         pieces: u32,
     },
+    /// Somebody else's file holds the task's bytes.
+    #[error("{} is not this store's: it is read and never written", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// The store was closed.
     #[error("the store in {} is closed", dir.display())]
     Closed {

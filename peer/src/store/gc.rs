@@ -140,8 +140,17 @@ impl Inner {
 
     /// Takes a task out, whoever has it open: those go on with it privately.
     pub(super) fn remove(&self, task: TaskId) -> Result<(), StoreError> {
+        self.remove_if(task, |_| true).map(drop)
+    }
+
+    /// The same, if its slot is as `wanted`; says whether it was.
+    pub(super) fn remove_if(
+        &self,
+        task: TaskId,
+        wanted: impl FnOnce(&Slot<BlobInner>) -> bool,
+    ) -> Result<bool, StoreError> {
         let mut shelf = self.settled(task);
-        let Some(slot) = shelf.slots.get_mut(&task) else { return Ok(()) };
+        let Some(slot) = shelf.slots.get_mut(&task).filter(|slot| wanted(slot)) else { return Ok(false) };
         slot.stage = Stage::Leaving;
         let open = slot.live.upgrade();
         drop(shelf);
@@ -149,10 +158,11 @@ impl Inner {
         match open {
             Some(blob) => {
                 blob.detach()?;
-                self.unlink(turn)
+                self.unlink(turn)?;
             }
-            None => self.remove_closed(turn),
+            None => self.remove_closed(turn)?,
         }
+        Ok(true)
     }
 
     /// Takes a task out that nobody has open.
@@ -164,8 +174,15 @@ impl Inner {
     fn unlink(&self, mut turn: Turn<'_>) -> Result<(), StoreError> {
         // The index knows it no more: a file that will not go is an orphan, and the next start tries again.
         turn.gone = true;
+        self.holdings_changed();
+        // Ours by its place: an adopted blob has no file there, and a foreign one is never touched.
         let path = self.folder.blob(turn.task);
         remove_if_there(&path).map_err(|source| StoreError::io(&path, "remove", source))
+    }
+
+    /// Whoever tells others what is held here looks again.
+    pub(super) fn holdings_changed(&self) {
+        self.holdings.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     fn evict(&self, tasks: &[TaskId]) -> Result<(), StoreError> {

@@ -20,6 +20,7 @@ use common::piece::{Geometry, PieceIndex};
 use common::task::TaskId;
 use serde::{Deserialize, Serialize};
 
+use super::adopted::Foreign;
 use super::error::IndexError;
 
 /// The version of the stored form; a value of another version counts as unreadable.
@@ -62,6 +63,9 @@ pub(super) struct Record {
     pub(super) media_type: Option<String>,
     /// Unix seconds.
     pub(super) last_used: u64,
+    /// The bytes are in this file of somebody else, and none of them in ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) adopted: Option<Foreign>,
 }
 
 /// Which run of which kernel wrote the index last, and how it ended.
@@ -230,6 +234,7 @@ pub(super) mod suite {
             proven: false,
             media_type: Some("application/octet-stream".into()),
             last_used: 7,
+            adopted: None,
         }
     }
 

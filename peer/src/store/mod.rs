@@ -3,17 +3,19 @@
 //!
 //! All calls block; async callers go through `spawn_blocking`. What each file is for: `blobs` a task's handle,
 //! `index` what is known, `shelf` and `gc` who goes when room is wanted, `recovery` what is believed after a
-//! restart, `folder` where things lie.
+//! restart, `folder` where things lie, `adopted` blobs whose bytes are in files of somebody else.
 //!
 //! # Invariants
 //! - A claimed piece's bytes are on the disk and have the claimed digest: bytes first, then the claim.
 //! - A task with a live [`Blob`] is never evicted.
+//! - Files outside the store's folder are read and nothing else.
 //! - No lock is held over reads or writes of blob data, except one task's own while it is removed.
 //!
 //! # Crash safety
 //! After a kill -9 the kernel still holds every byte that was written before its claim. After a loss of power it
 //! may not: then every claim that was not proven is checked again (`recovery`).
 
+mod adopted;
 mod blobs;
 mod buffers;
 mod error;
@@ -33,7 +35,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::piece::Geometry;
 use common::task::TaskId;
+use tokio::sync::watch;
 
+pub use self::adopted::{Adoption, Finding, Foreign, Inspection, Standing, Verified};
 pub use self::blobs::Blob;
 use self::blobs::BlobInner;
 use self::buffers::Buffers;
@@ -72,6 +76,8 @@ pub struct Entry {
     pub last_used: u64,
     /// Where the bytes came from, without credentials.
     pub source_url: String,
+    /// The bytes are in a file of somebody else.
+    pub adopted: bool,
 }
 
 /// What every handle shares.
@@ -90,6 +96,8 @@ struct Inner {
     losses: AtomicU64,
     boot_id: String,
     buffers: Buffers,
+    /// Counts the changes of what is held whole.
+    holdings: watch::Sender<u64>,
 }
 
 // === impl Store ===
@@ -114,6 +122,7 @@ impl Store {
             losses: AtomicU64::new(0),
             boot_id,
             buffers: Buffers::default(),
+            holdings: watch::Sender::new(0),
         }));
         // The quota may be lower than it was; nothing is in use yet, so there is always enough to evict.
         store.0.reserve(0).map(drop)?;
@@ -155,8 +164,10 @@ impl Store {
         loop {
             if let Some(blob) = self.get(task)? {
                 if blob.geometry() == geometry {
-                    let missing = geometry.length().saturating_sub(self.0.bytes_of(task));
-                    self.0.reserve(missing).map(drop)?;
+                    if !blob.is_proven() {
+                        let missing = geometry.length().saturating_sub(self.0.bytes_of(task));
+                        self.0.reserve(missing).map(drop)?;
+                    }
                     blob.touch();
                     return Ok(blob);
                 }
@@ -171,6 +182,7 @@ impl Store {
                 proven: false,
                 media_type: None,
                 last_used: unix_seconds(),
+                adopted: None,
             };
             let blob = Arc::new(BlobInner::create(Arc::clone(&self.0), task, record)?);
             turn.gone = false;
@@ -205,11 +217,28 @@ impl Store {
                 proven: record.proven,
                 last_used: self.0.last_used(task).unwrap_or(record.last_used),
                 source_url: record.source_url,
+                adopted: record.adopted.is_some(),
             })
             .collect())
     }
 
-    /// Bytes of blob data present, and of writes under way.
+    /// The tasks that are here whole and proven; cheaper than [`Store::list`].
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn proven(&self) -> Result<Vec<(TaskId, Geometry)>, StoreError> {
+        let records = self.0.index.records()?.into_iter();
+        let proven =
+            records.filter_map(|(task, record)| Some((task, record.filter(|record| record.proven)?)));
+        Ok(proven.map(|(task, record)| (task, record.geometry)).collect())
+    }
+
+    /// Wakes when a task may have gone, and when one was adopted.
+    pub fn holdings(&self) -> watch::Receiver<u64> {
+        self.0.holdings.subscribe()
+    }
+
+    /// Bytes of blob data present, and of writes under way; adopted blobs take none of ours.
     pub fn usage(&self) -> u64 {
         self.0.shelf().used
     }

@@ -5,6 +5,7 @@
 //! - Not closed cleanly and another boot (loss of power): bytes may be missing under claims. Every claimed piece of
 //!   every unproven blob is hashed again and false claims are dropped; proven blobs were synced before they were
 //!   called so.
+//! - An adopted task needs no file of ours: it stays while the foreign file is the one that was hashed.
 //! - Records without a file, proven ones whose file has another length, and claims past a file's end are dropped.
 //! - A file without a record is kept when its SHA-256 is its name, since then it proves itself, and deleted when not.
 //! - An index that met a full disk and was opened anew is as after a kill, with the process still running: the books
@@ -23,6 +24,7 @@ use common::digest::{Digest, Hasher};
 use common::piece::{Geometry, PieceIndex};
 use common::task::TaskId;
 
+use super::adopted;
 use super::blobs::{BlobInner, read_range};
 use super::error::{IndexError, StoreError};
 use super::folder::{Folder, Found, remove_if_there};
@@ -40,7 +42,7 @@ type Slots = HashMap<TaskId, Slot<BlobInner>>;
 #[derive(Debug, Default)]
 struct Tally {
     kept: u64,
-    adopted: u64,
+    rebuilt: u64,
     dropped_tasks: u64,
     dropped_claims: u64,
     deleted_files: u64,
@@ -115,7 +117,18 @@ fn accord(
     for (task, record) in index.records()? {
         let file = files.remove(&task);
         match (record, file) {
-            (Some(record), Some(file)) if file.length == record.geometry.length() || !record.proven => {
+            (Some(record), file) if adopted::holds(&*index, task, &record)? => {
+                slots.insert(task, Slot::adopted(record.geometry.length(), record.last_used * 1000));
+                tally.kept += 1;
+                // Our own copy was to go when the last run ended.
+                if let Some(file) = file {
+                    discard(&file, &mut tally)?;
+                }
+            }
+            (Some(record), Some(file))
+                if record.adopted.is_none()
+                    && (file.length == record.geometry.length() || !record.proven) =>
+            {
                 let bytes = check_claims(&*index, &record, &file, lost_power, &mut tally)?;
                 slots.insert(task, Slot::new(bytes, record.last_used * 1000));
                 tally.kept += 1;
@@ -130,15 +143,12 @@ fn accord(
     }
     drop_stray_claims(&*index, &slots, &mut tally)?;
     for file in files.into_values() {
-        match adopt(&*index, &file)? {
+        match take_in(&*index, &file)? {
             Some(slot) => {
-                tally.adopted += 1;
+                tally.rebuilt += 1;
                 slots.insert(file.task, slot);
             }
-            None => {
-                tally.deleted_files += 1;
-                remove_if_there(&file.path).map_err(|source| StoreError::io(&file.path, "remove", source))?;
-            }
+            None => discard(&file, &mut tally)?,
         }
     }
     // From here on the disk may hold less than the index claims.
@@ -146,6 +156,11 @@ fn accord(
     index.flush()?;
     tally.tell(folder, lost_power);
     Ok((index, slots))
+}
+
+fn discard(file: &Found, tally: &mut Tally) -> Result<(), StoreError> {
+    tally.deleted_files += 1;
+    remove_if_there(&file.path).map_err(|source| StoreError::io(&file.path, "remove", source))
 }
 
 /// Checks the claims of one task and returns the bytes that are there.
@@ -204,11 +219,18 @@ fn drop_stray_claims(index: &dyn Index, slots: &Slots, tally: &mut Tally) -> Res
 }
 
 /// Takes in a file without a record, if it proves itself.
-fn adopt(index: &dyn Index, found: &Found) -> Result<Option<Slot<BlobInner>>, StoreError> {
+fn take_in(index: &dyn Index, found: &Found) -> Result<Option<Slot<BlobInner>>, StoreError> {
     let Ok(geometry) = Geometry::of(found.length) else { return Ok(None) };
     let Ok(Some(digests)) = proof(found, geometry) else { return Ok(None) };
     let last_used = unix_seconds();
-    let record = Record { geometry, source_url: String::new(), proven: true, media_type: None, last_used };
+    let record = Record {
+        geometry,
+        source_url: String::new(),
+        proven: true,
+        media_type: None,
+        last_used,
+        adopted: None,
+    };
     for (piece, digest) in (0..).map(PieceIndex).zip(digests) {
         index.claim(found.task, piece, digest)?;
     }
@@ -256,7 +278,7 @@ impl Inner {
         for (&task, slot) in &mut shelf.slots {
             let live = slot.live.upgrade();
             let geometry = live.as_ref().map(|blob| blob.geometry()).or(recorded.get(&task).copied());
-            let held = geometry.zip(pieces.get(&task));
+            let held = geometry.zip(pieces.get(&task)).filter(|_| slot.adopted.is_none());
             slot.bytes = held.map_or(0, |(cut, held)| held.iter().map(|&at| cut.range(at).len()).sum());
             match live {
                 Some(blob) if !recorded.contains_key(&task) => open.push(blob),
@@ -276,11 +298,11 @@ impl Inner {
 
 impl Tally {
     fn tell(&self, folder: &Folder, lost_power: bool) {
-        let Self { kept, adopted, dropped_tasks, dropped_claims, deleted_files } = self;
+        let Self { kept, rebuilt, dropped_tasks, dropped_claims, deleted_files } = self;
         let dir = folder.root().display();
-        if adopted + dropped_tasks + dropped_claims + deleted_files > 0 {
+        if rebuilt + dropped_tasks + dropped_claims + deleted_files > 0 {
             tracing::warn!(
-                %dir, kept, adopted, dropped_tasks, dropped_claims, deleted_files, lost_power,
+                %dir, kept, rebuilt, dropped_tasks, dropped_claims, deleted_files, lost_power,
                 "the store was put right after an unclean end"
             );
         } else {

@@ -4,6 +4,7 @@
 //! # Invariants
 //! - `used` is the sum of all slots' bytes and of what is reserved for writes under way.
 //! - A task with a live handle is never chosen to go, and nobody gets a handle on one that is going.
+//! - An adopted task takes no room of ours: it counts nothing, and is never chosen to go.
 
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -30,6 +31,8 @@ pub(super) struct Slot<B> {
     /// The handle that is out, if any: it pins the task.
     pub(super) live: Weak<B>,
     pub(super) stage: Stage,
+    /// The length of the foreign file that has the bytes, where there is one.
+    pub(super) adopted: Option<u64>,
 }
 
 /// All tasks.
@@ -65,11 +68,16 @@ pub(super) enum Effort {
 impl<B> Slot<B> {
     /// A task that nobody has in hand.
     pub(super) fn new(bytes: u64, last_used: u64) -> Self {
-        Self { bytes, last_used, live: Weak::new(), stage: Stage::Settled }
+        Self { bytes, last_used, live: Weak::new(), stage: Stage::Settled, adopted: None }
+    }
+
+    /// The same for one whose `length` bytes are in a foreign file.
+    pub(super) fn adopted(length: u64, last_used: u64) -> Self {
+        Self { adopted: Some(length), ..Self::new(0, last_used) }
     }
 
     fn can_go(&self) -> bool {
-        self.stage == Stage::Settled && self.live.strong_count() == 0
+        self.stage == Stage::Settled && self.live.strong_count() == 0 && self.adopted.is_none()
     }
 }
 
@@ -86,6 +94,14 @@ impl<B> Shelf<B> {
     pub(super) fn remove(&mut self, task: TaskId) {
         if let Some(slot) = self.slots.remove(&task) {
             self.used = self.used.saturating_sub(slot.bytes);
+        }
+    }
+
+    /// The task's `length` bytes are in a foreign file from now on, and ours are free.
+    pub(super) fn adopt(&mut self, task: TaskId, length: u64) {
+        if let Some(slot) = self.slots.get_mut(&task) {
+            self.used = self.used.saturating_sub(std::mem::take(&mut slot.bytes));
+            slot.adopted = Some(length);
         }
     }
 
@@ -149,6 +165,22 @@ mod tests {
         (1..4).for_each(|n| shelf.remove(id(n)));
         assert_eq!(shelf.used, 0);
         assert_eq!(shelf.plan(1, Effort::Best), Plan::Impossible);
+    }
+
+    #[test]
+    fn an_adopted_task_counts_nothing_and_stays() {
+        let slots = [(id(1), Slot::adopted(1000, 1)), (id(2), Slot::new(10, 2))];
+        let mut shelf: Shelf<()> = Shelf::new(slots.into());
+        assert_eq!(shelf.used, 10);
+        assert_eq!(shelf.plan(1, Effort::Best), Plan::Evict(vec![id(2)]), "the older one gives no room");
+        shelf.remove(id(2));
+        assert_eq!(shelf.plan(1, Effort::Best), Plan::Impossible);
+        shelf.slots.insert(id(3), Slot::new(7, 3));
+        shelf.used += 7;
+        shelf.adopt(id(3), 7);
+        assert_eq!((shelf.used, shelf.slots[&id(3)].adopted), (0, Some(7)));
+        shelf.remove(id(3));
+        assert_eq!(shelf.used, 0);
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Tests of the store as the engine sees it, over both kinds of index where that matters.
 
+mod adopted;
 mod damage;
 mod room;
 

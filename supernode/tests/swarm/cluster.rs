@@ -62,6 +62,7 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
         advertise: None,
         labels: Labels::default(),
         origin: origins(origin),
+        content_store: Vec::new(),
         quota: None,
         upload_limit: None,
         download_limit: None,

@@ -116,3 +116,37 @@ async fn a_restarted_supernode_finds_its_peers_and_their_copies_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_holds_no_more_is_said_to_the_supernode() {
+    within(async {
+        let cluster = Cluster::start().await;
+        let peers = cluster.peers(2).await;
+        let content = Content { number: 1, length: 4 * MIB };
+        let source = cluster.origin.source(content);
+        let task = source.task();
+        let holders = async || {
+            let status = cluster.status().await;
+            let tasks = status["tasks"].as_array().unwrap().clone();
+            let swarm = tasks.into_iter().find(|swarm| swarm["task"] == task.hex());
+            swarm.and_then(|swarm| swarm["complete"].as_u64()).unwrap_or(0)
+        };
+        for digest in pull_all(&peers, &source).await {
+            assert_eq!(digest.unwrap(), source.digest.unwrap());
+        }
+        until("both are known to hold it", async || holders().await == 2).await;
+
+        // Evicted, while its session is still there for neighbours.
+        peers[0].engine().store().remove(task).unwrap();
+        until("one is known to hold it", async || holders().await == 1).await;
+        peers[1].engine().store().remove(task).unwrap();
+        until("nobody is known to hold it", async || holders().await == 0).await;
+
+        // It comes back, and is told again.
+        let again = cluster.peer("late").await;
+        assert_eq!(pull(again.engine(), source.clone()).await.unwrap(), source.digest.unwrap());
+        until("the newcomer is known to hold it", async || holders().await == 1).await;
+        close(cluster, peers.into_iter().chain([again]).collect()).await;
+    })
+    .await;
+}

@@ -22,7 +22,7 @@ pub(super) async fn pull(route: &Route, image: &Image) -> Held {
     more.extend(user.iter().flat_map(|pair| ["--user", pair]));
     let name = name_of(route, image);
     let manifest = containerd.pull_with(&more, &name, |command| route.proxied(command)).await;
-    let mut blobs = containerd.blobs();
+    let mut blobs = containerd.digests();
     assert!(blobs.remove(&manifest), "the manifest is among its blobs");
     Held { manifest, blobs }
 }

@@ -323,6 +323,12 @@ impl Received {
     }
 }
 
+/// The sample of `name`, which has no labels; 0 where there is none.
+pub(crate) fn gauge(metrics: &str, name: &str) -> u64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok();
+    metrics.lines().find_map(value).unwrap_or_default()
+}
+
 /// The sum of all samples of `name` that carry `label`; 0 where there is none.
 pub(crate) fn sample(metrics: &str, name: &str, label: &str) -> u64 {
     let value = |line: &str| {

@@ -90,7 +90,7 @@ impl Containerd {
     ) -> Digest {
         let arguments = [&["images", "pull", "--snapshotter", "native"], more, &[image]].concat();
         succeed(tell(&mut self.ctr(&arguments))).await;
-        self.blobs();
+        self.digests();
         let list = succeed(&self.ctr(&["images", "list", &format!("name=={image}")])).await;
         digest_in(&list)
     }
@@ -100,9 +100,24 @@ impl Containerd {
         succeed(&self.ctr(&["run", "--rm", "--snapshotter", "native", image, "e2e"])).await
     }
 
-    /// The blobs that containerd holds; each of them hashes to its own name.
-    pub(crate) fn blobs(&self) -> BTreeSet<Digest> {
-        let blobs = files_below(&self.root.path().join("root/io.containerd.content.v1.content/blobs/sha256"));
+    /// Its root folder, as an administrator would name it.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.path().join("root")
+    }
+
+    /// The files of all whole blobs that it holds.
+    pub(crate) fn blobs(&self) -> Vec<PathBuf> {
+        files_below(&self.home().join("io.containerd.content.v1.content/blobs/sha256"))
+    }
+
+    /// Removes the image, and waits until what it alone needed is collected.
+    pub(crate) async fn remove(&self, image: &str) {
+        succeed(&self.ctr(&["images", "rm", "--sync", image])).await;
+    }
+
+    /// The digests of all whole blobs that it holds; each of them hashes to its own name.
+    pub(crate) fn digests(&self) -> BTreeSet<Digest> {
+        let blobs = self.blobs();
         assert!(!blobs.is_empty(), "containerd holds nothing");
         let digest_of = |blob: PathBuf| {
             let name = blob.file_name().unwrap().to_string_lossy().into_owned();
