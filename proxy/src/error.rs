@@ -49,6 +49,9 @@ pub(crate) enum Refusal {
     /// This node has handed the request on to itself.
     #[error("the registry that is meant is this proxy itself: correct --registry, or the client's mirror")]
     Loop,
+    /// More headers than a request may have.
+    #[error("the request's headers are too long: a registry would not take them either")]
+    Headers,
     /// The configuration forbids the origin.
     #[error("{0}")]
     Forbidden(String),
@@ -108,6 +111,7 @@ impl Refusal {
             Self::Path(PathError::Reference(_)) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             Self::Path(PathError::Digest(_)) => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
+            Self::Headers => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "UNSUPPORTED"),
             Self::NoProxy => (StatusCode::FORBIDDEN, "DENIED"),
             Self::Loop => (StatusCode::LOOP_DETECTED, "UNSUPPORTED"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "DENIED"),

@@ -53,16 +53,17 @@ pub(crate) async fn answer(ask: &Ask, name: &Name, reference: &Reference) -> Res
     if let (Some(sha256), Some(media_type)) = (digest.sha256(), &media_type)
         && let Some(bytes) = of_engine(ask, name, sha256, &accept).await?
     {
-        gave(ask, name, sha256, &bytes);
+        gave(ask, name, &bytes, Some(media_type));
         return Ok(respond_with(Some(&digest), Some(media_type), bytes));
     }
     direct(ask, name, reference, &accept).await
 }
 
 /// The client gets this manifest, and will ask for what it names.
-fn gave(ask: &Ask, name: &Name, digest: Digest, bytes: &[u8]) {
-    ask.grants.of(&ask.upstream, &name.path()).learn(bytes);
-    ask.ahead.gave_manifest(&ask.upstream.url(&name.path()), digest, bytes);
+fn gave(ask: &Ask, name: &Name, bytes: &[u8], media_type: Option<&HeaderValue>) {
+    let media_type = media_type.and_then(|media_type| media_type.to_str().ok()).unwrap_or_default();
+    ask.grants.of(&ask.upstream, &name.path()).learn(bytes, media_type);
+    ask.ahead.gave_manifest(&ask.upstream.url(&name.path()), Digest::of(bytes), bytes);
 }
 
 /// All that the client takes. Clients send a line per type, and all of them count.
@@ -132,8 +133,9 @@ async fn direct(ask: &Ask, name: &Name, reference: &Reference, accept: &str) -> 
             return Err(Refusal::Damaged { registry: registry.to_owned(), digest: digest.to_string() });
         }
     }
-    gave(ask, name, Digest::of(&bytes), &bytes);
-    Ok(respond_with(digest.as_ref(), headers.get(CONTENT_TYPE), bytes))
+    let media_type = headers.get(CONTENT_TYPE);
+    gave(ask, name, &bytes, media_type);
+    Ok(respond_with(digest.as_ref(), media_type, bytes))
 }
 
 /// The answer to a HEAD, without having asked the origin.

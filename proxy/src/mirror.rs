@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use common::telemetry::{Code, Recipient, RequestKind};
 use http::header::{ACCEPT, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use peer::engine::Engine;
 use peer::origin::guard::Pattern;
@@ -39,6 +39,8 @@ use crate::{blobs, manifests};
 const MAX_REQUESTS: usize = 1024;
 /// How long a request waits for its turn: shorter than the patience of any runtime.
 const MAX_WAIT: Duration = Duration::from_secs(20);
+/// The most that a request's headers may hold: a token takes some kilobytes, and no registry takes more than this.
+const MAX_HEADERS: usize = 32 << 10;
 /// What every registry says of itself; old clients insist on it.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -218,6 +220,9 @@ impl Mirror {
 
     /// Understands a request, or says what is wrong with it.
     fn deed(&self, parts: &Parts, host: Host) -> Result<Deed, Refusal> {
+        if size_of(&parts.headers) > MAX_HEADERS {
+            return Err(Refusal::Headers);
+        }
         check_loop(&self.engine, &parts.headers)?;
         let way = match host {
             Some(host) => Way::on_connection_to(&host, &parts.uri),
@@ -334,6 +339,11 @@ fn welcome(head: bool) -> Response {
         *response.body_mut() = Body::from("{}");
     }
     response
+}
+
+/// Bytes of all names and values.
+fn size_of(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 /// What the mirror has no opinion on is the origin's to answer.

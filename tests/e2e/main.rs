@@ -9,7 +9,9 @@
 
 mod support;
 
+mod bad_requests;
 mod burst;
+mod clients;
 mod content_store;
 mod crashes;
 mod doctor;
@@ -18,6 +20,8 @@ mod harness;
 mod input;
 mod lifecycle;
 mod origins;
+mod permission;
 mod privacy;
 mod runtimes;
 mod setup;
+mod soak;

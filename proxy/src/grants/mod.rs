@@ -104,10 +104,10 @@ impl Permission<'_> {
         self.grants.lock().resolve(&self.place, self.audience(), tag, digest, Instant::now());
     }
 
-    /// The client was given a manifest: what it names is allowed, too.
-    pub(crate) fn learn(&self, bytes: &[u8]) {
+    /// The client was given a manifest of this type: what it names is allowed, too.
+    pub(crate) fn learn(&self, bytes: &[u8], media_type: &str) {
         // Parsed outside of the lock.
-        let named = manifest::named(bytes);
+        let named = manifest::named(bytes, media_type);
         let (audience, now) = (self.audience(), Instant::now());
         let mut ledger = self.grants.lock();
         for part in named {

@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 
 use common::digest::{Digest, Hasher};
 use reqwest::header;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Certificate, Client, RequestBuilder, StatusCode};
 use tokio::task::JoinSet;
 
 use super::image::{Image, MANIFEST, TAG};
+use super::tls::Ca;
 
 /// What came back of one GET.
 #[derive(Debug)]
@@ -22,11 +23,21 @@ pub(crate) struct Pulled {
 
 /// A client that follows the rules of a container runtime: no proxies, no decoding.
 pub(crate) fn http() -> Client {
+    of(&[])
+}
+
+/// The same, which trusts what `ca` has signed.
+pub(crate) fn https(ca: &Ca) -> Client {
+    of(&[ca.pem.as_bytes()])
+}
+
+fn of(authorities: &[&[u8]]) -> Client {
     static PROVIDER: OnceLock<()> = OnceLock::new();
     PROVIDER.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    Client::builder().no_proxy().tls_certs_only([]).build().expect("a plain client")
+    let trusted = authorities.iter().map(|pem| Certificate::from_pem(pem).expect("a certificate"));
+    Client::builder().no_proxy().tls_certs_only(trusted).build().expect("a plain client")
 }
 
 /// The mirror's address of a blob.

@@ -23,6 +23,10 @@ pub(crate) struct World {
     insecure: Vec<String>,
     /// Origins outside registries that the supernode may fetch from.
     origins: Vec<String>,
+    /// `NAME=FILE`: the CA of a registry.
+    authorities: Vec<String>,
+    /// Settings by their environment variables.
+    settings: Vec<(String, String)>,
 }
 
 /// A supernode and its peers.
@@ -39,6 +43,7 @@ pub(crate) struct Node {
     name: String,
     /// The arguments with the ports that were taken, so that a restart takes the same.
     arguments: Vec<String>,
+    settings: Vec<(String, String)>,
     pub(crate) data: PathBuf,
     log: PathBuf,
     pub(crate) at: Addresses,
@@ -108,12 +113,32 @@ impl World {
         self
     }
 
+    /// The same, and the certificate of the registry `name` is signed by the CA in `file`.
+    pub(crate) fn authority(mut self, name: &str, file: &Path) -> Self {
+        self.authorities.push(format!("{name}={}", file.display()));
+        self
+    }
+
+    /// The same, and what the CA in `file` has signed is trusted of every origin.
+    pub(crate) fn trusting(self, file: &Path) -> Self {
+        let file = file.display().to_string();
+        self.set("LONGSHORE_PEER_CA_FILE", &file).set("LONGSHORE_SUPERNODE_CA_FILE", &file)
+    }
+
+    /// The same, with a setting by its environment variable.
+    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The flags that both daemons take.
     fn flags(&self) -> Vec<String> {
         let flag = |name: &'static str| move |value: &String| [name.to_owned(), value.clone()];
         let registries = self.registries.iter().flat_map(flag("--registry"));
         let insecure = self.insecure.iter().flat_map(flag("--insecure-registry"));
-        registries.chain(insecure).chain(self.origins.iter().flat_map(flag("--origin-allow"))).collect()
+        let authorities = self.authorities.iter().flat_map(flag("--registry-ca"));
+        let origins = self.origins.iter().flat_map(flag("--origin-allow"));
+        registries.chain(insecure).chain(authorities).chain(origins).collect()
     }
 }
 
@@ -126,7 +151,7 @@ impl Cluster {
         let mut arguments =
             words(&["supernode", "--quic-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         arguments.extend(world.flags());
-        let mut supernode = Node::spawn("supernode", arguments, root.path(), None);
+        let mut supernode = Node::spawn_set("supernode", arguments, &world.settings, root.path(), None);
         supernode.ready().await;
         let mut cluster = Self { supernode, peers: Vec::new(), world, root };
         for _ in 0..peers {
@@ -161,7 +186,7 @@ impl Cluster {
         }
         arguments.extend(self.world.flags());
         arguments.extend(words(more));
-        Node::spawn(name, arguments, self.root.path(), data)
+        Node::spawn_set(name, arguments, &self.world.settings, self.root.path(), data)
     }
 
     /// The file with the cluster's first join token.
@@ -184,12 +209,25 @@ impl Cluster {
 
 impl Node {
     /// Starts a daemon whose data directory is `data`, or one below `root` named after it.
-    pub(crate) fn spawn(name: &str, mut arguments: Vec<String>, root: &Path, data: Option<&Path>) -> Self {
+    pub(crate) fn spawn(name: &str, arguments: Vec<String>, root: &Path, data: Option<&Path>) -> Self {
+        Self::spawn_set(name, arguments, &[], root, data)
+    }
+
+    /// The same, with settings by their environment variables.
+    fn spawn_set(
+        name: &str,
+        mut arguments: Vec<String>,
+        settings: &[(String, String)],
+        root: &Path,
+        data: Option<&Path>,
+    ) -> Self {
         let data = data.map_or_else(|| root.join(name), Path::to_path_buf);
         let log = root.join(format!("{name}.log"));
         arguments.extend(["--data-dir".to_owned(), data.display().to_string()]);
-        let process = Process::spawn(name, longshore(root).args(&arguments), &log);
-        Self { process, name: name.to_owned(), arguments, data, log, at: Addresses::default() }
+        let process =
+            Process::spawn(name, longshore(root).args(&arguments).envs(settings.iter().cloned()), &log);
+        let (name, settings) = (name.to_owned(), settings.to_vec());
+        Self { process, name, arguments, settings, data, log, at: Addresses::default() }
     }
 
     /// Waits until its ports are bound and it calls itself ready.
@@ -230,7 +268,9 @@ impl Node {
     pub(crate) async fn restart(&mut self) {
         assert!(self.process.ended().is_some(), "{} still runs", self.name);
         let home = self.log.parent().expect("the log lies in the cluster's folder");
-        self.process = Process::spawn(&self.name, longshore(home).args(&self.arguments), &self.log);
+        let mut command = longshore(home);
+        command.args(&self.arguments).envs(self.settings.iter().cloned());
+        self.process = Process::spawn(&self.name, &mut command, &self.log);
         self.ready().await;
     }
 
@@ -243,6 +283,11 @@ impl Node {
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);
         self.process.end().await
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The process itself.

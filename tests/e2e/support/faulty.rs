@@ -112,7 +112,8 @@ impl Origin {
         format!("{}{path}", self.url())
     }
 
-    fn put(&self, path: &str, bytes: Bytes, media_type: &'static str) {
+    /// Serves `bytes` at `path`.
+    pub(crate) fn put(&self, path: &str, bytes: Bytes, media_type: &'static str) {
         let object = Object { digest: Digest::of(&bytes), bytes, media_type };
         self.shared.objects.lock().unwrap().insert(path.to_owned(), object);
     }
@@ -291,7 +292,7 @@ fn body(sending: Sending) -> Body {
 }
 
 /// `bytes=a-b`, `bytes=a-` and `bytes=-n` within an object of `size`, as a half-open range.
-fn range_of(text: &str, size: usize) -> Option<(usize, usize)> {
+pub(crate) fn range_of(text: &str, size: usize) -> Option<(usize, usize)> {
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let (start, end) = match (first, last) {
         ("", n) => (size.saturating_sub(n.parse().ok()?), size),

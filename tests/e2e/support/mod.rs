@@ -12,8 +12,11 @@ pub(crate) mod cluster;
 pub(crate) mod faulty;
 pub(crate) mod image;
 pub(crate) mod process;
+pub(crate) mod redirecting;
 pub(crate) mod registry;
 pub(crate) mod runtimes;
+pub(crate) mod tls;
+pub(crate) mod tokens;
 
 /// How long a condition may take to come true. Far beyond what any of them needs: it only ends tests that hang.
 pub(crate) const LIMIT: Duration = Duration::from_secs(150);

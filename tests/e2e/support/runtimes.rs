@@ -1,14 +1,19 @@
 //! Real container runtimes in folders of their own: containerd with `ctr`, dockerd with `docker`, and skopeo.
 //! Each is pointed at a mirror in its own way, pulls, says what digest it got, and runs what it pulled.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::digest::Digest;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Process, output, succeed, without_proxies};
+use super::registry::User;
 use super::{eventually, files_below};
 
 /// Where a mirror's client goes when the mirror fails: nowhere, so that a pull that ends went through the mirror.
@@ -63,20 +68,34 @@ impl Containerd {
 
     /// Pulls `reference` of the registry named `registry`, for which `mirror` is the only host; what it got.
     pub(crate) async fn pull(&self, registry: &str, mirror: &str, reference: &str) -> Digest {
+        let hosts = self.mirror(registry, &format!("[host.\"{mirror}\"]"));
+        self.pull_with(&["--hosts-dir", &hosts], &format!("{registry}/{reference}"), without_proxies).await
+    }
+
+    /// Makes a host the only one for `registry`; `host` is its table's beginning. The folder for `--hosts-dir`.
+    pub(crate) fn mirror(&self, registry: &str, host: &str) -> String {
         let hosts = self.root.path().join("hosts");
         std::fs::create_dir_all(hosts.join(registry)).unwrap();
-        let host =
-            format!("server = \"{NOWHERE}\"\n[host.\"{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+        let host = format!("server = \"{NOWHERE}\"\n{host}\ncapabilities = [\"pull\", \"resolve\"]\n");
         std::fs::write(hosts.join(registry).join("hosts.toml"), host).unwrap();
-        self.pull_by(&hosts, &format!("{registry}/{reference}")).await
+        hosts.display().to_string()
     }
 
     /// Pulls `image` from the hosts that a directory names; what it got.
     pub(crate) async fn pull_by(&self, hosts: &Path, image: &str) -> Digest {
-        let hosts = hosts.display().to_string();
-        succeed(&self.ctr(&["images", "pull", "--snapshotter", "native", "--hosts-dir", &hosts, image]))
-            .await;
-        self.check_content();
+        self.pull_with(&["--hosts-dir", &hosts.display().to_string()], image, without_proxies).await
+    }
+
+    /// Pulls `image` with more arguments and the environment that `tell` sets; what it got.
+    pub(crate) async fn pull_with(
+        &self,
+        more: &[&str],
+        image: &str,
+        tell: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Digest {
+        let arguments = [&["images", "pull", "--snapshotter", "native"], more, &[image]].concat();
+        succeed(tell(&mut self.ctr(&arguments))).await;
+        self.digests();
         let list = succeed(&self.ctr(&["images", "list", &format!("name=={image}")])).await;
         digest_in(&list)
     }
@@ -101,14 +120,17 @@ impl Containerd {
         succeed(&self.ctr(&["images", "rm", "--sync", image])).await;
     }
 
-    /// Every blob that containerd holds hashes to its own name.
-    fn check_content(&self) {
+    /// The digests of all whole blobs that it holds; each of them hashes to its own name.
+    pub(crate) fn digests(&self) -> BTreeSet<Digest> {
         let blobs = self.blobs();
         assert!(!blobs.is_empty(), "containerd holds nothing");
-        for blob in blobs {
+        let digest_of = |blob: PathBuf| {
             let name = blob.file_name().unwrap().to_string_lossy().into_owned();
-            assert_eq!(Digest::of(&std::fs::read(&blob).unwrap()).hex(), name);
-        }
+            let digest = Digest::of(&std::fs::read(&blob).unwrap());
+            assert_eq!(digest.hex(), name);
+            digest
+        };
+        blobs.into_iter().map(digest_of).collect()
     }
 
     fn ctr(&self, arguments: &[&str]) -> Command {
@@ -130,19 +152,26 @@ impl Drop for Containerd {
 impl Dockerd {
     /// Starts one whose mirror for Docker Hub is `mirror`.
     pub(crate) async fn start(mirror: &str) -> Self {
+        Self::start_with(json!({"registry-mirrors": [mirror]}), without_proxies).await
+    }
+
+    /// Starts one with more settings, and the environment that `tell` sets.
+    pub(crate) async fn start_with(more: Value, tell: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let root = Root::new();
         let at = root.path().display();
-        let settings = serde_json::json!({
+        let mut settings = json!({
             "data-root": format!("{at}/data"), "exec-root": format!("{at}/exec"), "pidfile": format!("{at}/d.pid"),
             "hosts": [format!("unix://{at}/d.sock")], "deprecated-key-path": format!("{at}/key.json"),
             "bridge": "none", "iptables": false, "ip-forward": false, "ip-masq": false,
-            "storage-driver": "vfs", "registry-mirrors": [mirror],
+            "storage-driver": "vfs",
         });
+        let more = more.as_object().expect("settings are an object").clone();
+        settings.as_object_mut().expect("it was made as one").extend(more);
         let file = root.path().join("daemon.json");
         std::fs::write(&file, settings.to_string()).unwrap();
         std::fs::create_dir(root.path().join("cli")).unwrap();
         let mut command = Command::new("dockerd");
-        without_proxies(command.arg("--config-file").arg(file));
+        tell(command.arg("--config-file").arg(file));
         let log = root.path().join("dockerd.log");
         let mut dockerd = Self { process: Process::spawn("dockerd", &mut command, &log), root };
         eventually("dockerd answering", async || {
@@ -157,6 +186,24 @@ impl Dockerd {
     pub(crate) async fn pull(&self, image: &str) -> Digest {
         succeed(&self.docker(&["pull", image])).await;
         digest_in(&succeed(&self.docker(&["image", "inspect", image, "--format", "{{.RepoDigests}}"])).await)
+    }
+
+    /// Keeps a user's name and password for the registry at `server`, as `docker login` does.
+    pub(crate) fn log_in(&self, server: &str, user: User) {
+        let settings = json!({"auths": {server: {"auth": STANDARD.encode(user.pair())}}});
+        std::fs::write(self.root.path().join("cli/config.json"), settings.to_string()).unwrap();
+    }
+
+    /// Config and layers of the one image that it holds, by the digests under which they came.
+    pub(crate) async fn blobs(&self, image: &str) -> BTreeSet<Digest> {
+        let inspect = self.docker(&["image", "inspect", image, "--format", "{{.Id}}"]);
+        let config = digest_in(&succeed(&inspect).await);
+        let layers = self.root.path().join("data/image/vfs/distribution/v2metadata-by-diffid/sha256");
+        let layers = files_below(&layers).into_iter().flat_map(|file| {
+            let origins: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+            origins.into_iter().map(|origin| origin["Digest"].as_str().unwrap().parse().unwrap())
+        });
+        layers.chain([config]).collect()
     }
 
     /// Runs the image once and gives what it printed.
