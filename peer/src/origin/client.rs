@@ -31,6 +31,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 5;
 /// Idle connections kept for the next ranges of the same origin.
 const MAX_IDLE_PER_HOST: usize = 16;
+/// How long they are kept: the next layer is asked for within seconds, and a descriptor that is open for nothing is one too many.
+const IDLE_LIFE: Duration = Duration::from_secs(30);
 /// How an origin sees us, unless the caller passes its client's own name on.
 const USER_AGENT: &str = concat!("longshore/", env!("CARGO_PKG_VERSION"));
 /// Request headers that belong to one connection or that this client sets itself.
@@ -137,6 +139,7 @@ fn build(loopback: bool, extra: &[reqwest::Certificate]) -> Result<reqwest::Clie
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .pool_idle_timeout(IDLE_LIFE)
             .dns_resolver(GuardedResolver { loopback })
             // Followed by hand: each hop is guarded and loses the credentials.
             .redirect(reqwest::redirect::Policy::none())
