@@ -161,14 +161,16 @@ impl Peer {
         })?;
         let quic = transport.local_addr().unwrap_or(options.quic_listen);
         first_enrolment(&supernodes, token.as_ref(), &identity).await?;
+        let mark = mark(&identity, token.as_ref());
         let remote = RemoteOptions { supernodes, identity, token, metrics: metrics.clone() };
         let (remote, session) = Remote::new(remote);
+        let origin = OriginClient::new(origin)?.with_mark(&mark);
         let connected = remote.connected();
         let engine = Engine::start(EngineOptions {
             store,
             transport: Some(transport.clone()),
             coordinator: Arc::new(remote),
-            origin: OriginClient::new(origin)?,
+            origin,
             metrics,
             style: Style::Peer,
             sessions: None,
@@ -243,6 +245,13 @@ impl Peer {
         self.transport.close().await;
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// What a cluster's nodes mark their questions with: a part of its CA's fingerprint, which is no secret.
+fn mark(identity: &Identity, token: Option<&JoinToken>) -> String {
+    let certificate = identity.certificate().map(|certificate| certificate.ca_fingerprint);
+    let cluster = certificate.or_else(|| token.map(JoinToken::ca));
+    cluster.map_or_else(|| identity.node().to_string(), |ca| ca.hex()[..12].to_owned())
 }
 
 /// A first certificate, while somebody watches the start: a refusal is an error now, silence is not.

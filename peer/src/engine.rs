@@ -87,7 +87,6 @@ struct Inner {
     guests: Arc<Guests>,
     desk: Desk,
     provenance: Provenance,
-    mark: String,
     tasks: Tasks,
 }
 
@@ -118,8 +117,7 @@ impl Engine {
         };
         let inner = Inner {
             desk: Desk::new(&context.origin),
-            provenance: Provenance::default(),
-            mark: format!("{:08x}", rand::random::<u32>()),
+            provenance: Provenance::new(),
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
@@ -160,7 +158,8 @@ impl Engine {
         }
         let handle = Handle::new(shared, geometry, self.metrics().clone(), local);
         let Request { source, credentials } = &request;
-        self.inner.provenance.check(self.origin(), &handle, source, credentials).await?;
+        let (tasks, origin) = (&self.inner.tasks, self.origin());
+        self.inner.provenance.check((tasks, origin), &handle, source, credentials).await?;
         Ok(handle)
     }
 
@@ -230,11 +229,6 @@ impl Engine {
     /// Who we are.
     pub fn node(&self) -> NodeId {
         self.inner.context.node()
-    }
-
-    /// What tells this process apart from others in what it hands on: eight hex characters.
-    pub fn mark(&self) -> &str {
-        &self.inner.mark
     }
 
     /// Pieces that this seed has shown and that are not taken yet, over all tasks: how busy its line is.
@@ -340,11 +334,7 @@ impl Engine {
         if self.inner.sessions.is_none() {
             return Inquired::Unable(Failure::Refused("only a supernode asks for others".to_owned()));
         }
-        match self.inner.desk.ask(inquiry).await {
-            Ok(answered) => Inquired::Answered(answered),
-            Err(FetchError::Forbidden(why)) => Inquired::Unable(Failure::Refused(why)),
-            Err(error) => Inquired::Unable(Failure::Unavailable(error.to_string())),
-        }
+        self.inner.desk.ask_for_neighbour(inquiry).await
     }
 
     // --- sessions --------------------------------------------------------------------------------------------

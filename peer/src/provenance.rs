@@ -1,44 +1,51 @@
 //! That an origin has the content which it grants. A blob's task is its digest, wherever it came from, so who asks for it
 //! through an origin of his own could be granted what another one keeps private. Therefore an origin that a blob was not
-//! fetched from must show that it has it, before anything of the copy here is handed out in its name: a part of it, chosen
-//! at random. [`crate::engine::Engine::open`] asks here, in the peer for what it holds, and in the seed for all peers.
+//! fetched from must show that it has it, before anything of the copy here is handed out in its name: parts of
+//! it, chosen by nobody who is asked. [`crate::engine::Engine::open`] asks here, in the peer for what it holds, and in the seed for all peers.
 //!
 //! # Invariants
 //! Nothing of the content goes to the origin: it is asked, and what it says is compared here.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use common::piece::{ByteRange, PieceIndex};
+use common::digest::Hasher;
+use common::piece::ByteRange;
 use common::task::{Credentials, Source, TaskId};
 use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _, Shared};
 use http::header::{HeaderMap, HeaderValue, RANGE};
 use http::{Method, StatusCode};
-use tokio::sync::OnceCell;
 
 use crate::error::FetchError;
 use crate::handle::Handle;
 use crate::origin::{OriginClient, place_of};
+use crate::tasks::Tasks;
 
-/// What an origin must show. Much more than can be guessed of a file, and next to nothing of a layer; content that is not
-/// longer must be shown whole.
-const SAMPLE: u64 = 64 * 1024;
+/// What an origin must show: so many parts, spread over the content.
+const PARTS: u64 = 4;
+/// Bytes of each. Together much more than can be guessed, and next to nothing of a layer; content that is not longer must
+/// be shown whole.
+const PART: u64 = 16 * 1024;
 /// Pairs of task and origin that are remembered. Who is forgotten has to show it again.
 const MAX_SHOWN: usize = 16 * 1024;
+/// Who could not show it may try again after this.
+const AGAIN: Duration = Duration::from_secs(60);
+
+type Proof = Shared<BoxFuture<'static, Result<(), FetchError>>>;
 
 /// Which origins have shown what.
-#[derive(Default)]
 pub(crate) struct Provenance {
+    /// Chooses the parts: the same ones for everybody who tries, so that nobody can try until he is lucky.
+    secret: [u8; 32],
     shown: Mutex<Shown>,
 }
 
-/// Empty until it was shown; who asks meanwhile waits.
-type Proof = Arc<OnceCell<()>>;
-
 #[derive(Default)]
 struct Shown {
-    places: HashMap<(TaskId, String), Proof>,
+    proofs: HashMap<(TaskId, String), (Proof, Instant)>,
     /// Oldest first.
     order: VecDeque<(TaskId, String)>,
 }
@@ -46,13 +53,18 @@ struct Shown {
 // === impl Provenance ===
 
 impl Provenance {
+    /// Nobody has shown anything yet.
+    pub(crate) fn new() -> Self {
+        Self { secret: rand::random(), shown: Mutex::default() }
+    }
+
     /// Makes sure that the origin of `source` has the content of `handle`.
     ///
     /// # Errors
     /// When it does not show it.
     pub(crate) async fn check(
         &self,
-        origin: &OriginClient,
+        (tasks, origin): (&Tasks, &OriginClient),
         handle: &Handle,
         source: &Source,
         credentials: &Credentials,
@@ -62,16 +74,14 @@ impl Provenance {
         if source.digest.is_none() || fetched_from.as_ref() == Some(&place) {
             return Ok(());
         }
-        let proof = self.lock().proof((handle.task(), place.clone()));
-        let show = async || {
-            let range = sample(handle, &mut rand::rng());
-            if ask(origin, source, credentials, range).await? == here(handle, range).await? {
-                return Ok(());
-            }
-            tracing::warn!(task = %handle.task(), place, "an origin grants content that it does not have");
-            Err(FetchError::Swarm(format!("{place} does not show that it has this content")))
-        };
-        proof.get_or_try_init(show).await.map(drop)
+        let parts = parts(&self.secret, handle.task(), handle.length());
+        let asking = show(origin.clone(), handle.clone(), source.clone(), credentials.clone(), parts);
+        let (proof, is_new) = self.lock().proof((handle.task(), place), asking.boxed(), Instant::now());
+        if is_new {
+            // It ends even if everybody who waits for it hangs up, and then keeps nothing in the store.
+            tasks.spawn(proof.clone().map(drop));
+        }
+        proof.await
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
@@ -82,29 +92,66 @@ impl Provenance {
 // === impl Shown ===
 
 impl Shown {
-    fn proof(&mut self, key: (TaskId, String)) -> Proof {
-        if let Some(proof) = self.places.get(&key) {
-            return proof.clone();
+    /// The proof that is there or under way; what failed is begun anew in the end.
+    fn proof(
+        &mut self,
+        key: (TaskId, String),
+        asking: BoxFuture<'static, Result<(), FetchError>>,
+        now: Instant,
+    ) -> (Proof, bool) {
+        if let Some((proof, begun)) = self.proofs.get(&key) {
+            let failed = matches!(proof.peek(), Some(Err(_)));
+            if !failed || now.saturating_duration_since(*begun) < AGAIN {
+                return (proof.clone(), false);
+            }
+        } else {
+            self.order.push_back(key.clone());
         }
-        self.order.push_back(key.clone());
         if self.order.len() > MAX_SHOWN
             && let Some(oldest) = self.order.pop_front()
         {
-            self.places.remove(&oldest);
+            self.proofs.remove(&oldest);
         }
-        self.places.entry(key).or_default().clone()
+        let proof = asking.shared();
+        self.proofs.insert(key, (proof.clone(), now));
+        (proof, true)
     }
 }
 
-/// The part to be shown; of content that is still on its way one that comes soon.
-fn sample(handle: &Handle, dice: &mut impl rand::Rng) -> ByteRange {
-    let within = match handle.is_local() {
-        true => ByteRange::new(0, handle.length()),
-        false => handle.geometry().range(PieceIndex(0)),
+/// The parts of a task that its origins must show.
+fn parts(secret: &[u8; 32], task: TaskId, length: u64) -> Vec<ByteRange> {
+    if length <= PARTS * PART {
+        return vec![ByteRange::new(0, length)];
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(secret);
+    hasher.update(&task.0);
+    let dice = hasher.finish().0;
+    let share = length / PARTS;
+    let part = |(at, dice): (u64, &[u8])| {
+        let dice = dice.iter().fold(0_u64, |all, byte| (all << 8) | u64::from(*byte));
+        let start = at * share + dice % (share - PART + 1);
+        ByteRange::new(start, start + PART)
     };
-    let last = within.end.saturating_sub(SAMPLE);
-    let start = if last == 0 { 0 } else { dice.random_range(0..=last) };
-    ByteRange::new(start, within.end.min(start + SAMPLE))
+    (0..PARTS).zip(dice.chunks(8)).map(part).collect()
+}
+
+/// Compares what the origin says of each part with what is here.
+async fn show(
+    origin: OriginClient,
+    handle: Handle,
+    source: Source,
+    credentials: Credentials,
+    parts: Vec<ByteRange>,
+) -> Result<(), FetchError> {
+    for part in parts {
+        if ask(&origin, &source, &credentials, part).await? != here(&handle, part).await? {
+            let place = place_of(&source.url)?;
+            tracing::warn!(task = %handle.task(), place, "an origin grants content that it does not have");
+            return Err(FetchError::Swarm(format!("{place} does not show that it has this content")));
+        }
+    }
+    Ok(())
 }
 
 /// The bytes of the range as the origin gives them to these credentials.
@@ -154,4 +201,22 @@ async fn here(handle: &Handle, range: ByteRange) -> Result<BytesMut, FetchError>
         all.extend_from_slice(&chunk?);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parts_lie_within_and_are_the_same_for_everybody(secret: [u8; 32], task: [u8; 32], length in 0u64..1 << 40) {
+            let all = parts(&secret, TaskId(task), length);
+            prop_assert_eq!(&all, &parts(&secret, TaskId(task), length));
+            prop_assert!(all.iter().all(|part| part.end <= length && part.start <= part.end));
+            let shown: u64 = all.iter().map(ByteRange::len).sum();
+            prop_assert_eq!(shown, length.min(PARTS * PART));
+            prop_assert!(all.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        }
+    }
 }

@@ -72,10 +72,10 @@ async fn granted_length(
 ) -> Result<Option<u64>, Refusal> {
     let permission = ask.grants.of(&ask.upstream, &name.path());
     let sha256 = digest.sha256();
-    if let Some(known) = sha256.and_then(|digest| permission.allows(digest))
-        && (known.length.is_some() || !ask.head)
+    if let Some(grant) = sha256.and_then(|digest| permission.allows(digest))
+        && (grant.known.length.is_some() || !ask.head)
     {
-        return Ok(known.length);
+        return Ok(grant.known.length);
     }
     let said = ask.upstream.inquire(path, None, Words::Unsaid, Subject::Blob).await;
     let no_answer = match said {
@@ -83,13 +83,13 @@ async fn granted_length(
             Verdict::Granted { length } => {
                 sha256
                     .iter()
-                    .for_each(|digest| permission.grant(*digest, Known { length, media_type: None }));
+                    .for_each(|digest| permission.grant(*digest, Known { length, ..Known::default() }));
                 return Ok(length);
             }
             Verdict::NoRegistry => ask.upstream.unavailable("it answers with a web page"),
             Verdict::Refused => {
                 let answered = !is_no_answer(said.status);
-                permission.refused(&said, sha256);
+                sha256.iter().for_each(|digest| permission.refused_digest(&said, *digest));
                 let refusal = Refusal::Origin(said.into_failure(), Subject::Blob);
                 if answered {
                     return Err(refusal);
@@ -101,9 +101,9 @@ async fn granted_length(
         Err(refusal) => return Err(refusal),
     };
     match sha256.and_then(|digest| permission.remembers(digest)) {
-        Some(known) => {
+        Some(grant) => {
             tracing::debug!(registry = ask.upstream.registry(), %digest, "no answer, but it was allowed: {no_answer}");
-            Ok(known.length)
+            Ok(grant.known.length)
         }
         None => Err(no_answer),
     }

@@ -46,6 +46,9 @@ pub(crate) enum Refusal {
         "this is no HTTP proxy: it listens beyond loopback; set forward-proxy = true to make it one, or use it as a mirror"
     )]
     NoProxy,
+    /// A push to a mirror that does not say where to.
+    #[error("this push may be meant for two registries: say which by ?ns=, or push to the registry itself")]
+    Ambiguous,
     /// This node has handed the request on to itself.
     #[error("the registry that is meant is this proxy itself: correct --registry, or the client's mirror")]
     Loop,
@@ -113,6 +116,7 @@ impl Refusal {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             Self::Headers => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "UNSUPPORTED"),
             Self::NoProxy => (StatusCode::FORBIDDEN, "DENIED"),
+            Self::Ambiguous => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
             Self::Loop => (StatusCode::LOOP_DETECTED, "UNSUPPORTED"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "DENIED"),
             Self::Origin(failure, subject) => code_of(failure.status, *subject),

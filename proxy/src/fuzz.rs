@@ -13,7 +13,7 @@ use crate::way::{Way, split_path};
 /// Parses the text as a manifest, a path, a token, a request's target and a range; panics where a rule of the parsers is broken.
 pub fn request(text: &str) {
     let image = "application/vnd.oci.image.manifest.v1+json";
-    let _ = (manifest::layers(text.as_bytes()), manifest::named(text.as_bytes(), image));
+    let _ = (manifest::layers(text.as_bytes()), manifest::named(text.as_bytes(), image, false));
     if let Ok(target) = text.parse::<Target>() {
         let path = target.path();
         assert!(path.starts_with("/v2/") && !path.contains("/../"), "{text:?} became {path:?}");

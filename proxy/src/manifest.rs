@@ -100,13 +100,14 @@ pub(crate) fn layers(bytes: &[u8]) -> Vec<Layer> {
 }
 
 /// All that a registry checks to be in the repository when it takes a manifest of this type: config and layers, or an index's
-/// manifests. A `subject` need not exist there, so it is not among them.
-pub(crate) fn named(bytes: &[u8], media_type: &str) -> Vec<Named> {
+/// manifests. A `subject` need not exist there, so it is not among them. A type that is only `claimed`, by another manifest,
+/// has to be the text's own word, too.
+pub(crate) fn named(bytes: &[u8], media_type: &str, claimed: bool) -> Vec<Named> {
     let Manifest { media_type: own, config, layers, manifests, others } = parse(bytes);
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     let is_image = IMAGES.contains(&media_type) && manifests.is_empty();
     let is_index = INDEXES.contains(&media_type) && config.is_none() && layers.is_empty();
-    let says_so = own.is_empty() || own == media_type;
+    let says_so = own == media_type || own.is_empty() && !claimed;
     if !says_so || !(is_image || is_index) || mislead(&others) {
         return Vec::new();
     }
@@ -171,11 +172,11 @@ mod tests {
             IMAGES[0]
         );
         let expected = [names("config", None), names("layer", None)];
-        assert_eq!(named(image.as_bytes(), IMAGES[0]), expected);
-        assert_eq!(named(image.as_bytes(), &format!("{}; charset=utf-8", IMAGES[0])), expected);
+        assert_eq!(named(image.as_bytes(), IMAGES[0], false), expected);
+        assert_eq!(named(image.as_bytes(), &format!("{}; charset=utf-8", IMAGES[0]), false), expected);
         let index = format!(r#"{{"manifests":[{}],"subject":{layer}}}"#, part("child", ""));
         for media_type in INDEXES {
-            assert_eq!(named(index.as_bytes(), media_type), [names("child", Some("t"))]);
+            assert_eq!(named(index.as_bytes(), media_type, false), [names("child", Some("t"))]);
         }
         for (text, media_type) in [
             (&image, IMAGES[1]),
@@ -185,7 +186,7 @@ mod tests {
             (&format!(r#"{{"layers":[{layer}],"manifests":[{layer}]}}"#), IMAGES[0]),
             (&format!(r#"{{"layers":[{layer}],"manifests":[{layer}]}}"#), INDEXES[0]),
         ] {
-            assert_eq!(named(text.as_bytes(), media_type), [], "{text} as {media_type}");
+            assert_eq!(named(text.as_bytes(), media_type, false), [], "{text} as {media_type}");
         }
     }
 
@@ -207,15 +208,29 @@ mod tests {
             in_layer(r#","url\u017f":["https://x"]"#),
             in_layer(r#","\u0055rls":["https://x"]"#),
         ] {
-            assert_eq!(named(text.as_bytes(), IMAGES[0]), [], "{text}");
+            assert_eq!(named(text.as_bytes(), IMAGES[0], false), [], "{text}");
         }
-        assert_eq!(named(in_layer(r#","annotations":{}"#).as_bytes(), IMAGES[0]), [names("other", None)]);
+        assert_eq!(
+            named(in_layer(r#","annotations":{}"#).as_bytes(), IMAGES[0], false),
+            [names("other", None)]
+        );
+    }
+
+    #[test]
+    fn a_type_that_another_manifest_claims_must_be_the_texts_own_word() {
+        let layer = format!(r#""layers":[{{"digest":"{}","size":7}}]"#, Digest::of(b"layer"));
+        let silent = format!("{{{layer}}}");
+        let spoken = format!(r#"{{"mediaType":"{}",{layer}}}"#, IMAGES[0]);
+        assert_eq!(named(silent.as_bytes(), IMAGES[0], true), []);
+        assert_eq!(named(silent.as_bytes(), IMAGES[0], false).len(), 1);
+        assert_eq!(named(spoken.as_bytes(), IMAGES[0], true).len(), 1);
+        assert_eq!(named(spoken.as_bytes(), IMAGES[1], true), []);
     }
 
     proptest! {
         #[test]
         fn whatever_comes_is_read_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (layers(&bytes), named(&bytes, IMAGES[0]));
+            let _ = (layers(&bytes), named(&bytes, IMAGES[0], true));
         }
     }
 }

@@ -2,6 +2,8 @@
 //! may have it, and of which type it is; the bytes then come through the engine by digest, so that a manifest leaves the
 //! origin once, too. Called by [`crate::mirror`].
 
+use std::time::Instant;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -16,6 +18,7 @@ use peer::error::FetchError;
 
 use crate::blobs::{CONTENT_DIGEST, etag_of, text};
 use crate::error::{Refusal, Subject};
+use crate::grants::Grant;
 use crate::path::{Name, Reference, manifest_path};
 use crate::permission::{Verdict, WayOut, judge, way_out};
 use crate::proof::{ContentDigest, Proof};
@@ -35,8 +38,8 @@ const EVERY_TYPE: &str = "application/vnd.oci.image.index.v1+json, \
 /// Answers a request for a manifest.
 pub(crate) async fn answer(ask: &Ask, name: &Name, reference: &Reference) -> Result<Response, Refusal> {
     let accept = accept_of(&ask.headers);
-    let (digest, known, said) = match resolve(ask, name, reference, &accept).await? {
-        Resolved::Manifest { digest, known, said } => (digest, known, said),
+    let (digest, Grant { known, since }, said) = match resolve(ask, name, reference, &accept).await? {
+        Resolved::Manifest { digest, grant, said } => (digest, grant, said),
         Resolved::Straight(Some(said)) if ask.head => return Ok(said.into_head()),
         Resolved::Straight(_) => return direct(ask, name, reference, &accept).await,
     };
@@ -53,16 +56,25 @@ pub(crate) async fn answer(ask: &Ask, name: &Name, reference: &Reference) -> Res
     if let (Some(sha256), Some(media_type)) = (digest.sha256(), &media_type)
         && let Some(bytes) = of_engine(ask, name, sha256, &accept).await?
     {
-        gave(ask, name, &bytes, Some(media_type));
+        gave(ask, name, &bytes, (Some(media_type), known.claimed), since);
         return Ok(respond_with(Some(&digest), Some(media_type), bytes));
     }
     direct(ask, name, reference, &accept).await
 }
 
 /// The client gets this manifest, and will ask for what it names.
-fn gave(ask: &Ask, name: &Name, bytes: &[u8], media_type: Option<&HeaderValue>) {
+fn gave(
+    ask: &Ask,
+    name: &Name,
+    bytes: &[u8],
+    (media_type, claimed): (Option<&HeaderValue>, bool),
+    since: Option<Instant>,
+) {
     let media_type = media_type.and_then(|media_type| media_type.to_str().ok()).unwrap_or_default();
-    ask.grants.of(&ask.upstream, &name.path()).learn(bytes, media_type);
+    // What anybody was given says nothing of what this client would be given by the origin.
+    if let Some(since) = since {
+        ask.grants.of(&ask.upstream, &name.path()).learn(bytes, media_type, claimed, since);
+    }
     ask.ahead.gave_manifest(&ask.upstream.url(&name.path()), Digest::of(bytes), bytes);
 }
 
@@ -134,7 +146,7 @@ async fn direct(ask: &Ask, name: &Name, reference: &Reference, accept: &str) -> 
         }
     }
     let media_type = headers.get(CONTENT_TYPE);
-    gave(ask, name, &bytes, media_type);
+    gave(ask, name, &bytes, (media_type, false), Some(Instant::now()));
     Ok(respond_with(digest.as_ref(), media_type, bytes))
 }
 

@@ -31,7 +31,7 @@ use crate::path::{Target, is_push_path};
 use crate::permission::is_no_answer;
 use crate::readahead::ReadAhead;
 use crate::upstream::{Ask, Said, Upstream, With, Words, relay};
-use crate::way::{Meant, Way};
+use crate::way::{Meant, Way, is_api};
 use crate::{blobs, manifests};
 
 /// Requests that are answered at a time. A node pulls a few images of some ten layers at once; each answer holds a
@@ -197,7 +197,8 @@ impl Mirror {
         host: Host,
     ) -> (RequestKind, String, Result<Response, Refusal>) {
         if request.method() == Method::CONNECT {
-            let place = request.uri().authority().map(|authority| authority.as_str().to_owned());
+            // Without a user, whose password shall not stand in a log.
+            let place = request.uri().host().map(str::to_owned);
             let answer = match self.options.forward && host.is_none() {
                 true => connect(self, request).await,
                 false => Err(Refusal::NoProxy),
@@ -231,6 +232,7 @@ impl Mirror {
         let pull = matches!(parts.method, Method::GET | Method::HEAD);
         match way {
             Way::Mirror(meant) if pull => self.understand(parts, meant),
+            Way::Mirror(meant) if meant.is_ambiguous() => Err(Refusal::Ambiguous),
             Way::Mirror(meant) => match self.options.push {
                 Push::Forward if is_push_path(&meant.path) => self.handed_on(meant),
                 _ => Err(Refusal::Method),
@@ -242,12 +244,13 @@ impl Mirror {
                 let base = base.map_err(|_| Refusal::Registry("the URL's host is no host".to_owned()))?;
                 // A name that the settings map is that registry, whatever the client speaks to it.
                 let mapped = base.starts_with("http://");
-                if !(mapped || scheme == "https") || !rest.starts_with("/v2") {
+                if !(mapped || scheme == "https") || !is_api(&rest) {
                     let base = if mapped { base } else { format!("{scheme}://{host}") };
                     return Ok(Deed::Pass(format!("{base}{rest}"), host));
                 }
                 let (path, query) = rest.split_once('?').unwrap_or((&rest, ""));
-                let meant = Meant { registry: Some(host), path: path.to_owned(), query: query.to_owned() };
+                let (path, query) = (path.to_owned(), query.to_owned());
+                let meant = Meant { registry: Some(host), named: true, path, query };
                 if pull { self.understand(parts, meant) } else { self.handed_on(meant) }
             }
         }

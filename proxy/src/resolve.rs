@@ -1,11 +1,14 @@
 //! Which manifest a client means, and whether it may have it: from what the client is known to be allowed, else by asking the
 //! origin, else, while that gives no answer, from what it said before. Called by [`crate::manifests`].
 
+use std::time::Instant;
+
+use common::digest::Digest;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
 use crate::error::{Refusal, Subject};
-use crate::grants::{Known, Permission, Tag};
+use crate::grants::{Grant, Known, Permission, Tag};
 use crate::path::{Name, Reference, manifest_path};
 use crate::permission::{Verdict, is_no_answer, is_worth_a_get, judge};
 use crate::proof::ContentDigest;
@@ -17,8 +20,8 @@ pub(crate) enum Resolved {
     Manifest {
         /// Its digest.
         digest: ContentDigest,
-        /// What is known of it.
-        known: Known,
+        /// By which it may be had.
+        grant: Grant,
         /// What the origin said just now, if it was asked.
         said: Option<Said>,
     },
@@ -39,10 +42,10 @@ pub(crate) async fn resolve(
         Reference::Tag(_) => None,
     };
     if let Some(digest) = digest
-        && let Some(known) = permission.allows(digest)
-        && serves(&known, accept, ask.head)
+        && let Some(grant) = permission.allows(digest)
+        && serves(&grant.known, accept, ask.head)
     {
-        return Ok(Resolved::Manifest { digest: ContentDigest::Sha256(digest), known, said: None });
+        return Ok(Resolved::Manifest { digest: ContentDigest::Sha256(digest), grant, said: None });
     }
     let path = manifest_path(name, reference);
     let no_answer = match ask.upstream.inquire(&path, Some(accept), Words::Unsaid, Subject::Manifest).await {
@@ -53,7 +56,12 @@ pub(crate) async fn resolve(
                 Refusal::Origin(said.into_failure(), Subject::Manifest)
             }
             Verdict::Refused => {
-                permission.refused(&said, digest);
+                match reference {
+                    Reference::Tag(tag) => permission.refused_tag(&said, tag),
+                    Reference::Digest(_) => {
+                        digest.iter().for_each(|digest| permission.refused_digest(&said, *digest))
+                    }
+                }
                 return refused(ask, &path, accept, said).await;
             }
         },
@@ -61,10 +69,10 @@ pub(crate) async fn resolve(
         Err(refusal) => return Err(refusal),
     };
     match remembered(&permission, reference, accept) {
-        Some((digest, known)) => {
+        Some((digest, grant)) => {
             let registry = ask.upstream.registry();
             tracing::debug!(registry, %digest, "no answer, but it was allowed: {no_answer}");
-            Ok(Resolved::Manifest { digest, known, said: None })
+            Ok(Resolved::Manifest { digest, grant, said: None })
         }
         None => match ask.grants.words(&ask.upstream, &path) {
             Some(said) => Err(Refusal::Origin(said.into_failure(), Subject::Manifest)),
@@ -90,15 +98,16 @@ fn granted(
     length: Option<u64>,
 ) -> Resolved {
     let media_type = said.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let known = Known { length, media_type: media_type.map(Into::into) };
+    let known = Known { length, media_type: media_type.map(Into::into), claimed: false };
     let Some(digest) = said.digest_of(reference) else { return Resolved::Straight(Some(said)) };
     if let Some(sha256) = digest.sha256() {
         permission.grant(sha256, known.clone());
         if let Reference::Tag(tag) = reference {
-            permission.resolve(&Tag { name: tag.clone(), accept: accept.to_owned() }, sha256);
+            permission.resolve(&tag_of(tag, accept), sha256);
         }
     }
-    Resolved::Manifest { digest, known, said: Some(said) }
+    let grant = Grant { known, since: Some(Instant::now()) };
+    Resolved::Manifest { digest, grant, said: Some(said) }
 }
 
 /// A HEAD's refusal has no body, but the client is to have the registry's words; or even the content, where HEAD is not
@@ -122,13 +131,17 @@ fn remembered(
     permission: &Permission<'_>,
     reference: &Reference,
     accept: &str,
-) -> Option<(ContentDigest, Known)> {
+) -> Option<(ContentDigest, Grant)> {
     let digest = match reference {
         Reference::Digest(digest) => digest.sha256()?,
-        Reference::Tag(tag) => permission.meant(&Tag { name: tag.clone(), accept: accept.to_owned() })?,
+        Reference::Tag(tag) => permission.meant(&tag_of(tag, accept))?,
     };
-    let known = permission.remembers(digest)?;
-    known.media_type.is_some().then_some((ContentDigest::Sha256(digest), known))
+    let grant = permission.remembers(digest)?;
+    grant.known.media_type.is_some().then_some((ContentDigest::Sha256(digest), grant))
+}
+
+fn tag_of(name: &str, accept: &str) -> Tag {
+    Tag { name: name.to_owned(), accept: Digest::of(accept.as_bytes()) }
 }
 
 #[cfg(test)]
@@ -137,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_is_known_serves_whom_it_suits() {
-        let known = |length| Known { length, media_type: Some("application/a+json".into()) };
+        let known = |length| Known { length, media_type: Some("application/a+json".into()), claimed: false };
         for (accept, suits) in [
             ("application/a+json", true),
             ("text/plain, application/a+json;q=0.5", true),

@@ -33,6 +33,8 @@ use crate::readahead::ReadAhead;
 /// A client waits for what is asked straight: a hiccup of the origin is masked, a longer failure is told soon, so that
 /// the client can go elsewhere.
 const ATTEMPTS: u32 = 3;
+/// The longest refusal that is remembered word for word.
+const MAX_WORDS: usize = 4 * 1024;
 /// Headers that belong to one connection (RFC 9110, section 7.6.1, and what older software sends).
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
@@ -206,6 +208,18 @@ impl Said {
             kept.extend(values.map(|value| (name.to_owned(), value.to_owned())));
         }
         OriginFailure { status: status.as_u16(), headers: kept, body: body.into() }
+    }
+
+    /// The same, with no more than a client needs to know how to ask.
+    pub(crate) fn brief(&self) -> Self {
+        let mut headers = HeaderMap::new();
+        for name in FAILURE_HEADERS.map(HeaderName::from_static) {
+            headers.extend(
+                self.headers.get_all(&name).iter().take(4).map(|value| (name.clone(), value.clone())),
+            );
+        }
+        let body = if self.body.len() <= MAX_WORDS { self.body.clone() } else { Bytes::new() };
+        Self { status: self.status, headers, body }
     }
 
     /// The digest of what the origin means: the reference's own, else what it says.

@@ -35,6 +35,8 @@ pub(crate) enum Way {
 pub(crate) struct Meant {
     /// The registry, if the client says so.
     pub(crate) registry: Option<String>,
+    /// Whether it says so beside the path.
+    pub(crate) named: bool,
     /// The path at that registry.
     pub(crate) path: String,
     /// The query without `ns`.
@@ -82,10 +84,30 @@ impl Meant {
         if registry.is_none()
             && let Some((registry, path)) = split_path(path)
         {
-            return Ok(Self { registry: Some(registry.to_owned()), path, query });
+            return Ok(Self { registry: Some(registry.to_owned()), named: false, path, query });
         }
-        Ok(Self { registry, path: path.to_owned(), query })
+        Ok(Self { named: registry.is_some(), registry, path: path.to_owned(), query })
     }
+}
+
+impl Meant {
+    /// Whether something that changes a registry may be meant for another one than it seems: its path begins with what may
+    /// be a registry's name, and upload sessions have paths that cannot be told from repositories.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        let first = self.path.strip_prefix(API).and_then(|rest| rest.split('/').next());
+        self.registry.is_some() && !self.named || self.registry.is_none() && first.is_some_and(is_host)
+    }
+}
+
+/// Whether a path with its query is one of the registry API.
+pub(crate) fn is_api(rest: &str) -> bool {
+    let path = rest.split('?').next().unwrap_or_default();
+    path == "/v2" || path.starts_with(API)
+}
+
+/// Whether the first part of a repository is a registry's name.
+fn is_host(part: &str) -> bool {
+    (part.contains(['.', ':']) || part == "localhost") && !part.starts_with('.')
 }
 
 /// The registry that `?ns=` names, and the rest of the query as it was sent.
@@ -106,8 +128,7 @@ pub(crate) fn split_query(uri: &Uri) -> Result<(Option<String>, String), Refusal
 /// The registry that a path begins with, and the path without it; only where something of a repository is left.
 pub(crate) fn split_path(path: &str) -> Option<(&str, String)> {
     let (registry, rest) = path.strip_prefix(API)?.split_once('/')?;
-    let is_host = registry.contains(['.', ':']) || registry == "localhost";
-    if !is_host || registry.starts_with('.') {
+    if !is_host(registry) {
         return None;
     }
     let path = format!("{API}{rest}");
@@ -132,9 +153,9 @@ mod tests {
         Way::of(&uri.parse().unwrap(), Version::HTTP_11).unwrap()
     }
 
-    fn meant(registry: Option<&str>, path: &str, query: &str) -> Way {
+    fn meant(registry: Option<&str>, named: bool, path: &str, query: &str) -> Way {
         let registry = registry.map(str::to_owned);
-        Way::Mirror(Meant { registry, path: path.to_owned(), query: query.to_owned() })
+        Way::Mirror(Meant { registry, named, path: path.to_owned(), query: query.to_owned() })
     }
 
     #[test]
@@ -158,7 +179,7 @@ mod tests {
                 let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
                 assert_eq!(
                     way(&format!("/v2/{host}/{rest}")),
-                    meant(Some(host), &format!("/v2/{path}"), query)
+                    meant(Some(host), false, &format!("/v2/{path}"), query)
                 );
             }
         }
@@ -169,10 +190,14 @@ mod tests {
             "/v2/my.app/tags/list",
             "/v2/quay.io/",
         ] {
-            assert_eq!(way(path), meant(None, path, ""), "{path}");
+            assert_eq!(way(path), meant(None, false, path, ""), "{path}");
         }
         let both = "/v2/my.team/app/manifests/1";
-        assert_eq!(way(&format!("{both}?ns=quay.io")), meant(Some("quay.io"), both, ""), "ns goes before");
+        assert_eq!(
+            way(&format!("{both}?ns=quay.io")),
+            meant(Some("quay.io"), true, both, ""),
+            "ns goes before"
+        );
     }
 
     #[test]
@@ -186,7 +211,7 @@ mod tests {
         assert_eq!(way("http://u:p@r.test/x"), proxy("r.test", "/x"));
         assert!(Way::of(&"https://r.test/v2/".parse().unwrap(), Version::HTTP_11).is_err());
         let h2 = Way::of(&"http://127.0.0.1:7711/v2/?ns=a".parse().unwrap(), Version::HTTP_2).unwrap();
-        assert_eq!(h2, meant(Some("a"), "/v2/", ""));
+        assert_eq!(h2, meant(Some("a"), true, "/v2/", ""));
     }
 
     proptest! {

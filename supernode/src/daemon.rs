@@ -98,7 +98,7 @@ impl Supernode {
             store,
             transport: Some(transport.clone()),
             coordinator: Arc::new(coordinator),
-            origin: OriginClient::new(origin)?,
+            origin: OriginClient::new(origin)?.with_mark(&authority.fingerprint().hex()[..12]),
             metrics: metrics.clone(),
             style: Style::Seed,
             sessions: Some(sessions),

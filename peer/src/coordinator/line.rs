@@ -8,9 +8,10 @@ use common::transport::{CONTROL_PRIORITY, Connection, TransportError};
 use common::wire::codec::{self, CodecError, FrameReader};
 use common::wire::exchange::Opening;
 use common::wire::inquiry::{Inquired, Inquiry};
+use common::wire::swarm::Failure;
 use tokio::time::timeout;
 
-/// The supernode asks an origin for so long at most before this node does it itself.
+/// The supernode asks an origin for so long at most before this node does it itself: a little longer than it tries.
 const INQUIRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection, if there is a session.
@@ -43,7 +44,8 @@ impl Line {
                 tracing::debug!("the supernode does not ask for us: {error}");
                 None
             }
-            Err(_) => None,
+            // It would take as long for the next question.
+            Err(_) => Some(Inquired::Unable(Failure::Unavailable("the supernode takes too long".to_owned()))),
         }
     }
 }

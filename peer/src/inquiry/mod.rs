@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::digest::{Digest, Hasher};
-use common::wire::inquiry::{Answered, Inquiry, MAX_HEADERS, MAX_VALUE};
+use common::wire::inquiry::{Answered, Inquired, Inquiry, MAX_HEADERS, MAX_VALUE};
+use common::wire::swarm::Failure;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use http::header::{ACCEPT, HeaderMap, HeaderValue};
@@ -29,6 +30,10 @@ use troubles::Troubles;
 /// A client waits for these answers: a hiccup of the origin is masked, a longer failure is told soon, so that the
 /// client can go elsewhere.
 const ATTEMPTS: u32 = 3;
+/// The longest rest that an origin is given before it is asked again; who is asked to wait longer is told so.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So long a supernode tries at most for a neighbour, which waits a little longer.
+const FOR_OTHERS: Duration = Duration::from_secs(8);
 /// Questions whose pace is known; beyond, those that have rested are forgotten.
 const MAX_QUEUES: usize = 8192;
 /// A supernode that could not ask an origin is not asked to for so long.
@@ -66,9 +71,19 @@ struct Queue {
 impl Desk {
     /// A desk that asks as `origin` does.
     pub(crate) fn new(origin: &OriginClient) -> Self {
-        let origin = origin.with_retry(RetryPolicy { attempts: ATTEMPTS, ..RetryPolicy::default() });
+        let origin = origin.with_retry(policy(ATTEMPTS));
         let (unable, silent) = (Troubles::lasting(UNABLE), Troubles::lasting(SILENT));
         Self { inner: Arc::new(Inner { origin, queues: Mutex::default(), unable, silent }) }
+    }
+
+    /// Puts a neighbour's question, and does not let it wait for long.
+    pub(crate) async fn ask_for_neighbour(&self, inquiry: Inquiry) -> Inquired {
+        match tokio::time::timeout(FOR_OTHERS, self.ask(inquiry)).await {
+            Ok(Ok(answered)) => Inquired::Answered(answered),
+            Ok(Err(FetchError::Forbidden(why))) => Inquired::Unable(Failure::Refused(why)),
+            Ok(Err(error)) => Inquired::Unable(Failure::Unavailable(error.to_string())),
+            Err(_) => Inquired::Unable(Failure::Unavailable("the origin takes too long".to_owned())),
+        }
     }
 
     /// Puts the question, or shares the request of somebody who puts the same one.
@@ -87,11 +102,13 @@ impl Desk {
             return forming;
         }
         let (wait, desk) = (queue.pace.take(now), self.clone());
+        let turn = Turn { desk: self.clone(), key, taken: false };
         let request = async move {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
                 desk.leaves(key);
             }
+            turn.take();
             desk.put(inquiry).await
         };
         let request = request.boxed().shared();
@@ -122,11 +139,15 @@ impl Desk {
         let place = place_of(&inquiry.url)?;
         let mut origin = self.inner.origin.clone();
         if self.inner.silent.is_fresh(&place, Instant::now()) {
-            origin = origin.with_retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
+            origin = origin.with_retry(policy(1));
+        }
+        let rest = origin.resting(&place);
+        if rest > PATIENCE {
+            return Ok(come_again(rest));
         }
         let outcome = put(&origin, inquiry).await;
         if matches!(&outcome, Err(FetchError::Unavailable(_)))
-            || matches!(&outcome, Ok(answered) if answered.status >= 500)
+            || matches!(&outcome, Ok(answered) if answered.status >= 500 || answered.status == 429)
         {
             self.inner.silent.note(place, Instant::now());
         }
@@ -136,6 +157,40 @@ impl Desk {
     fn queues(&self) -> MutexGuard<'_, HashMap<Digest, Queue>> {
         self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A question's turn, which is given back when everybody who waited for it has hung up.
+struct Turn {
+    desk: Desk,
+    key: Digest,
+    taken: bool,
+}
+
+impl Turn {
+    fn take(mut self) {
+        self.taken = true;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.taken
+            && let Some(queue) = self.desk.queues().get_mut(&self.key)
+        {
+            queue.pace.give_back();
+        }
+    }
+}
+
+fn policy(attempts: u32) -> RetryPolicy {
+    RetryPolicy { attempts, patience: PATIENCE, ..RetryPolicy::default() }
+}
+
+/// What an origin that wants rest would say.
+fn come_again(rest: Duration) -> Answered {
+    let seconds = rest.as_secs() + 1;
+    let headers = vec![("retry-after".to_owned(), seconds.to_string())];
+    Answered { status: StatusCode::TOO_MANY_REQUESTS.as_u16(), headers, body: Vec::new() }
 }
 
 /// What makes two questions the same. A digest, so that no credential lies about in a map.
@@ -244,6 +299,25 @@ mod tests {
             tokio::time::timeout(Duration::from_millis(1), desk.ask(inquiry(&origin, "Basic YQ==")));
         assert!(given_up.await.is_err(), "it waits for its turn");
         desk.ask(inquiry(&origin, "Basic YQ==")).await.unwrap();
+        for _ in 0..100 {
+            let given_up =
+                tokio::time::timeout(Duration::from_millis(1), desk.ask(inquiry(&origin, "Basic YQ==")));
+            let _ = given_up.await;
+        }
+        let next = desk.join(inquiry(&origin, "Basic YQ=="), Instant::now());
+        assert!(tokio::time::timeout(Duration::from_secs(10), next).await.is_ok(), "those who hung up count");
+    }
+
+    #[tokio::test]
+    async fn an_origin_that_wants_rest_is_not_asked_meanwhile() {
+        let origin = Fake::start(|_| Reply::new(429).header("Retry-After", "30")).await;
+        let desk = Desk::new(&client());
+        for user in ["a", "b"] {
+            let answered = desk.ask(inquiry(&origin, user)).await.unwrap();
+            assert_eq!(answered.status, 429);
+            assert!(header(&answered, "retry-after").parse::<u64>().unwrap() > 20);
+        }
+        assert_eq!(origin.asked().len(), 1);
     }
 
     #[tokio::test]

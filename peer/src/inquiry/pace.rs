@@ -28,6 +28,11 @@ impl Pace {
         self.full.saturating_duration_since(now).saturating_sub(FREE * PAUSE)
     }
 
+    /// A question was not put after all.
+    pub(super) fn give_back(&mut self) {
+        self.full -= PAUSE;
+    }
+
     /// Whether it is as good as new.
     pub(super) fn is_rested(&self, now: Instant) -> bool {
         self.full <= now

@@ -26,7 +26,7 @@ impl Troubles {
         if places.len() >= MAX_PLACES {
             places.retain(|_, at| now.saturating_duration_since(*at) < self.life);
         }
-        if places.len() < MAX_PLACES {
+        if places.len() < MAX_PLACES || places.contains_key(&place) {
             places.insert(place, now);
         }
     }

@@ -71,6 +71,7 @@ pub struct OriginClient {
     inner: Arc<Inner>,
     retry: RetryPolicy,
     idle: Duration,
+    via: Option<HeaderValue>,
 }
 
 struct Inner {
@@ -118,7 +119,7 @@ fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
     matches!(cause_of(error), Some(rustls::Error::InvalidCertificate(_)))
 }
 
-/// Reads the certificates of one `--extra-ca` file.
+/// Reads the certificates of one CA file.
 fn read_ca(path: &Path) -> Result<Vec<reqwest::Certificate>, OriginError> {
     let refused = |source: Cause| OriginError::ExtraCa { path: path.to_owned(), source };
     let pem = std::fs::read(path).map_err(|error| refused(error.into()))?;
@@ -261,7 +262,7 @@ impl OriginClient {
             registries,
             cool_offs: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner), retry: RetryPolicy::default(), idle: IDLE_TIMEOUT })
+        Ok(Self { inner: Arc::new(inner), retry: RetryPolicy::default(), idle: IDLE_TIMEOUT, via: None })
     }
 
     /// The same client with another patience: a HEAD that a client waits for deserves fewer attempts than a download.
@@ -297,6 +298,23 @@ impl OriginClient {
     /// The connections to use for a URL.
     pub(super) fn client_for(&self, url: &Url) -> Result<&reqwest::Client, OriginError> {
         Ok(self.inner.client(url, self.permit(url)?))
+    }
+
+    /// How long an origin (`host:port`) has asked to be left alone.
+    pub fn resting(&self, place: &str) -> Duration {
+        self.cool_offs().left(place, Instant::now())
+    }
+
+    /// The same client, which marks what it asks with this cluster's name, so that a proxy knows its own questions (RFC 9110,
+    /// section 7.6.3).
+    pub fn with_mark(&self, mark: &str) -> Self {
+        let via = HeaderValue::from_str(&format!("1.1 longshore-{mark}")).ok();
+        Self { via, ..self.clone() }
+    }
+
+    /// The mark on what is asked.
+    pub fn via(&self) -> Option<&HeaderValue> {
+        self.via.as_ref()
     }
 
     /// The longest silence that is borne.
@@ -387,7 +405,9 @@ impl OriginClient {
         let permit = self.inner.policy.check(url, from).map_err(forbidden)?;
         self.rest(&place(url)).await;
         let client = self.inner.client(url, permit);
-        let sending = client.execute(ask.request(url, with_secrets));
+        let mut request = ask.request(url, with_secrets);
+        request.headers_mut().extend(self.via.iter().map(|via| (header::VIA, via.clone())));
+        let sending = client.execute(request);
         let response = match tokio::time::timeout(self.idle, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.refused_or(error, url, unreachable)),

@@ -8,6 +8,7 @@
 //! - The undisturbed fetch takes every byte from the origin exactly once.
 //! - No error text holds a header's value, a user's name or password, or a query string: those may be secrets.
 
+pub mod activity;
 mod address;
 pub mod answer;
 pub mod client;

@@ -6,20 +6,21 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::TryStream;
+use futures_util::{TryStream, TryStreamExt as _};
 use http::{HeaderMap, Method};
 use reqwest::{Body, Url};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::activity::Activity;
 use super::address::{Reach, reach};
 use super::client::{NOT_PASSED, OriginClient};
 use super::{Answer, Cause, OriginError, label, parse_url, place};
 
 /// A host that is there takes a connection within a second or two.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A registry answers a large upload only when it has stored it.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// A registry answers a large upload only when it has stored it: so long after the last byte of the body moved.
+const UPLOAD_SILENCE: Duration = Duration::from_secs(10 * 60);
 
 impl OriginClient {
     /// Hands a request on with a body that is read as the origin takes it. Headers of the connection are left behind.
@@ -40,21 +41,26 @@ impl OriginClient {
     {
         let url = parse_url(url)?;
         let client = self.client_for(&url)?;
-        let patience = if body.is_some() { UPLOAD_TIMEOUT } else { self.idle() };
+        let patience = if body.is_some() { UPLOAD_SILENCE } else { self.idle() };
+        let activity = Activity::default();
         let mut request = reqwest::Request::new(method, url.clone());
         *request.headers_mut() = headers.clone();
         for name in NOT_PASSED.iter().filter(|name| *name != http::header::CONTENT_LENGTH) {
             request.headers_mut().remove(name);
         }
-        *request.body_mut() = body.map(Body::wrap_stream);
+        request.headers_mut().extend(self.via().map(|via| (http::header::VIA, via.clone())));
+        let moving = activity.clone();
+        *request.body_mut() = body.map(|body| Body::wrap_stream(body.inspect_ok(move |_| moving.note())));
         let unreachable = |source: Cause| OriginError::Unreachable {
             origin: format!("{}://{}", url.scheme(), place(&url)),
             source,
         };
-        match timeout(patience, client.execute(request)).await {
-            Ok(Ok(response)) => Ok(Answer::new(response, self.idle())),
-            Ok(Err(error)) => Err(self.refused_or(error, &url, unreachable)),
-            Err(elapsed) => Err(unreachable(elapsed.into())),
+        tokio::select! {
+            answer = client.execute(request) => match answer {
+                Ok(response) => Ok(Answer::new(response, self.idle())),
+                Err(error) => Err(self.refused_or(error, &url, unreachable)),
+            },
+            () = activity.silence(patience) => Err(unreachable("nothing moved for too long".into())),
         }
     }
 

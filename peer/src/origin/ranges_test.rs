@@ -324,7 +324,7 @@ proptest! {
             })
             .await;
             // Without ranges a cut before the last one brings nothing new: patience for all of them.
-            let patient = client().with_retry(crate::origin::RetryPolicy { attempts: 20, base: Duration::from_millis(1) });
+            let patient = client().with_retry(crate::origin::RetryPolicy { attempts: 20, base: Duration::from_millis(1), ..crate::origin::RetryPolicy::default() });
             run_with(patient, wanted(&origin)).await.assert_is(&bytes, &[]);
             assert!(!ranges || origin.sent() == length as u64);
         });

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::Url;
 
 /// Docker Hub's names. Images say the first, old clients the second, and the third one answers.
-const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+pub const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 /// Where Docker Hub's registry answers.
 const DOCKER_HUB_URL: &str = "https://registry-1.docker.io";
 /// The longest host name (RFC 1035: 253) with a port.

@@ -26,11 +26,13 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// The wait after the first failure; it doubles with each.
     pub base: Duration,
+    /// The longest `Retry-After` that is waited for; an answer that asks for more is final.
+    pub patience: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { attempts: ATTEMPTS, base: BASE }
+        Self { attempts: ATTEMPTS, base: BASE, patience: MAX_RETRY_AFTER }
     }
 }
 
@@ -88,7 +90,7 @@ impl Retry {
             Outcome::Answered { .. } => return None,
         };
         self.failures = self.failures.saturating_add(1);
-        if self.failures >= self.policy.attempts || asked > MAX_RETRY_AFTER {
+        if self.failures >= self.policy.attempts || asked > self.policy.patience {
             return None;
         }
         let doubled = self.policy.base.saturating_mul(1 << (self.failures - 1).min(16)).min(MAX_BACK_OFF);
@@ -177,7 +179,7 @@ mod tests {
         ) {
             let mut rng = StdRng::seed_from_u64(seed);
             let base = Duration::from_millis(base);
-            let mut retry = Retry::new(RetryPolicy { attempts, base });
+            let mut retry = Retry::new(RetryPolicy { attempts, base, ..RetryPolicy::default() });
             let asked_for = Duration::from_secs(asked);
             for failure in 1..attempts.max(1) {
                 let wait = retry.next(answered(503, Some(asked)), &mut rng).unwrap();

@@ -303,7 +303,12 @@ impl Inner {
             && verified.pieces().eq(self.index.claims(*task)?);
         let adopted = Some(foreign.clone());
         let record = match before {
-            Some(before) => Record { geometry: *geometry, proven: true, adopted, ..before },
+            Some(before) if before.proven => Record { geometry: *geometry, adopted, ..before },
+            // Whoever began to fetch it need not have had it.
+            Some(before) => {
+                let source_url = String::new();
+                Record { geometry: *geometry, proven: true, adopted, source_url, ..before }
+            }
             None => Record {
                 geometry: *geometry,
                 source_url: String::new(),

@@ -191,7 +191,17 @@ impl Blob {
         &self.0.path
     }
 
-    /// The URL that the task was first fetched by.
+    /// An unproven task is fetched by another URL from now on: whose content it is in the end, nobody can say who only
+    /// began it.
+    pub(super) fn now_from(&self, source_url: &str) -> Result<(), StoreError> {
+        if self.0.state().record.source_url == source_url {
+            return Ok(());
+        }
+        let url = if self.pieces()?.is_empty() { source_url } else { "" };
+        self.0.update(|record| url.clone_into(&mut record.source_url))
+    }
+
+    /// The URL that the task was fetched by; empty where that was more than one, or is not known.
     pub fn source_url(&self) -> String {
         self.0.state().record.source_url.clone()
     }

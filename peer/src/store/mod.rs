@@ -167,6 +167,7 @@ impl Store {
                     if !blob.is_proven() {
                         let missing = geometry.length().saturating_sub(self.0.bytes_of(task));
                         self.0.reserve(missing).map(drop)?;
+                        blob.now_from(&without_secrets(source_url))?;
                     }
                     blob.touch();
                     return Ok(blob);

@@ -18,6 +18,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Leaves;
+use super::pipe::both_ways;
 use crate::error::{Refusal, Subject};
 use crate::mirror::Mirror;
 
@@ -82,7 +83,7 @@ fn registry_name(host: &str, port: u16) -> String {
 async fn tunnel(upgrade: OnUpgrade, stream: TcpStream, place: OwnedSemaphorePermit) {
     let Ok(client) = upgrade.await else { return };
     // Whoever hangs up, and why, is between the two.
-    if let Err(error) = pipe::both_ways(TokioIo::new(client), stream, IDLE).await {
+    if let Err(error) = both_ways(TokioIo::new(client), stream, IDLE).await {
         tracing::debug!(%error, "a tunnel ended");
     }
     drop(place);
@@ -117,43 +118,4 @@ async fn accept(
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), client).await?;
     let leaves = mirror.intercept.leaves_for(host, port).ok_or("it is not on the list any more")?;
     Ok(hello.into_stream(leaves.config_for(host)?).await?)
-}
-
-mod pipe {
-    //! Two connections as one.
-
-    use std::io;
-    use std::time::Duration;
-
-    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-    use tokio::time::timeout;
-
-    /// Bytes on their way in one direction.
-    const BUFFER: usize = 32 * 1024;
-
-    /// Carries bytes until both sides have ended, or nothing has moved for `idle`.
-    pub(super) async fn both_ways<A, B>(a: A, b: B, idle: Duration) -> io::Result<()>
-    where
-        A: AsyncRead + AsyncWrite + Unpin,
-        B: AsyncRead + AsyncWrite + Unpin,
-    {
-        let (from_a, to_a) = tokio::io::split(a);
-        let (from_b, to_b) = tokio::io::split(b);
-        tokio::try_join!(carry(from_a, to_b, idle), carry(from_b, to_a, idle)).map(drop)
-    }
-
-    async fn carry(
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin,
-        idle: Duration,
-    ) -> io::Result<()> {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let read = timeout(idle, from.read(&mut buffer)).await??;
-            if read == 0 {
-                return to.shutdown().await;
-            }
-            timeout(idle, to.write_all(&buffer[..read])).await??;
-        }
-    }
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use peer::origin::guard::Pattern;
+use peer::origin::registry::{DOCKER_HUB, canonical};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
@@ -74,9 +75,12 @@ impl Leaves {
         let list = hosts.iter().map(|host| format!("{host}\n")).collect::<String>();
         fs::create_dir_all(dir).map_err(failed(dir))?;
         let same = fs::read_to_string(&names).is_ok_and(|before| before == list);
-        let pair = match fs::read_to_string(&key) {
-            Ok(pem) if same => KeyPair::from_pem(&pem)?,
-            _ => {
+        let kept = fs::read_to_string(&key).ok().filter(|_| same);
+        // A new key needs a new certificate, whatever became of the old one.
+        let same = kept.is_some();
+        let pair = match kept {
+            Some(pem) => KeyPair::from_pem(&pem)?,
+            None => {
                 if names.exists() {
                     tracing::warn!(
                         "the intercept list has changed: clients must trust the new {}/ca.pem",
@@ -146,25 +150,43 @@ fn ca_params(hosts: &[Pattern]) -> CertificateParams {
     params.distinguished_name.push(DnType::CommonName, "Longshore, opened connections of this node");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    let permitted: Vec<GeneralSubtree> = hosts.iter().filter_map(subtree).collect();
-    // One host pattern that is all hosts leaves nothing to constrain.
-    if !permitted.is_empty() && permitted.len() == hosts.len() {
-        params.name_constraints =
-            Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: Vec::new() });
-    }
+    params.name_constraints = constraints(hosts);
     lasting(&mut params, CA_DAYS);
     params
 }
 
-fn subtree(host: &Pattern) -> Option<GeneralSubtree> {
+/// What the CA may sign for; `None` when that is everything. A kind of name that is not constrained would be free, so one
+/// that no host is of is excluded whole.
+fn constraints(hosts: &[Pattern]) -> Option<NameConstraints> {
+    if hosts.is_empty() || hosts.contains(&Pattern::Any) {
+        return None;
+    }
+    let permitted_subtrees: Vec<GeneralSubtree> = hosts.iter().flat_map(subtrees).collect();
+    let is_ip = |subtree: &GeneralSubtree| matches!(subtree, GeneralSubtree::IpAddress(_));
+    let mut excluded_subtrees = Vec::new();
+    if !permitted_subtrees.iter().any(is_ip) {
+        let all = [CidrSubnet::V4([0; 4], [0; 4]), CidrSubnet::V6([0; 16], [0; 16])];
+        excluded_subtrees.extend(all.map(GeneralSubtree::IpAddress));
+    }
+    if permitted_subtrees.iter().all(is_ip) {
+        excluded_subtrees.push(GeneralSubtree::DnsName(String::new()));
+    }
+    Some(NameConstraints { permitted_subtrees, excluded_subtrees })
+}
+
+fn subtrees(host: &Pattern) -> Vec<GeneralSubtree> {
     match host {
-        Pattern::Any => None,
-        Pattern::Below(domain) => Some(GeneralSubtree::DnsName(domain.clone())),
-        Pattern::Host(host, _) => Some(match host.parse::<IpAddr>() {
+        Pattern::Any => Vec::new(),
+        Pattern::Below(domain) => vec![GeneralSubtree::DnsName(domain.clone())],
+        // A pattern for one of Docker Hub's names is one for all of them.
+        Pattern::Host(host, _) if canonical(host) == canonical(DOCKER_HUB[0]) => {
+            DOCKER_HUB.map(|name| GeneralSubtree::DnsName(name.to_owned())).into()
+        }
+        Pattern::Host(host, _) => vec![match host.parse::<IpAddr>() {
             Ok(IpAddr::V4(v4)) => GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix(v4.octets(), 32)),
             Ok(IpAddr::V6(v6)) => GeneralSubtree::IpAddress(CidrSubnet::from_v6_prefix(v6.octets(), 128)),
             Err(_) => GeneralSubtree::DnsName(host.clone()),
-        }),
+        }],
     }
 }
 

@@ -6,6 +6,8 @@ use common::digest::{Digest, Hasher};
 use common::task::Credentials;
 use serde::Deserialize;
 
+use super::ledger::Public;
+
 /// Tokens are at most some kilobytes; of a longer one nothing is read.
 const MAX_TOKEN: usize = 16 * 1024;
 
@@ -38,16 +40,20 @@ impl Salt {
     }
 }
 
-/// Whether anybody could have shown these: none at all, or a token that a registry gave to somebody who had none.
+/// Who else could have shown these.
 ///
 /// To be believed only of credentials that the origin has just taken: then it has checked the token's signature.
 /// Source: Distribution's token specification, `sub`: "should be empty if the client did not authenticate".
-pub(super) fn are_nobodys(credentials: &Credentials) -> bool {
+pub(super) fn public(credentials: &Credentials) -> Public {
     let mut all = credentials.expose();
     match (all.next(), all.next()) {
-        (None, _) => true,
-        (Some(("authorization", value)), None) => subject(value).is_some_and(|subject| subject.is_empty()),
-        _ => false,
+        (None, _) => Public::Open,
+        (Some(("authorization", value)), None)
+            if subject(value).is_some_and(|subject| subject.is_empty()) =>
+        {
+            Public::Token
+        }
+        _ => Public::No,
     }
 }
 
@@ -87,8 +93,8 @@ mod tests {
 
     #[test]
     fn nobodys_token_has_an_empty_subject() {
-        assert!(are_nobodys(&Credentials::none()));
-        assert!(are_nobodys(&bearer(r#"{"sub":"","access":[]}"#)));
+        assert_eq!(public(&Credentials::none()), Public::Open);
+        assert_eq!(public(&bearer(r#"{"sub":"","access":[]}"#)), Public::Token);
         let mut two = bearer(r#"{"sub":""}"#);
         two.add("cookie", "x");
         for somebody in [
@@ -99,7 +105,7 @@ mod tests {
             Credentials::authorization("Basic Og=="),
             two,
         ] {
-            assert!(!are_nobodys(&somebody), "{somebody:?}");
+            assert_eq!(public(&somebody), Public::No, "{somebody:?}");
         }
     }
 

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use common::digest::Digest;
 use common::task::Credentials;
-use http::header::WWW_AUTHENTICATE;
 
 use crate::manifest;
 use crate::upstream::{Said, Upstream};
@@ -19,8 +18,9 @@ use doors::Doors;
 pub(crate) use holder::subject;
 use holder::{Holder, Salt};
 use ledger::Ledger;
+use ledger::Public;
 pub use ledger::Terms;
-pub(crate) use ledger::{Known, Place, Tag};
+pub(crate) use ledger::{Grant, Known, Place, Tag};
 
 /// All grants of a node. Cheap to clone.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl Grants {
     /// The registry told somebody without credentials how it wants to be spoken to at this path.
     pub(crate) fn heard(&self, upstream: &Upstream, path: &str, said: &Said) {
         if upstream.credentials().is_empty() {
-            self.doors().heard(upstream.url(path), said.clone());
+            self.doors().heard(upstream.url(path), said.brief());
         }
     }
 
@@ -79,13 +79,13 @@ impl Grants {
 // === impl Permission ===
 
 impl Permission<'_> {
-    /// What is known of a digest that the client may have without another question.
-    pub(crate) fn allows(&self, digest: Digest) -> Option<Known> {
+    /// The grant by which the client may have a digest without another question.
+    pub(crate) fn allows(&self, digest: Digest) -> Option<Grant> {
         self.grants.lock().allows(&self.place, self.holder, digest, Instant::now())
     }
 
     /// The same while the origin gives no answer.
-    pub(crate) fn remembers(&self, digest: Digest) -> Option<Known> {
+    pub(crate) fn remembers(&self, digest: Digest) -> Option<Grant> {
         self.grants.lock().remembers(&self.place, self.holder, digest, Instant::now())
     }
 
@@ -104,42 +104,42 @@ impl Permission<'_> {
         self.grants.lock().resolve(&self.place, self.audience(), tag, digest, Instant::now());
     }
 
-    /// The client was given a manifest of this type: what it names is allowed, too.
-    pub(crate) fn learn(&self, bytes: &[u8], media_type: &str) {
+    /// The client was given a manifest, allowed by the origin at that time: what it names is allowed since then, too.
+    pub(crate) fn learn(&self, bytes: &[u8], media_type: &str, claimed: bool, since: Instant) {
         // Parsed outside of the lock.
-        let named = manifest::named(bytes, media_type);
-        let (audience, now) = (self.audience(), Instant::now());
+        let named = manifest::named(bytes, media_type, claimed);
+        let audience = self.audience();
         let mut ledger = self.grants.lock();
         for part in named {
-            let known = Known { length: Some(part.size), media_type: part.media_type.map(Into::into) };
-            ledger.grant(&self.place, audience, part.digest, known, now);
+            let (length, media_type) = (Some(part.size), part.media_type.map(Into::into));
+            let known = Known { length, media_type, claimed: true };
+            ledger.grant(&self.place, audience, part.digest, known, since);
         }
     }
 
-    /// The origin refused; `digest` is what it was asked for, where that was not a tag.
-    pub(crate) fn refused(&self, said: &Said, digest: Option<Digest>) {
-        let mut ledger = self.grants.lock();
-        match digest {
-            Some(digest) if said.status == 404 => {
-                ledger.revoke_digest(&self.place, self.refused_audience(said), digest);
-            }
-            _ if matches!(said.status.as_u16(), 401 | 403) => {
-                ledger.revoke(&self.place, self.refused_audience(said));
-            }
-            _ => {}
+    /// The origin refused a digest.
+    pub(crate) fn refused_digest(&self, said: &Said, digest: Digest) {
+        match said.status.as_u16() {
+            404 => self.grants.lock().revoke_digest(&self.place, self.audience(), digest),
+            _ => self.refused(said),
         }
     }
 
-    fn audience(&self) -> (Holder, bool) {
-        (self.holder, holder::are_nobodys(self.credentials))
+    /// The origin refused a tag.
+    pub(crate) fn refused_tag(&self, said: &Said, tag: &str) {
+        match said.status.as_u16() {
+            404 => self.grants.lock().revoke_tag(&self.place, self.audience(), tag),
+            _ => self.refused(said),
+        }
     }
 
-    /// Who is refused with the client: anybody, if it showed what anybody has. But where tokens are given out, to be refused
-    /// without one means nothing yet.
-    fn refused_audience(&self, said: &Said) -> (Holder, bool) {
-        let challenge = said.headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-        let bearer = challenge.is_some_and(|text| text.to_ascii_lowercase().starts_with("bearer"));
-        let (holder, nobodys) = self.audience();
-        (holder, nobodys && !(self.credentials.is_empty() && bearer))
+    fn refused(&self, said: &Said) {
+        if matches!(said.status.as_u16(), 401 | 403) {
+            self.grants.lock().revoke(&self.place, self.audience());
+        }
+    }
+
+    fn audience(&self) -> (Holder, Public) {
+        (self.holder, holder::public(self.credentials))
     }
 }

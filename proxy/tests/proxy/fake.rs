@@ -91,6 +91,11 @@ impl Origin {
         self.inner.down.store(down, Ordering::SeqCst);
     }
 
+    /// Nothing is there any more.
+    pub(crate) fn remove(&self, path: &str) {
+        self.inner.content.lock().unwrap().remove(path);
+    }
+
     /// How many requests came.
     pub(crate) fn requests(&self) -> usize {
         self.inner.asked.lock().unwrap().len()

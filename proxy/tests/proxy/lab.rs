@@ -114,7 +114,8 @@ fn engine(dir: &Path, [registry, other]: [&str; 2], quota: Option<u64>) -> Engin
         ("other.test".to_owned(), other.to_owned()),
         ("gone.example".to_owned(), "http://127.0.0.1:9".to_owned()),
     ]);
-    let origin = OriginClient::new(OriginOptions { registries, ..OriginOptions::default() }).unwrap();
+    let origin =
+        OriginClient::new(OriginOptions { registries, ..OriginOptions::default() }).unwrap().with_mark("lab");
     Engine::start(EngineOptions {
         store: Store::open(dir, StoreOptions { quota, durable: false }).unwrap(),
         transport: None,

@@ -217,26 +217,62 @@ async fn a_moved_tag_is_seen_at_once() {
     }
 }
 
+/// What a client without credentials gets of a blob through `other.test`, whole.
+async fn loot(lab: &Lab, path: &str) -> Option<Vec<u8>> {
+    // Cut in the middle, or before the first byte.
+    let answer = lab.client.get(format!("{}{path}?ns=other.test", lab.mirror)).send().await.ok()?;
+    let granted = answer.status().is_success();
+    answer.bytes().await.ok().filter(|_| granted).map(Vec::from)
+}
+
 #[tokio::test]
 async fn a_registry_that_only_claims_to_have_a_blob_opens_it_to_nobody() {
     let lab = Lab::start().await;
     for length in [3_000, 700_000] {
         let (path, bytes) = lab.blob("team/secret", length, private());
-        let owner = lab.get(&path, &headers(Some(ALICE))).await;
-        assert_eq!(owner.bytes().await.unwrap(), bytes);
+        lab.get(&path, &headers(Some(ALICE))).await.bytes().await.unwrap();
         let claimed = path.replace("team/secret", "mine/now");
         let guess: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
         lab.other.put(&claimed, guess, Manners::default());
-        // Cut in the middle, or before the first byte.
-        if let Ok(thief) = lab.client.get(format!("{}{claimed}?ns=other.test", lab.mirror)).send().await {
-            assert!(!thief.status().is_success() || thief.bytes().await.is_err(), "{length} bytes");
-        }
-        // Who really has it is believed, and asked for a small part of it only.
-        lab.other.put(&claimed, bytes.clone(), Manners::default());
         for _ in 0..2 {
-            let honest = lab.get(&format!("{claimed}?ns=other.test"), &[]).await;
-            assert_eq!(honest.bytes().await.unwrap(), bytes);
+            assert_eq!(loot(&lab, &claimed).await, None, "{length} bytes");
         }
-        assert!(lab.other.sent(&claimed) <= 64 << 10, "{}", lab.other.sent(&claimed));
     }
+}
+
+#[tokio::test]
+async fn a_registry_that_has_a_blob_shows_some_of_it_once() {
+    let lab = Lab::start().await;
+    for length in [3_000, 700_000] {
+        let (path, bytes) = lab.blob("team/shared", length, private());
+        lab.get(&path, &headers(Some(ALICE))).await.bytes().await.unwrap();
+        lab.other.put(&path, bytes.clone(), Manners::default());
+        for _ in 0..2 {
+            assert_eq!(loot(&lab, &path).await.as_ref(), Some(&bytes));
+        }
+        assert!(lab.other.sent(&path) <= 64 << 10, "{}", lab.other.sent(&path));
+    }
+}
+
+#[tokio::test]
+async fn who_began_to_fetch_a_blob_in_vain_is_not_where_it_came_from() {
+    let lab = Lab::start().await;
+    let (path, bytes) = lab.blob("team/secret", 700_000, private());
+    let claimed = path.replace("team/secret", "mine/now");
+    let guess: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    lab.other.put(&claimed, guess, Manners { cuts: usize::MAX, ..Manners::default() });
+    assert_eq!(loot(&lab, &claimed).await, None, "before");
+    let owner = lab.get(&path, &headers(Some(ALICE))).await;
+    assert_eq!(owner.bytes().await.unwrap(), bytes);
+    assert_eq!(loot(&lab, &claimed).await, None, "after");
+}
+
+#[tokio::test]
+async fn a_tag_that_is_gone_is_gone_without_the_origin_too() {
+    let image = Image::of(Manners::default()).await;
+    image.pulls(None).await;
+    image.lab.origin.remove(&image.tag);
+    assert_eq!(image.status(&image.tag, None).await, StatusCode::NOT_FOUND);
+    image.lab.origin.set_down(true);
+    assert!(!image.status(&image.tag, None).await.is_success());
 }
