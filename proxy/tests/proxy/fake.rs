@@ -32,7 +32,7 @@ pub(crate) struct Manners {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The bytes that are sent differ from the content in the last byte.
     pub(crate) damaged: bool,
-    /// This many GETs break off after half of what they are to bring.
+    /// This many GETs break off after half of what they are to bring; without end, before the first byte.
     pub(crate) cuts: usize,
     /// A HEAD is answered without a length.
     pub(crate) head_says_nothing: bool,
@@ -175,14 +175,15 @@ fn send(get: bool, headers: &HeaderMap, bytes: &Bytes, manners: &mut Manners) ->
         return (response.body(Body::from_stream(nothing)).unwrap(), 0);
     }
     if manners.cuts > 0 && length > 1 {
-        manners.cuts -= 1;
-        let half = Bytes::from(sent[..length / 2].to_vec());
+        let end = if manners.cuts == usize::MAX { 0 } else { length / 2 };
+        manners.cuts -= usize::from(manners.cuts < usize::MAX);
+        let half = Bytes::from(sent[..end].to_vec());
         // hyper sends what it has when a body makes it wait, and throws it away when a body fails at once.
         let cut = stream::iter([Ok(half)]).chain(stream::once(async {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             Err(std::io::Error::other("cut"))
         }));
-        return (response.body(Body::from_stream(cut)).unwrap(), length / 2);
+        return (response.body(Body::from_stream(cut)).unwrap(), end);
     }
     (response.body(sent.into()).unwrap(), length)
 }
