@@ -22,15 +22,15 @@ use crate::direct::{BodyError, Direct};
 use crate::error::{Refusal, Subject};
 use crate::grants::Known;
 use crate::path::{Name, blob_path};
-use crate::permission::{Verdict, WayOut, is_no_answer, is_same, judge, way_out};
+use crate::permission::{WayOut, is_same, way_out};
 use crate::proof::ContentDigest;
 use crate::range::{Wanted, unchanged};
-use crate::upstream::{Ask, BlobOrigin, Words, no_body};
+use crate::upstream::{Ask, BlobOrigin, Word, no_body};
 
 /// Says what the content's digest is, in manifests and blobs alike.
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// Answers a request for the blob at `path`.
+/// Answers a request for a blob of the repository.
 pub(crate) async fn answer(ask: &Ask, name: &Name, digest: ContentDigest) -> Result<Response, Refusal> {
     let path = blob_path(name, &digest);
     let granted = granted_length(ask, name, &path, &digest).await?;
@@ -77,28 +77,16 @@ async fn granted_length(
     {
         return Ok(grant.known.length);
     }
-    let said = ask.upstream.inquire(path, None, Words::Unsaid, Subject::Blob).await;
-    let no_answer = match said {
-        Ok(said) => match judge(said.status, &said.headers) {
-            Verdict::Granted { length } => {
-                sha256
-                    .iter()
-                    .for_each(|digest| permission.grant(*digest, Known { length, ..Known::default() }));
-                return Ok(length);
-            }
-            Verdict::NoRegistry => ask.upstream.unavailable("it answers with a web page"),
-            Verdict::Refused => {
-                let answered = !is_no_answer(said.status);
-                sha256.iter().for_each(|digest| permission.refused_digest(&said, *digest));
-                let refusal = Refusal::Origin(said.into_failure(), Subject::Blob);
-                if answered {
-                    return Err(refusal);
-                }
-                refusal
-            }
-        },
-        Err(refusal) if refusal.is_no_answer() => refusal,
-        Err(refusal) => return Err(refusal),
+    let no_answer = match ask.upstream.word(path, None, Subject::Blob).await? {
+        Word::Yes(_, length) => {
+            sha256.iter().for_each(|digest| permission.grant(*digest, Known { length, ..Known::default() }));
+            return Ok(length);
+        }
+        Word::No(said) => {
+            sha256.iter().for_each(|digest| permission.refused_digest(&said, *digest));
+            return Err(Refusal::Origin(said.into_failure(), Subject::Blob));
+        }
+        Word::None(refusal) => refusal,
     };
     match sha256.and_then(|digest| permission.remembers(digest)) {
         Some(grant) => {

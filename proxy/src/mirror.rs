@@ -239,21 +239,29 @@ impl Mirror {
             },
             Way::Proxy { .. } if !self.options.forward => Err(Refusal::NoProxy),
             Way::Proxy { .. } if !pull && self.options.push == Push::Refuse => Err(Refusal::Method),
-            Way::Proxy { scheme, host, rest } => {
-                let base = self.engine.origin().registries().base_url(&host);
-                let base = base.map_err(|_| Refusal::Registry("the URL's host is no host".to_owned()))?;
-                // A name that the settings map is that registry, whatever the client speaks to it.
-                let mapped = base.starts_with("http://");
-                if !(mapped || scheme == "https") || !is_api(&rest) {
-                    let base = if mapped { base } else { format!("{scheme}://{host}") };
-                    return Ok(Deed::Pass(format!("{base}{rest}"), host));
-                }
-                let (path, query) = rest.split_once('?').unwrap_or((&rest, ""));
-                let (path, query) = (path.to_owned(), query.to_owned());
-                let meant = Meant { registry: Some(host), named: true, path, query };
-                if pull { self.understand(parts, meant) } else { self.handed_on(meant) }
-            }
+            Way::Proxy { scheme, host, rest } => self.proxied(parts, (scheme, host, &rest), pull),
         }
+    }
+
+    /// What a proxy's client asked of `host`: a registry's content is read, everything else is handed on.
+    fn proxied(
+        &self,
+        parts: &Parts,
+        (scheme, host, rest): (&str, String, &str),
+        pull: bool,
+    ) -> Result<Deed, Refusal> {
+        let base = self.engine.origin().registries().base_url(&host);
+        let base = base.map_err(|_| Refusal::Registry("the URL's host is no host".to_owned()))?;
+        // A name that the settings map is that registry, whatever the client speaks to it.
+        let mapped = base.starts_with("http://");
+        if !(mapped || scheme == "https") || !is_api(rest) {
+            let base = if mapped { base } else { format!("{scheme}://{host}") };
+            return Ok(Deed::Pass(format!("{base}{rest}"), host));
+        }
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (path, query) = (path.to_owned(), query.to_owned());
+        let meant = Meant { registry: Some(host), named: true, path, query };
+        if pull { self.understand(parts, meant) } else { self.handed_on(meant) }
     }
 
     fn understand(&self, parts: &Parts, meant: Meant) -> Result<Deed, Refusal> {

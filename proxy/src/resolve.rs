@@ -10,9 +10,9 @@ use http::header::CONTENT_TYPE;
 use crate::error::{Refusal, Subject};
 use crate::grants::{Grant, Known, Permission, Tag};
 use crate::path::{Name, Reference, manifest_path};
-use crate::permission::{Verdict, is_no_answer, is_worth_a_get, judge};
+use crate::permission::is_worth_a_get;
 use crate::proof::ContentDigest;
-use crate::upstream::{Ask, Said, Words};
+use crate::upstream::{Ask, Said, Word, Words};
 
 /// What the client may have.
 pub(crate) enum Resolved {
@@ -48,25 +48,13 @@ pub(crate) async fn resolve(
         return Ok(Resolved::Manifest { digest: ContentDigest::Sha256(digest), grant, said: None });
     }
     let path = manifest_path(name, reference);
-    let no_answer = match ask.upstream.inquire(&path, Some(accept), Words::Unsaid, Subject::Manifest).await {
-        Ok(said) => match judge(said.status, &said.headers) {
-            Verdict::Granted { length } => return Ok(granted(&permission, reference, accept, said, length)),
-            Verdict::NoRegistry => ask.upstream.unavailable("it answers with a web page"),
-            Verdict::Refused if is_no_answer(said.status) => {
-                Refusal::Origin(said.into_failure(), Subject::Manifest)
-            }
-            Verdict::Refused => {
-                match reference {
-                    Reference::Tag(tag) => permission.refused_tag(&said, tag),
-                    Reference::Digest(_) => {
-                        digest.iter().for_each(|digest| permission.refused_digest(&said, *digest))
-                    }
-                }
-                return refused(ask, &path, accept, said).await;
-            }
-        },
-        Err(refusal) if refusal.is_no_answer() => refusal,
-        Err(refusal) => return Err(refusal),
+    let no_answer = match ask.upstream.word(&path, Some(accept), Subject::Manifest).await? {
+        Word::Yes(said, length) => return Ok(granted(&permission, reference, accept, said, length)),
+        Word::No(said) => {
+            permission.refused_reference(&said, reference);
+            return refused(ask, &path, accept, said).await;
+        }
+        Word::None(refusal) => refusal,
     };
     match remembered(&permission, reference, accept) {
         Some((digest, grant)) => {

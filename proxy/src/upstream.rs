@@ -27,6 +27,7 @@ use crate::direct::{Cause, Opening, Origin};
 use crate::error::{Refusal, Subject};
 use crate::grants::Grants;
 use crate::path::Reference;
+use crate::permission::{Verdict, is_no_answer, judge};
 use crate::proof::ContentDigest;
 use crate::readahead::ReadAhead;
 
@@ -78,6 +79,16 @@ pub(crate) struct Said {
     pub(crate) headers: HeaderMap,
     /// What the origin said of a refusal, where it was asked for its words.
     pub(crate) body: Bytes,
+}
+
+/// What an origin thinks of a client's wish.
+pub(crate) enum Word {
+    /// The client may have it; its length, where the origin says one.
+    Yes(Said, Option<u64>),
+    /// It may not, or there is no such thing.
+    No(Said),
+    /// The origin gives no answer; this is what the client is told if nothing is known from before.
+    None(Refusal),
 }
 
 /// What is wanted of an origin's refusal.
@@ -179,6 +190,28 @@ impl Upstream {
             }
         }
         Ok(Said { status, headers, body: answered.body.into() })
+    }
+
+    /// Whether the origin would give the client what is at this path.
+    pub(crate) async fn word(
+        &self,
+        path: &str,
+        accept: Option<&str>,
+        subject: Subject,
+    ) -> Result<Word, Refusal> {
+        let said = match self.inquire(path, accept, Words::Unsaid, subject).await {
+            Ok(said) => said,
+            Err(refusal) if refusal.is_no_answer() => return Ok(Word::None(refusal)),
+            Err(refusal) => return Err(refusal),
+        };
+        Ok(match judge(said.status, &said.headers) {
+            Verdict::Granted { length } => Word::Yes(said, length),
+            Verdict::NoRegistry => Word::None(self.unavailable("it answers with a web page")),
+            Verdict::Refused if is_no_answer(said.status) => {
+                Word::None(Refusal::Origin(said.into_failure(), subject))
+            }
+            Verdict::Refused => Word::No(said),
+        })
     }
 
     /// A failure of this registry in words.

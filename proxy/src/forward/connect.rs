@@ -14,7 +14,7 @@ use peer::origin::guard::Pattern;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Leaves;
@@ -115,7 +115,6 @@ async fn accept(
     host: &str,
     port: u16,
 ) -> Result<Opened, Box<dyn std::error::Error + Send + Sync>> {
-    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), client).await?;
-    let leaves = mirror.intercept.leaves_for(host, port).ok_or("it is not on the list any more")?;
-    Ok(hello.into_stream(leaves.config_for(host)?).await?)
+    let leaves = mirror.intercept.leaves_for(host, port).ok_or("it is not on the list")?;
+    Ok(TlsAcceptor::from(leaves.config_for(host)?).accept(client).await?)
 }

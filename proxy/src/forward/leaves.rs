@@ -25,6 +25,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ServerConfig;
 use time::OffsetDateTime;
 
+const KEY: &str = "ca.key";
+const CA: &str = "ca.pem";
+/// The hosts that the two are for.
+const HOSTS: &str = "hosts";
 /// A node lives shorter than that.
 const CA_DAYS: i64 = 3650;
 /// Clients refuse leaves that last for years.
@@ -67,48 +71,13 @@ pub(crate) struct Leaves {
 impl Leaves {
     /// The CA in `dir`, made where there is none for these hosts.
     pub(crate) fn open(dir: &Path, hosts: &[Pattern]) -> Result<Self, InterceptError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| InterceptError::File { path, source }
-        };
-        let (key, names) = (dir.join("ca.key"), dir.join("hosts"));
-        let list = hosts.iter().map(|host| format!("{host}\n")).collect::<String>();
-        fs::create_dir_all(dir).map_err(failed(dir))?;
-        let same = fs::read_to_string(&names).is_ok_and(|before| before == list);
-        let kept = fs::read_to_string(&key).ok().filter(|_| same);
-        // A new key needs a new certificate, whatever became of the old one.
-        let same = kept.is_some();
-        let pair = match kept {
-            Some(pem) => KeyPair::from_pem(&pem)?,
-            None => {
-                if names.exists() {
-                    tracing::warn!(
-                        "the intercept list has changed: clients must trust the new {}/ca.pem",
-                        dir.display()
-                    );
-                }
-                let pair = KeyPair::generate()?;
-                write(&key, &pair.serialize_pem(), 0o600).map_err(failed(&key))?;
-                pair
-            }
-        };
-        let ca = dir.join("ca.pem");
         let params = ca_params(hosts);
-        let certificate = match fs::read_to_string(&ca) {
-            Ok(pem) if same => pem_to_der(&pem),
-            _ => None,
+        let list = hosts.iter().map(|host| format!("{host}\n")).collect::<String>();
+        let (pair, ca) = match load(dir, &list)? {
+            Some(kept) => kept,
+            None => make_ca(dir, &list, &params)?,
         };
-        let certificate = match certificate {
-            Some(certificate) => certificate,
-            None => {
-                let made = params.self_signed(&pair)?;
-                write(&ca, &made.pem(), 0o644).map_err(failed(&ca))?;
-                // Last: it says that the two before are for these hosts.
-                write(&names, &list, 0o644).map_err(failed(&names))?;
-                made.der().clone()
-            }
-        };
-        Ok(Self { issuer: Issuer::new(params, pair), ca: certificate, made: Mutex::default() })
+        Ok(Self { issuer: Issuer::new(params, pair), ca, made: Mutex::default() })
     }
 
     /// What is shown to a client that wants to speak to `host`.
@@ -143,6 +112,41 @@ impl Leaves {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
+}
+
+/// Key and certificate for the hosts on `list`, if that is what `dir` holds.
+fn load(dir: &Path, list: &str) -> Result<Option<(KeyPair, CertificateDer<'static>)>, InterceptError> {
+    let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+    match (read(HOSTS), read(KEY), read(CA).as_deref().and_then(pem_to_der)) {
+        (Some(before), Some(key), Some(ca)) if before == list => Ok(Some((KeyPair::from_pem(&key)?, ca))),
+        _ => Ok(None),
+    }
+}
+
+/// A new CA, on the disk. The list goes first and comes last: it says that the two others belong together.
+fn make_ca(
+    dir: &Path,
+    list: &str,
+    params: &CertificateParams,
+) -> Result<(KeyPair, CertificateDer<'static>), InterceptError> {
+    if dir.join(HOSTS).exists() {
+        let dir = dir.display();
+        tracing::warn!(
+            "the intercept list has changed, or a file is gone: clients must trust the new {dir}/ca.pem"
+        );
+    }
+    let pair = KeyPair::generate()?;
+    let made = params.self_signed(&pair)?;
+    let file = |path: PathBuf| move |source| InterceptError::File { path, source };
+    fs::create_dir_all(dir).map_err(file(dir.to_owned()))?;
+    let _ = fs::remove_file(dir.join(HOSTS));
+    for (name, text, mode) in
+        [(KEY, pair.serialize_pem().as_str(), 0o600), (CA, &made.pem(), 0o644), (HOSTS, list, 0o644)]
+    {
+        let path = dir.join(name);
+        write(&path, text, mode).map_err(file(path))?;
+    }
+    Ok((pair, made.der().clone()))
 }
 
 fn ca_params(hosts: &[Pattern]) -> CertificateParams {
@@ -238,6 +242,12 @@ mod tests {
         assert_eq!((trust(dir.path()), &again.ca), (ca.clone(), &first.ca));
         Leaves::open(dir.path(), &hosts(&["quay.test"])).unwrap();
         assert_ne!(trust(dir.path()), ca);
+        for lost in [KEY, CA, HOSTS] {
+            let before = trust(dir.path());
+            fs::remove_file(dir.path().join(lost)).unwrap();
+            Leaves::open(dir.path(), &hosts(&["quay.test"])).unwrap();
+            assert_ne!(trust(dir.path()), before, "key and certificate belong together: {lost}");
+        }
     }
 
     #[test]

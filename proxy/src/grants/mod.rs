@@ -13,6 +13,7 @@ use common::digest::Digest;
 use common::task::Credentials;
 
 use crate::manifest;
+use crate::path::Reference;
 use crate::upstream::{Said, Upstream};
 use doors::Doors;
 pub(crate) use holder::subject;
@@ -125,11 +126,16 @@ impl Permission<'_> {
         }
     }
 
-    /// The origin refused a tag.
-    pub(crate) fn refused_tag(&self, said: &Said, tag: &str) {
-        match said.status.as_u16() {
-            404 => self.grants.lock().revoke_tag(&self.place, self.audience(), tag),
-            _ => self.refused(said),
+    /// The origin refused a manifest.
+    pub(crate) fn refused_reference(&self, said: &Said, reference: &Reference) {
+        match reference {
+            Reference::Digest(digest) => {
+                digest.sha256().iter().for_each(|digest| self.refused_digest(said, *digest));
+            }
+            Reference::Tag(tag) if said.status == 404 => {
+                self.grants.lock().revoke_tag(&self.place, self.audience(), tag);
+            }
+            Reference::Tag(_) => self.refused(said),
         }
     }
 
