@@ -1,0 +1,168 @@
+//! The bytes of every message, as each release wrote them: `golden/v1.txt` is what protocol version 1 put on the wire,
+//! and this build must write the same for the same messages, and read them. A file of an older version is never
+//! changed; a new version adds a file of its own. `GOLDEN=write cargo test -p common --test golden` writes what is not
+//! there yet, and only that.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use bytes::BytesMut;
+use common::digest::Digest;
+use common::node::{Contact, Labels, NodeId, Role};
+use common::piece::{Geometry, PieceIndex};
+use common::task::{Credentials, OriginFailure, Source, TaskId};
+use common::wire::exchange::{Link, Opening, PieceReply, Refusal};
+use common::wire::hello::Hello;
+use common::wire::inquiry::{Answered, Inquired, Inquiry};
+use common::wire::swarm::{Failure, Fault, Join, ToPeer, ToSupernode};
+use common::wire::{codec, enrol, hello};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const TASK: TaskId = TaskId([0xab; 32]);
+const NODE: NodeId = NodeId([0x17; 16]);
+const DIGEST: Digest = Digest([0xcd; 32]);
+
+/// What was written, by name, and whether this build reads it as what it was.
+#[derive(Default)]
+struct Samples(BTreeMap<String, (Vec<u8>, fn(&[u8]) -> String, String)>);
+
+// === impl Samples ===
+
+impl Samples {
+    fn add<T: Serialize + DeserializeOwned + Debug>(&mut self, name: &str, message: T) {
+        fn read<T: DeserializeOwned + Debug>(frame: &[u8]) -> String {
+            let read: Option<T> = codec::decode(&mut BytesMut::from(frame)).unwrap();
+            format!("{:?}", read.unwrap())
+        }
+        let frame = codec::encode(&message).unwrap();
+        let former = self.0.insert(name.to_owned(), (frame, read::<T>, format!("{message:?}")));
+        assert!(former.is_none(), "{name} twice");
+    }
+
+    /// Compares with what the version's file says.
+    fn check(&self, version: u16) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}.txt"));
+        if !path.exists() && std::env::var("GOLDEN").is_ok_and(|value| value == "write") {
+            self.write(&path);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+        assert_eq!(lines.keys().copied().collect::<Vec<_>>(), self.0.keys().collect::<Vec<_>>());
+        for (name, (frame, read, message)) in &self.0 {
+            assert_eq!(lines[name.as_str()], hex::encode(frame), "{name} is written in another way");
+            assert_eq!(&read(&hex::decode(lines[name.as_str()]).unwrap()), message, "{name} is read as another");
+        }
+    }
+
+    fn write(&self, path: &PathBuf) {
+        let line = |mut text: String, (name, (frame, ..)): (&String, &(Vec<u8>, _, _))| {
+            writeln!(text, "{name} {}", hex::encode(frame)).unwrap();
+            text
+        };
+        std::fs::write(path, self.0.iter().fold(String::new(), line)).unwrap();
+    }
+}
+
+fn contact() -> Contact {
+    Contact { id: NODE, address: ([10, 0, 0, 1], 7710).into() }
+}
+
+fn source() -> Source {
+    Source {
+        url: "https://registry.example/v2/a/blobs/x".into(),
+        digest: Some(DIGEST),
+        tag: "tag".into(),
+        accept: Some("*/*".into()),
+    }
+}
+
+fn join() -> Join {
+    Join { source: source(), credentials: Credentials::authorization("Bearer x"), held: 300 }
+}
+
+fn said_hello(version: u16) -> Hello {
+    Hello {
+        version,
+        min_version: 1,
+        node: NODE,
+        role: Role::Peer,
+        features: 5,
+        advertise: Some(([10, 0, 0, 2], 7710).into()),
+        labels: Labels { zone: "z".into(), rack: "r".into(), host: "h".into() },
+        slots: 8,
+    }
+}
+
+fn origin_failure() -> OriginFailure {
+    OriginFailure {
+        status: 404,
+        headers: vec![("www-authenticate".into(), "Bearer realm=\"x\"".into())],
+        body: b"{}".to_vec(),
+    }
+}
+
+#[test]
+fn version_1_is_spoken_as_it_was() {
+    let geometry = Geometry::of(3_000_000_000).unwrap();
+    let mut samples = Samples::default();
+    samples.add("hello", said_hello(1));
+    samples.add("hello.supernode", Hello { role: Role::Supernode, advertise: None, ..said_hello(1) });
+    samples.add("hello.welcome", hello::Reply::Welcome(said_hello(1)));
+    samples.add("hello.refused", hello::Reply::Refused("no".into()));
+    let request = enrol::Request { token_id: "abc".into(), secret: "def".into(), csr: vec![1, 2, 3] };
+    samples.add("enrol.request", request);
+    samples.add("enrol.issued", enrol::Reply::Issued(vec![vec![1], vec![2, 3]]));
+    samples.add("enrol.refused", enrol::Reply::Refused("no".into()));
+    samples.add("opening.link", Opening::Link { task: TASK, geometry });
+    samples.add("opening.piece", Opening::Piece { task: TASK, index: PieceIndex(70_000) });
+    samples.add("opening.session", Opening::Session);
+    let inquiry = Inquiry {
+        url: "https://registry.example/v2/a/manifests/1".into(),
+        accept: None,
+        credentials: Credentials::none(),
+        words: true,
+    };
+    samples.add("opening.inquiry", Opening::Inquiry(inquiry));
+    samples.add("link.accepted", Link::Accepted);
+    samples.add("link.refused", Link::Refused(Refusal::OtherGeometry));
+    samples.add("link.have", Link::Have(vec![0..1, 5..300]));
+    samples.add("link.hold", Link::Hold(vec![7..8]));
+    samples.add("piece.data", PieceReply::Data { length: 262_144 });
+    let refusals = [Refusal::UnknownTask, Refusal::UnknownPiece, Refusal::Busy, Refusal::OtherGeometry];
+    for refusal in refusals {
+        samples.add(&format!("piece.refused.{refusal:?}"), PieceReply::Refused(refusal));
+    }
+    let answered = Answered { status: 200, headers: vec![("etag".into(), "x".into())], body: Vec::new() };
+    samples.add("inquired.answered", Inquired::Answered(answered));
+    samples.add("inquired.unable", Inquired::Unable(Failure::Unavailable("no".into())));
+    samples.add("up.join", ToSupernode::Join(join()));
+    samples.add("up.progress", ToSupernode::Progress(vec![(TASK, 7)]));
+    samples.add("up.holdings", ToSupernode::Holdings(vec![(TASK, geometry)]));
+    samples.add("up.leave", ToSupernode::Leave(TASK));
+    for fault in [Fault::WrongBytes, Fault::FalseClaim, Fault::Silent] {
+        samples.add(&format!("up.blame.{fault:?}"), ToSupernode::Blame { task: TASK, node: NODE, fault });
+    }
+    samples.add("up.more-parents", ToSupernode::MoreParents(TASK));
+    samples.add("up.renew", ToSupernode::Renew(vec![1, 2]));
+    let inline = Some(vec![9; 3]);
+    samples.add("down.joined", ToPeer::Joined { task: TASK, geometry, inline });
+    let digests = vec![DIGEST];
+    samples.add("down.digests", ToPeer::Digests { task: TASK, first: PieceIndex(2), digests });
+    samples.add("down.parents", ToPeer::Parents { task: TASK, add: vec![contact()], remove: vec![NODE] });
+    samples.add("down.proven", ToPeer::Proven(TASK));
+    samples.add("down.poisoned", ToPeer::Poisoned(TASK));
+    let failures = [
+        ("origin", Failure::Origin(origin_failure())),
+        ("refused", Failure::Refused("no".into())),
+        ("unavailable", Failure::Unavailable("no".into())),
+    ];
+    for (name, failure) in failures {
+        samples.add(&format!("down.failed.{name}"), ToPeer::Failed { task: TASK, failure });
+    }
+    samples.add("down.renewed", ToPeer::Renewed(vec![vec![1], vec![2]]));
+    samples.add("down.renewal-refused", ToPeer::RenewalRefused("no".into()));
+    samples.check(1);
+}
