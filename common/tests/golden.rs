@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use common::digest::Digest;
+use common::identity::{Revocation, Seal};
 use common::node::{Contact, Labels, NodeId, Role};
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, OriginFailure, Source, TaskId};
 use common::wire::exchange::{Link, Opening, PieceReply, Refusal};
 use common::wire::hello::Hello;
 use common::wire::inquiry::{Answered, Inquired, Inquiry};
-use common::wire::swarm::{Failure, Fault, Join, ToPeer, ToSupernode};
+use common::wire::swarm::{Failure, Fault, Join, Priority, Testimony, ToPeer, ToSupernode};
 use common::wire::{codec, enrol, hello};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,7 +54,11 @@ impl Samples {
         assert_eq!(lines.keys().copied().collect::<Vec<_>>(), self.0.keys().collect::<Vec<_>>());
         for (name, (frame, read, message)) in &self.0 {
             assert_eq!(lines[name.as_str()], hex::encode(frame), "{name} is written in another way");
-            assert_eq!(&read(&hex::decode(lines[name.as_str()]).unwrap()), message, "{name} is read as another");
+            assert_eq!(
+                &read(&hex::decode(lines[name.as_str()]).unwrap()),
+                message,
+                "{name} is read as another"
+            );
         }
     }
 
@@ -165,4 +170,31 @@ fn version_1_is_spoken_as_it_was() {
     samples.add("down.renewed", ToPeer::Renewed(vec![vec![1], vec![2]]));
     samples.add("down.renewal-refused", ToPeer::RenewalRefused("no".into()));
     samples.check(1);
+}
+
+#[test]
+fn version_2_adds_its_own() {
+    let geometry = Geometry::of(3_000_000_000).unwrap();
+    let mut samples = Samples::default();
+    samples.add("hello", said_hello(2));
+    for priority in [Priority::Preheat, Priority::Pull] {
+        let name = format!("up.join-as.{priority:?}");
+        samples.add(&name, ToSupernode::JoinAs { join: join(), priority });
+    }
+    let seal = Seal([0xef; 32]);
+    let testimony =
+        Testimony { task: TASK, geometry, first: PieceIndex(4), digests: vec![DIGEST, DIGEST], seal };
+    samples.add("up.testimony", ToSupernode::Testimony(testimony));
+    let revocation = Revocation { node: NODE, until: 1_800_000_000, seal };
+    samples.add("up.revoked", ToSupernode::Revoked(vec![revocation]));
+    for fault in [Fault::FalseSet, Fault::Slow] {
+        samples.add(&format!("up.blame.{fault:?}"), ToSupernode::Blame { task: TASK, node: NODE, fault });
+    }
+    samples.add("down.sealed", ToPeer::Sealed { task: TASK, first: PieceIndex(4), count: 2, seal });
+    samples.add("down.revoked", ToPeer::Revoked(vec![revocation]));
+    samples.add("down.authorities", ToPeer::Authorities(vec![vec![1], vec![2]]));
+    let failure = Failure::Busy { retry_after_millis: 1500 };
+    samples.add("down.failed.busy", ToPeer::Failed { task: TASK, failure: failure.clone() });
+    samples.add("inquired.busy", Inquired::Unable(failure));
+    samples.check(2);
 }

@@ -114,7 +114,8 @@ impl Session {
     async fn heard(&mut self, message: ToSupernode) {
         let (hub, node) = (&self.feeder.hub, self.feeder.node);
         match message {
-            ToSupernode::Join(join) => self.join(join).await,
+            ToSupernode::Join(join) | ToSupernode::JoinAs { join, .. } => self.join(join).await,
+            ToSupernode::Testimony(_) | ToSupernode::Revoked(_) => {}
             ToSupernode::Progress(entries) => {
                 let event = |(task, held)| Event::Progress { task, node, held };
                 hub.apply_all(entries.into_iter().take(MAX_ENTRIES).map(event));

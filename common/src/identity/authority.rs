@@ -88,6 +88,11 @@ impl Authority {
         self.certificate.clone()
     }
 
+    /// The CA's private key, PKCS #8 DER: for [`super::Sealer`] alone.
+    pub(super) fn key_der(&self) -> Vec<u8> {
+        self.issuer.key().serialize_der()
+    }
+
     /// Signs a certificate of [`LIFETIME`] for the key of a PKCS #10 request.
     ///
     /// # Errors

@@ -15,6 +15,8 @@ mod authority;
 mod certificate;
 mod files;
 mod own;
+mod revocation;
+mod seal;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -28,6 +30,8 @@ pub use authority::{Authority, Issued, LIFETIME};
 pub use certificate::{CertificateInfo, PeerCertificate, read_peer_certificate};
 pub use files::{read_secret, write_secret};
 pub use own::Identity;
+pub use revocation::Revocation;
+pub use seal::{Seal, Sealer};
 pub use tls::{Admits, enrolment_client_config, install_crypto_provider};
 pub use token::{JoinToken, JoinTokenError};
 pub use token_book::{TokenBook, TokenInfo, TokenOptions, TokenRefusal, TokenState};

@@ -4,10 +4,18 @@
 //! # A download, as messages
 //! `Join` → `Joined`, then `Digests` and `Parents` as often as there is news, then `Proven`, or `Failed` or
 //! `Poisoned` at any time. Meanwhile the peer sends `Progress` in batches and `Blame` when a neighbour misbehaves.
+//!
+//! # Several supernodes
+//! Each `Digests` is followed by its `Seal`. A peer whose task moves to another supernode shows it both as `Testimony`:
+//! what one supernode vouched for, the next need not find out anew. Revocations travel both ways for the same reason.
+//!
+//! # Versions
+//! What came with version 2 says so, and is neither sent to nor expected of who speaks version 1.
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::identity::{Revocation, Seal};
 use crate::node::{Contact, NodeId};
 use crate::piece::{Geometry, PieceIndex};
 use crate::task::{Credentials, OriginFailure, Source, TaskId};
@@ -43,6 +51,17 @@ pub enum ToSupernode {
     MoreParents(TaskId),
     /// My certificate runs out: a PKCS #10 request, DER, for the same key.
     Renew(Vec<u8>),
+    /// As [`ToSupernode::Join`], for something other than a client's pull. Version 2.
+    JoinAs {
+        /// The wish.
+        join: Join,
+        /// How urgent it is.
+        priority: Priority,
+    },
+    /// What another supernode vouched for. Said after the join of a task that has moved. Version 2.
+    Testimony(Testimony),
+    /// Members that other supernodes turned out. Said when a session opens; at most [`MAX_ENTRIES`]. Version 2.
+    Revoked(Vec<Revocation>),
 }
 
 /// The wish to enter a swarm.
@@ -56,6 +75,31 @@ pub struct Join {
     pub held: u32,
 }
 
+/// How urgent a download is, least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Priority {
+    /// It is fetched ahead of need.
+    Preheat,
+    /// Somebody waits for it.
+    #[default]
+    Pull,
+}
+
+/// The digests of consecutive pieces, and the word of the supernode that vouched for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Testimony {
+    /// Which task.
+    pub task: TaskId,
+    /// Its length and cut.
+    pub geometry: Geometry,
+    /// The first piece.
+    pub first: PieceIndex,
+    /// Its digest and those of the pieces after it; at most [`MAX_DIGESTS`].
+    pub digests: Vec<Digest>,
+    /// The supernode's word for all of the above.
+    pub seal: Seal,
+}
+
 /// What a neighbour can be blamed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Fault {
@@ -65,6 +109,10 @@ pub enum Fault {
     FalseClaim,
     /// It could not be reached, or fell silent.
     Silent,
+    /// It says again and again that it holds pieces that it does not give. Version 2.
+    FalseSet,
+    /// It is many times slower than the others. Version 2.
+    Slow,
 }
 
 /// From the supernode.
@@ -112,6 +160,22 @@ pub enum ToPeer {
     Renewed(Vec<Vec<u8>>),
     /// The renewal was refused, and why.
     RenewalRefused(String),
+    /// The word for the digests in the [`ToPeer::Digests`] just before. Version 2.
+    Sealed {
+        /// Which task.
+        task: TaskId,
+        /// The first piece.
+        first: PieceIndex,
+        /// Number of digests.
+        count: u32,
+        /// The supernode's word for them.
+        seal: Seal,
+    },
+    /// Members that are turned out: all of them at the start of a session, then as more come. At most [`MAX_ENTRIES`] in
+    /// a message. Version 2.
+    Revoked(Vec<Revocation>),
+    /// The CAs whose certificates are good from now on, DER: two while one takes over from the other. Version 2.
+    Authorities(Vec<Vec<u8>>),
 }
 
 /// Why a supernode cannot get a task.
@@ -123,6 +187,36 @@ pub enum Failure {
     Refused(String),
     /// The origin cannot be reached, or something broke here.
     Unavailable(String),
+    /// There is too much to do here: help yourself, or ask again after so many milliseconds. Version 2.
+    Busy {
+        /// When to ask again.
+        retry_after_millis: u32,
+    },
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// The same in words that a version has.
+    pub fn for_version(self, version: u16) -> Self {
+        match self {
+            Self::FalseSet if version < 2 => Self::FalseClaim,
+            Self::Slow if version < 2 => Self::Silent,
+            known => known,
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// The same in words that a version has.
+    pub fn for_version(self, version: u16) -> Self {
+        match self {
+            busy @ Self::Busy { .. } if version < 2 => Self::Unavailable(busy.to_string()),
+            known => known,
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -130,6 +224,9 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Origin(failure) => failure.fmt(f),
             Self::Refused(why) | Self::Unavailable(why) => f.write_str(why),
+            Self::Busy { retry_after_millis } => {
+                write!(f, "the supernode is busy, retry in {:.1} s", f64::from(*retry_after_millis) / 1e3)
+            }
         }
     }
 }

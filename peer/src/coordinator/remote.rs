@@ -347,6 +347,7 @@ impl Session {
                 self.renewed(&chain);
                 return Ok(());
             }
+            ToPeer::Sealed { .. } | ToPeer::Revoked(_) | ToPeer::Authorities(_) => return Ok(()),
             ToPeer::RenewalRefused(reason) => {
                 tracing::warn!("the supernode does not renew our certificate: {reason}");
                 return Ok(());

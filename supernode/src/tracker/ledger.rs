@@ -60,7 +60,8 @@ fn gravity(fault: Fault) -> (u64, Duration) {
     match fault {
         Fault::WrongBytes => (100, Duration::from_secs(30 * 60)),
         Fault::FalseClaim => (20, Duration::from_secs(10 * 60)),
-        Fault::Silent => (4, Duration::from_secs(2 * 60)),
+        Fault::FalseSet => (40, Duration::from_secs(10 * 60)),
+        Fault::Silent | Fault::Slow => (4, Duration::from_secs(2 * 60)),
     }
 }
 
@@ -107,8 +108,9 @@ impl Ledger {
     pub(crate) fn standing(&self, node: NodeId, now: Instant) -> Standing {
         let Some(accusations) = self.accused.get(&node) else { return Standing::Good };
         let penalty: u64 = accusations.iter().map(|accusation| accusation.weight(now)).sum();
-        let serious =
-            |accusation: &&Accusation| accusation.fault != Fault::Silent && accusation.weight(now) > 0;
+        let serious = |accusation: &&Accusation| {
+            !matches!(accusation.fault, Fault::Silent | Fault::Slow) && accusation.weight(now) > 0
+        };
         let mut by = accusations.iter().filter(serious).map(|accusation| accusation.by);
         let first = by.next();
         let several = by.any(|other| Some(other) != first);
