@@ -25,6 +25,7 @@ use crate::hub::Hub;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::Sessions;
+use crate::testimony::Notary;
 
 /// The first join token's file in the data folder.
 pub const JOIN_TOKEN: &str = "join-token";
@@ -93,6 +94,7 @@ impl Supernode {
         let http = listener.local_addr().unwrap_or(http_listen);
 
         let (coordinator, notices) = SeedCoordinator::new(identity.node());
+        let memory = coordinator.memory();
         let (sessions, streams) = mpsc::channel(64);
         let engine = Engine::start(EngineOptions {
             store,
@@ -117,10 +119,16 @@ impl Supernode {
             token,
             tasks: Tasks::default(),
         };
-        running.tasks.spawn(seed::listen(hub.clone(), notices));
-        let bulletins = Bulletins::default();
-        let shared =
-            Sessions { engine: engine.clone(), hub: hub.clone(), authority: authority.clone(), bulletins };
+        running.tasks.spawn(seed::listen(hub.clone(), memory.clone(), notices));
+        let notary = Notary::new(&authority);
+        let shared = Sessions {
+            engine: engine.clone(),
+            hub: hub.clone(),
+            authority: authority.clone(),
+            bulletins: Bulletins::new(notary.clone()),
+            notary,
+            memory,
+        };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
         running.tasks.spawn(keep_time(hub.clone(), identity, authority));
