@@ -18,6 +18,7 @@ use crate::content_store;
 use crate::coordinator::remote::{self, Remote, RemoteOptions};
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
+use crate::limit::Rates;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tasks::Tasks;
@@ -52,10 +53,8 @@ pub struct PeerOptions {
     pub content_store: Vec<PathBuf>,
     /// Bytes to keep; none is as much as the disk holds.
     pub quota: Option<u64>,
-    /// Bytes a second out.
-    pub upload_limit: Option<u64>,
-    /// Bytes a second in.
-    pub download_limit: Option<u64>,
+    /// The limits to begin with.
+    pub rates: Rates,
 }
 
 /// Why a peer cannot run.
@@ -177,8 +176,7 @@ impl Peer {
             metrics,
             style: Style::Peer,
             sessions: None,
-            upload_limit: options.upload_limit,
-            download_limit: options.download_limit,
+            rates: options.rates,
         });
         let mut peer = Self {
             engine,
