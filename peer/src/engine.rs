@@ -35,6 +35,7 @@ use crate::origin::{self, OriginClient};
 use crate::provenance::Provenance;
 use crate::store::{Blob, Store};
 use crate::tasks::Tasks;
+use crate::trust::{Record, Trust};
 
 /// Bytes in memory on their way in, over all downloads of the node.
 const DOWNLOAD_BUDGET: u64 = 48 * 1024 * 1024;
@@ -116,6 +117,7 @@ impl Engine {
             uplink: Line::default(),
             budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),
             limits: limits.clone(),
+            trust: Trust::default(),
         };
         let inner = Inner {
             desk: Desk::new(&context.origin),
@@ -233,6 +235,11 @@ impl Engine {
         &self.inner.context.store
     }
 
+    /// What neighbours did to this node, worst first.
+    pub fn neighbours(&self) -> Vec<Record> {
+        self.inner.context.trust.records()
+    }
+
     /// The limits, which may be changed.
     pub fn limits(&self) -> &Limits {
         &self.inner.context.limits
@@ -286,6 +293,7 @@ impl Engine {
         let (blobs, bytes) = self.store().adopted_usage();
         metrics.adopted_blobs.set(blobs as i64);
         metrics.adopted_bytes.set(bytes as i64);
+        metrics.neighbours_barred.set(self.neighbours().iter().filter(|record| record.barred).count() as i64);
         if let Some(pool) = &self.inner.context.pool {
             pool.sweep();
         }

@@ -19,7 +19,7 @@ use axum::{Json, Router};
 use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::{Credentials, Source};
-use common::telemetry::{ByteSource, Recipient};
+use common::telemetry::{ByteSource, Label as _, Recipient};
 use common::wire::swarm::Priority;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -74,10 +74,24 @@ pub struct Status {
     /// Their bytes.
     #[serde(default)]
     pub adopted_bytes: u64,
+    /// What neighbours did to this node, worst first.
+    #[serde(default)]
+    pub neighbours: Vec<NeighbourStatus>,
     /// Bytes received, by where they came from.
     pub received: BTreeMap<String, u64>,
     /// Bytes sent, by to whom.
     pub sent: BTreeMap<String, u64>,
+}
+
+/// What a neighbour did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NeighbourStatus {
+    /// Its id.
+    pub node: String,
+    /// How often it did what.
+    pub faults: BTreeMap<String, u64>,
+    /// Whether nothing is taken from it now.
+    pub barred: bool,
 }
 
 /// How a task is.
@@ -133,6 +147,11 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         ("local", ByteSource::Local),
     ];
     let sent = [("peer", Recipient::Peer), ("client", Recipient::Client)];
+    let neighbours = engine.neighbours().into_iter().map(|record| NeighbourStatus {
+        node: record.node.to_string(),
+        faults: record.faults.iter().map(|(fault, count)| (fault.value().to_owned(), *count)).collect(),
+        barred: record.barred,
+    });
     Status {
         node: engine.node().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -142,6 +161,7 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         stored_bytes: engine.store().usage(),
         adopted_tasks,
         adopted_bytes,
+        neighbours: neighbours.collect(),
         received: received
             .map(|(name, source)| (name.into(), metrics.received_bytes.of(source).get()))
             .into(),
