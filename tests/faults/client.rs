@@ -34,8 +34,6 @@ pub(crate) struct Pull {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Right,
-    /// An answer that looked whole had wrong bytes: the one thing that must never be.
-    Wrong(String),
     /// Not done when its time was over; the last that it heard.
     Late(String),
 }
@@ -49,6 +47,8 @@ pub(crate) struct Pulled {
     pub(crate) retries: u64,
     /// Answers that were cut short after wrong bytes: the runtime is not deceived, but has them in vain.
     pub(crate) spoilt: u64,
+    /// Answers that looked whole and had wrong bytes: the one thing that must never be. Runtimes find out and begin anew.
+    pub(crate) wrong: u64,
     /// The last refusal or cut.
     pub(crate) heard: String,
 }
@@ -58,6 +58,7 @@ pub(crate) struct Pulled {
 struct Troubles {
     retries: AtomicU64,
     spoilt: AtomicU64,
+    wrong: AtomicU64,
     heard: std::sync::Mutex<String>,
 }
 
@@ -68,6 +69,7 @@ enum Answer {
     Cut(usize, String),
     /// Cut after wrong bytes: begun anew.
     Spoilt(String),
+    /// Whole, but wrong: begun anew.
     Wrong(String),
 }
 
@@ -88,15 +90,21 @@ impl Pull {
                 Ok(end) => end,
                 Err(_) => End::Late(troubles.heard()),
             };
-            let Troubles { retries, spoilt, .. } = &troubles;
-            let (retries, spoilt) = (retries.load(Ordering::Relaxed), spoilt.load(Ordering::Relaxed));
-            Ok((end, retries, spoilt, troubles.heard()))
+            Ok((end, troubles))
         };
         let ended = host.inside(run).await;
-        let (end, retries, spoilt, heard) = ended.unwrap_or_else(|error| {
-            (End::Late(format!("the client itself: {error:#}")), 0, 0, String::new())
+        let (end, troubles) = ended.unwrap_or_else(|error| {
+            (End::Late(format!("the client itself: {error:#}")), Troubles::default())
         });
-        Pulled { node, end, took: begun.elapsed(), retries, spoilt, heard }
+        Pulled {
+            node,
+            end,
+            took: begun.elapsed(),
+            retries: troubles.retries.load(Ordering::Relaxed),
+            spoilt: troubles.spoilt.load(Ordering::Relaxed),
+            wrong: troubles.wrong.load(Ordering::Relaxed),
+            heard: troubles.heard(),
+        }
     }
 
     async fn run(&self, client: &Client, troubles: &Troubles) -> End {
@@ -117,9 +125,14 @@ impl Pull {
         loop {
             let said = match self.ask(client, &url, blob, at).await {
                 Answer::Whole => return End::Right,
-                Answer::Wrong(said) => return End::Wrong(format!("{part}: {said}")),
                 Answer::Spoilt(said) => {
                     troubles.spoilt.fetch_add(1, Ordering::Relaxed);
+                    self.got.fetch_sub(at as u64, Ordering::Relaxed);
+                    at = 0;
+                    said
+                }
+                Answer::Wrong(said) => {
+                    troubles.wrong.fetch_add(1, Ordering::Relaxed);
                     self.got.fetch_sub(at as u64, Ordering::Relaxed);
                     at = 0;
                     said
@@ -162,11 +175,12 @@ impl Pull {
                     here += chunk.len();
                     self.got.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                 }
-                Ok(None) => match wrong {
-                    Some(wrong) => return Answer::Wrong(wrong),
-                    None if here == blob.bytes.len() => return Answer::Whole,
-                    None => return Answer::Wrong(format!("whole with {here} of {} bytes", blob.bytes.len())),
-                },
+                Ok(None) if wrong.is_none() && here == blob.bytes.len() => return Answer::Whole,
+                Ok(None) => {
+                    self.got.fetch_sub((here - begun) as u64, Ordering::Relaxed);
+                    let wrong = wrong.unwrap_or_else(|| format!("an end at {here} of {}", blob.bytes.len()));
+                    return Answer::Wrong(wrong);
+                }
                 Err(error) => {
                     let said = format!("cut at {here}: {error:?}");
                     let Some(wrong) = wrong else { return Answer::Cut(here, said) };

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 /// Room for everything that is pulled here, and for the index.
 const DISK: &str = "size=400m";
@@ -27,16 +29,19 @@ impl Disk {
         &self.0
     }
 
-    /// Takes all the room that is left.
+    /// Takes all the room that is left. Others write meanwhile, so it is taken in ever smaller parts.
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         let ballast = fs::File::create(self.0.join(BALLAST))?;
         let room = rustix::fs::statvfs(&self.0)?;
-        Ok(rustix::fs::fallocate(
-            &ballast,
-            rustix::fs::FallocateFlags::empty(),
-            0,
-            room.f_bavail * room.f_frsize,
-        )?)
+        let (mut taken, mut part) = (0, room.f_bavail * room.f_frsize);
+        while part >= room.f_frsize {
+            match fallocate(&ballast, FallocateFlags::empty(), taken, part) {
+                Ok(()) => taken += part,
+                Err(Errno::NOSPC) => part /= 2,
+                Err(error) => return Err(error).context("cannot fill the disk"),
+            }
+        }
+        Ok(())
     }
 
     /// Gives it back.

@@ -1,6 +1,7 @@
 //! What goes wrong, with whom, when and for how long. Pure: one seed is one schedule, so that a bad day can be had again.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -125,6 +126,15 @@ impl fmt::Display for Fault {
 impl Victim {
     pub(crate) const ALL: [Self; 4] = [Self::Origin, Self::Supernode, Self::Parent, Self::Child];
 
+    /// Per cent of all that the clients want, while this one still has a part in it.
+    fn active(self) -> Range<u8> {
+        match self {
+            Self::Origin => 1..15,
+            Self::Supernode => 1..50,
+            Self::Parent | Self::Child => 2..75,
+        }
+    }
+
     /// Whether it is one of the peers.
     pub(crate) fn is_peer(self) -> bool {
         matches!(self, Self::Parent | Self::Child)
@@ -176,7 +186,7 @@ impl Schedule {
                 let faults: Vec<Fault> =
                     Fault::ALL.into_iter().filter(|fault| fault.befalls(*victim)).collect();
                 Event {
-                    at: random.random_range(2..75),
+                    at: random.random_range(victim.active()),
                     fault: *faults.choose(&mut random).expect("invariant: something befalls everybody"),
                     victim: *victim,
                     lasts: Duration::from_millis(random.random_range(300..4000)),

@@ -87,6 +87,9 @@ async fn attempt(
     clients.finish().await;
     findings.pulls = std::mem::take(&mut clients.done);
     suffered?;
+    let mut again = Clients::start(cluster, &lab.image);
+    again.finish().await;
+    findings.again = again.done;
     let mut after = Clients::start(cluster, &lab.after);
     after.finish().await;
     findings.after = after.done;
