@@ -33,6 +33,7 @@ use crate::inquiry::{Desk, Outcome};
 use crate::limit::{Limits, Rates};
 use crate::origin::{self, OriginClient};
 use crate::provenance::Provenance;
+use crate::recheck::Looks;
 use crate::store::{Blob, Store};
 use crate::tasks::Tasks;
 use crate::trust::{Record, Trust};
@@ -88,6 +89,7 @@ struct Inner {
     guests: Arc<Guests>,
     desk: Desk,
     provenance: Provenance,
+    looks: Looks,
     tasks: Tasks,
 }
 
@@ -122,6 +124,7 @@ impl Engine {
         let inner = Inner {
             desk: Desk::new(&context.origin),
             provenance: Provenance::new(),
+            looks: Looks::default(),
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
@@ -165,7 +168,7 @@ impl Engine {
             // There is no last piece to withhold until it is known that there should be none.
             shared.finished().await?;
         }
-        let handle = Handle::new(shared, geometry, self.metrics().clone(), local);
+        let handle = Handle::new(shared, geometry, self.metrics().clone(), (local, self.inner.looks.clone()));
         let Request { source, credentials, .. } = &request;
         let (tasks, origin) = (&self.inner.tasks, self.origin());
         self.inner.provenance.check((tasks, origin), &handle, source, credentials).await?;
@@ -182,7 +185,7 @@ impl Engine {
         }
         let shared = self.session_for(task, Start::Held);
         let geometry = shared.started().await?;
-        Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), true)))
+        Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), (true, self.inner.looks.clone()))))
     }
 
     /// Puts a question to an origin, once for all who put the same one at this moment: through the supernode, which hears
