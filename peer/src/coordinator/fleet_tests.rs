@@ -27,8 +27,10 @@ struct World {
     known: BTreeMap<NodeId, (BTreeSet<TaskId>, BTreeSet<TaskId>)>,
     /// What the downloads heard.
     alone: Vec<Command>,
-    /// The first in order at the time of the last join.
+    /// Where each was last joined.
     chosen: BTreeMap<TaskId, NodeId>,
+    /// What a supernode was too busy for.
+    refused: BTreeSet<TaskId>,
 }
 
 // === impl World ===
@@ -37,7 +39,14 @@ impl World {
     fn new() -> Self {
         let now = Instant::now();
         let fleet = Fleet::new(now, SmallRng::seed_from_u64(7));
-        Self { fleet, now, known: BTreeMap::new(), alone: Vec::new(), chosen: BTreeMap::new() }
+        Self {
+            fleet,
+            now,
+            known: BTreeMap::new(),
+            alone: Vec::new(),
+            chosen: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        }
     }
 
     /// A world that has settled with these supernodes.
@@ -62,6 +71,8 @@ impl World {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Join { task, at } => {
+                let first = rendezvous::first(&task.0, self.known.keys().copied());
+                assert!(first == Some(at) || self.refused.contains(&task), "joined at the wrong supernode");
                 let (joined, held) = self.known.get_mut(&at).expect("a connected supernode");
                 joined.insert(task);
                 // Who joins says that it has less than all.
@@ -226,6 +237,7 @@ fn a_busy_supernode_is_asked_again_not_sooner_than_it_said_and_at_the_next_one()
     for place in [1, 0, 1] {
         let now = world.now;
         assert!(world.fleet.busy(task(1), SECOND, now));
+        world.refused.insert(task(1));
         // As the refusal told: it is joined nowhere now.
         world.known.values_mut().for_each(|(joined, _)| joined.clear());
         assert_eq!(world.pass(SECOND - Duration::from_millis(1)), []);
@@ -278,6 +290,7 @@ fn happen(world: &mut World, deed: &Deed, wanted: &mut BTreeSet<u8>, held: &mut 
         Deed::Down(number) if world.fleet.has(node(number)) => drop(world.down(number)),
         Deed::Want(number) if !held.contains(&number) => {
             wanted.insert(number);
+            world.refused.remove(&task(number));
             world.want(number);
         }
         Deed::Unwant(number) if wanted.remove(&number) => {
@@ -298,6 +311,7 @@ fn happen(world: &mut World, deed: &Deed, wanted: &mut BTreeSet<u8>, held: &mut 
                 && let Some((joined, _)) = place.and_then(|place| world.known.get_mut(&place))
             {
                 joined.remove(&task(number));
+                world.refused.insert(task(number));
             }
         }
         Deed::Pass(millis) => drop(world.pass(Duration::from_millis(u64::from(millis)))),
