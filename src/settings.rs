@@ -13,7 +13,8 @@ use peer::origin::{OriginClient, OriginOptions};
 use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use supernode::daemon::SupernodeOptions;
+use supernode::api::tls::Certificate;
+use supernode::daemon::{SupernodeOptions, WebOptions};
 use toml::Value;
 
 use crate::{cli, usage};
@@ -29,6 +30,9 @@ const SUPERNODE: &[Key] = &[
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
     Key::new("registry-ca", Kind::Table, "registry.local:5000=/etc/ssl/registry-ca.pem"),
     Key::new("quota", Kind::Size, "100GiB"),
+    Key::new("api-token-file", Kind::Text, "/etc/longshore/api-token"),
+    Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
+    Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
 ];
 
 const PEER: &[Key] = &[
@@ -80,6 +84,9 @@ struct SupernodeSection {
     ca_file: Vec<PathBuf>,
     registry_ca: BTreeMap<String, PathBuf>,
     quota: Option<ByteSize>,
+    api_token_file: Option<PathBuf>,
+    http_cert: Option<PathBuf>,
+    http_key: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -248,7 +255,12 @@ pub fn supernode(
         extra_ca: settings.ca_file,
         registry_ca: settings.registry_ca,
     };
+    let web = WebOptions {
+        token_file: settings.api_token_file,
+        certificate: certificate(settings.http_cert, settings.http_key).map_err(usage)?,
+    };
     Ok(SupernodeOptions {
+        web,
         data_dir: prepared(settings.data_dir)?,
         quic_listen: on(interface.into(), settings.quic_listen, 7700),
         http_listen: on(interface.into(), settings.http_listen, 7701),
@@ -256,6 +268,18 @@ pub fn supernode(
         origin: checked(origin, defaults)?,
         quota: settings.quota.map(|quota| quota.0),
     })
+}
+
+/// Where the certificate of the HTTP port comes from.
+fn certificate(chain: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Option<Certificate>> {
+    match (chain, key) {
+        (None, None) => Ok(None),
+        (Some(chain), None) if chain == Path::new("cluster") => Ok(Some(Certificate::Cluster)),
+        (Some(chain), Some(key)) => Ok(Some(Certificate::Files { chain, key })),
+        _ => anyhow::bail!(
+            "--http-cert and --http-key belong together; `--http-cert cluster` alone takes a certificate of the cluster's CA"
+        ),
+    }
 }
 
 /// The peer's options. The proxy is on loopback unless told otherwise.

@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
 use peer::origin::OriginOptions;
 use proxy::ProxyOptions;
-use supernode::daemon::{Supernode, SupernodeOptions};
+use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
 use tokio::task::JoinSet;
 
 use crate::daemons::Node;
@@ -121,8 +121,15 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
     let data_dir = folder.make("supernode")?;
     let (quic_listen, http_listen) = (loopback(), loopback());
     let origin = origins(origin);
-    let options =
-        SupernodeOptions { data_dir, quic_listen, http_listen, advertise: None, origin, quota: None };
+    let options = SupernodeOptions {
+        data_dir,
+        quic_listen,
+        http_listen,
+        advertise: None,
+        origin,
+        quota: None,
+        web: WebOptions::default(),
+    };
     Ok(Supernode::start(options).await?)
 }
 

@@ -23,6 +23,8 @@ use crate::feeder::Feeder;
 use crate::hub::Hub;
 use crate::outbox::Outbox;
 use crate::scheduler::{Event, Member};
+use crate::seed::Memory;
+use crate::testimony::Notary;
 
 /// Children that one peer is trusted to serve at once, whatever it says.
 const MAX_SLOTS: u16 = 64;
@@ -40,6 +42,10 @@ pub struct Sessions {
     pub authority: Arc<Authority>,
     /// What is told to all alike.
     pub bulletins: Bulletins,
+    /// Knows the word of other supernodes.
+    pub notary: Notary,
+    /// What they vouched for.
+    pub memory: Memory,
 }
 
 struct Session {
@@ -80,7 +86,8 @@ impl Sessions {
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());
-        let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, outbox };
+        let version = connection.version();
+        let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, version, outbox };
         let mut session =
             Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new(), joins: 0 };
         let mut writer = JoinSet::new();
@@ -115,7 +122,13 @@ impl Session {
         let (hub, node) = (&self.feeder.hub, self.feeder.node);
         match message {
             ToSupernode::Join(join) | ToSupernode::JoinAs { join, .. } => self.join(join).await,
-            ToSupernode::Testimony(_) | ToSupernode::Revoked(_) => {}
+            ToSupernode::Testimony(said) if self.shared.notary.believes(&said) => {
+                self.shared.memory.learn(&said)
+            }
+            ToSupernode::Testimony(said) => {
+                tracing::warn!(%node, task = ?said.task, "a testimony without a true seal")
+            }
+            ToSupernode::Revoked(_) => {}
             ToSupernode::Progress(entries) => {
                 let event = |(task, held)| Event::Progress { task, node, held };
                 hub.apply_all(entries.into_iter().take(MAX_ENTRIES).map(event));

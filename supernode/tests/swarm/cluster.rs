@@ -17,7 +17,7 @@ use peer::error::FetchError;
 use peer::handle::Handle;
 use peer::origin::OriginOptions;
 use serde_json::Value;
-use supernode::daemon::{Supernode, SupernodeOptions};
+use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
 use tempfile::TempDir;
 
 use crate::origin::Origin;
@@ -77,6 +77,7 @@ pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_liste
         advertise: None,
         origin: origins(origin),
         quota: None,
+        web: WebOptions::default(),
     };
     Supernode::start(options).await.unwrap()
 }
