@@ -222,7 +222,14 @@ async fn killing_a_supernode_in_mid_pull_moves_its_tasks_and_killing_all_fails_n
     while let Some(pull) = pulls.join_next().await {
         pull.unwrap().is(layer.digest);
     }
-    println!("copies that left the origin: {:.2}", origin.copies(&image, layer.digest));
+    let mut asked = 0;
+    for peer in &fleet.peers {
+        asked += peer.received().await.origin;
+    }
+    let (copies, asked) = (origin.copies(&image, layer.digest), asked as f64 / layer.size() as f64);
+    println!(
+        "copies that left the origin: {copies:.2}, of them {asked:.2} to peers that asked it themselves"
+    );
 
     for supernode in &mut fleet.supernodes {
         if supernode.process().ended().is_none() {

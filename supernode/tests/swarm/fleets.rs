@@ -185,6 +185,9 @@ async fn when_a_supernode_goes_in_mid_pull_its_tasks_go_on_at_the_next_one() {
         for digest in join_all(handles.iter().map(read)).await {
             assert_eq!(digest.unwrap(), source.digest.unwrap());
         }
+        // What the lost one had vouched for is with the peers; some pieces may be asked for before that is known.
+        let allowed = other.length + content.length * 5 / 4;
+        assert!(fleet.origin.served() <= allowed, "{} bytes left the origin", fleet.origin.served());
         assert!(peers.iter().all(|peer| sessions(peer) == 2 && *peer.connected().borrow()));
         drop(handles);
         fleet.close(peers).await;
@@ -249,10 +252,11 @@ async fn two_addresses_of_one_supernode_are_one_session() {
             view.into_iter().filter(|view| view.node == Some(node(&everywhere)) && view.connected).count()
         };
         until("both addresses are known as the same", async || known(&peer) == 2).await;
-        assert_eq!(sessions(&peer), 1);
-        assert_eq!(status(&everywhere).await["sessions"], 1);
+        until("it is there", async || status(&everywhere).await["sessions"] == 1).await;
         let source = fleet.origin.source(Content { number: 1, length: 2 * MIB });
         assert_eq!(pull(peer.engine(), source.clone()).await.unwrap(), source.digest.unwrap());
+        assert_eq!(fleet.origin.served(), 2 * MIB, "it came through the supernode");
+        assert_eq!((sessions(&peer), &status(&everywhere).await["sessions"]), (1, &1.into()));
         fleet.supernodes.push(everywhere);
         fleet.close(vec![peer]).await;
     })
