@@ -20,3 +20,4 @@ pub mod origin;
 mod provenance;
 pub mod store;
 pub mod tasks;
+pub mod trust;

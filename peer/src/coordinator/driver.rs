@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use common::node::NodeId;
 use common::task::TaskId;
 use common::transport::{Connection, Transport};
-use common::wire::swarm::{Failure, Join, MAX_ENTRIES, ToPeer, ToSupernode};
+use common::wire::swarm::{Failure, Join, MAX_ENTRIES, Priority, ToPeer, ToSupernode};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::mpsc;
@@ -37,8 +37,8 @@ const LOOKUP: Duration = Duration::from_secs(5);
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
 /// Messages of all supernodes that wait for a download: few, each may be half a mebibyte.
 const EVENTS: usize = 64;
-/// The first version that knows what testimony is.
-const TESTIMONY: u16 = 2;
+/// The first version that knows what testimony is, and that some joins are less urgent.
+const SECOND: u16 = 2;
 
 /// Keeps the sessions behind a [`super::remote::Remote`].
 pub struct Driver {
@@ -351,11 +351,14 @@ impl Driver {
 
     fn join(&mut self, task: TaskId, at: NodeId) {
         let (Some(member), Some(line)) = (self.members.get(&task), self.lines.get(&at)) else { return };
-        let Wish { source, credentials, held } = member.wish.clone();
-        let shown = member.vouched.testimonies(task).filter(|_| line.version >= TESTIMONY);
-        let words: Vec<_> = std::iter::once(ToSupernode::Join(Join { source, credentials, held }))
-            .chain(shown.map(ToSupernode::Testimony))
-            .collect();
+        let Wish { source, credentials, held, priority } = member.wish.clone();
+        let join = Join { source, credentials, held };
+        let join = match priority {
+            Priority::Preheat if line.version >= SECOND => ToSupernode::JoinAs { join, priority },
+            Priority::Preheat | Priority::Pull => ToSupernode::Join(join),
+        };
+        let shown = member.vouched.testimonies(task).filter(|_| line.version >= SECOND);
+        let words: Vec<_> = std::iter::once(join).chain(shown.map(ToSupernode::Testimony)).collect();
         tracing::debug!(?task, supernode = %at, testimonies = words.len() - 1, "joins");
         words.into_iter().for_each(|message| self.say(at, message));
     }
