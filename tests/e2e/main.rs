@@ -25,5 +25,6 @@ mod origins;
 mod permission;
 mod privacy;
 mod runtimes;
+mod scale_out;
 mod setup;
 mod soak;

@@ -57,7 +57,7 @@ pub struct Series {
     pub origin_requests: Counters<Code>,
     /// Requests that the proxy answered.
     pub proxy_requests: ProxyRequests,
-    /// 1 while there is a session with a supernode.
+    /// Sessions with supernodes.
     pub supernode_connected: IntGauge,
     /// Places taken in swarms, over all tasks.
     pub swarm_members: IntGauge,
@@ -156,11 +156,7 @@ impl Series {
             adopted_bytes: gauge(r, "adopted_bytes", "Bytes of blobs read from a content store")?,
             origin_requests: Counters::new(r, "origin_requests_total", "Requests to origins")?,
             proxy_requests: ProxyRequests::new(r)?,
-            supernode_connected: gauge(
-                r,
-                "supernode_connected",
-                "1 while there is a session with a supernode",
-            )?,
+            supernode_connected: gauge(r, "supernode_connected", "Sessions with supernodes")?,
             swarm_members: gauge(r, "swarm_members", "Places taken in swarms, over all tasks")?,
             swarm_tasks: gauge(r, "swarm_tasks", "Tasks with a swarm")?,
             joins: counter(r, "joins_total", "Peers let into a swarm")?,
