@@ -17,6 +17,7 @@ use common::node::Labels;
 use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
 use peer::origin::OriginOptions;
+use peer::store::Limits;
 use proxy::ProxyOptions;
 use supernode::daemon::{Supernode, SupernodeOptions};
 use tokio::task::JoinSet;
@@ -121,8 +122,14 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
     let data_dir = folder.make("supernode")?;
     let (quic_listen, http_listen) = (loopback(), loopback());
     let origin = origins(origin);
-    let options =
-        SupernodeOptions { data_dir, quic_listen, http_listen, advertise: None, origin, quota: None };
+    let options = SupernodeOptions {
+        data_dir,
+        quic_listen,
+        http_listen,
+        advertise: None,
+        origin,
+        limits: Limits::default(),
+    };
     Ok(Supernode::start(options).await?)
 }
 
@@ -143,7 +150,7 @@ async fn start_peer(
         labels: Labels { host, ..Labels::default() },
         origin: origins(origin),
         content_store: Vec::new(),
-        quota: None,
+        limits: Limits::default(),
         upload_limit: None,
         download_limit: None,
     };

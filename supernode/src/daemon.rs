@@ -13,8 +13,9 @@ use common::transport::{self, Inbound, Transport, TransportOptions};
 use peer::daemon::{DaemonError, listen};
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
+use peer::housekeeping;
 use peer::origin::{OriginClient, OriginOptions};
-use peer::store::{Store, StoreOptions};
+use peer::store::{Limits, Store, StoreOptions};
 use peer::tasks::Tasks;
 use tokio::sync::mpsc;
 
@@ -47,8 +48,8 @@ pub struct SupernodeOptions {
     pub advertise: Option<SocketAddr>,
     /// Which origins, and how.
     pub origin: OriginOptions,
-    /// Bytes to keep; none is as much as the disk holds.
-    pub quota: Option<u64>,
+    /// How much to keep.
+    pub limits: Limits,
 }
 
 /// A running supernode.
@@ -69,10 +70,14 @@ impl Supernode {
     /// # Errors
     /// When the folder, the ports or the settings cannot be used.
     pub async fn start(options: SupernodeOptions) -> Result<Self, DaemonError> {
-        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota } = options;
+        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, limits } = options;
         let store_dir = data_dir.clone();
-        let store_options = StoreOptions { quota, durable: true };
-        let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
+        let store_options = StoreOptions { limits, durable: true };
+        let metrics = Metrics::new();
+        let counted = metrics.clone();
+        let opened =
+            tokio::task::spawn_blocking(move || Store::open_counted(&store_dir, store_options, counted))
+                .await;
         let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let identity_dir = data_dir.join("identity");
         let authority = Arc::new(Authority::open(&identity_dir)?);
@@ -82,7 +87,6 @@ impl Supernode {
         let identity = Identity::open(&identity_dir)?;
         certify(&identity, &authority)?;
 
-        let metrics = Metrics::new();
         let mut hello = transport::hello(identity.node(), Role::Supernode);
         hello.advertise = advertise;
         let admits = Admits::MembersAndStrangers;
@@ -117,6 +121,7 @@ impl Supernode {
             token,
             tasks: Tasks::default(),
         };
+        running.tasks.spawn(housekeeping::run(engine.store().clone()));
         running.tasks.spawn(seed::listen(hub.clone(), notices));
         let bulletins = Bulletins::default();
         let shared =

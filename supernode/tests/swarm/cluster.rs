@@ -16,6 +16,7 @@ use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
 use peer::origin::OriginOptions;
+use peer::store::Limits;
 use serde_json::Value;
 use supernode::daemon::{Supernode, SupernodeOptions};
 use tempfile::TempDir;
@@ -63,7 +64,7 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
         labels: Labels::default(),
         origin: origins(origin),
         content_store: Vec::new(),
-        quota: None,
+        limits: Limits::default(),
         upload_limit: None,
         download_limit: None,
     }
@@ -76,7 +77,7 @@ async fn start_supernode(dir: &Path, origin: &Origin, quic_listen: SocketAddr) -
         http_listen: loopback(),
         advertise: None,
         origin: origins(origin),
-        quota: None,
+        limits: Limits::default(),
     };
     Supernode::start(options).await.unwrap()
 }
