@@ -25,3 +25,4 @@ mod privacy;
 mod runtimes;
 mod setup;
 mod soak;
+mod storage;
