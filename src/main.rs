@@ -10,7 +10,9 @@ mod demo;
 mod doctor;
 mod get;
 mod local;
+mod peers;
 mod progress;
+mod reload;
 mod settings;
 mod setup;
 mod shutdown;
@@ -69,6 +71,7 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Demo(flags) => demo::run(flags).await,
         cli::Command::Get(flags) => get::run(flags).await,
         cli::Command::Status(flags) => status::run(flags).await,
+        cli::Command::Peers(flags) => peers::run(flags).await,
         cli::Command::Doctor(flags) => doctor::run(flags).await,
         cli::Command::Setup(flags) => setup::run(flags),
         cli::Command::Token(flags) => token::run(flags),

@@ -13,7 +13,7 @@ use common::telemetry::{Metrics, hold};
 use common::transport::{Connection, Transport};
 use common::wire::exchange::Refusal;
 use common::wire::inquiry::{Inquired, Inquiry};
-use common::wire::swarm::Failure;
+use common::wire::swarm::{Failure, Priority};
 use dashmap::DashMap;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -30,11 +30,13 @@ use crate::exchange::reveal::Style;
 use crate::exchange::serve::{self, SessionStream};
 use crate::handle::Handle;
 use crate::inquiry::{Desk, Outcome};
-use crate::limit::Limiter;
+use crate::limit::{Limits, Rates};
 use crate::origin::{self, OriginClient};
 use crate::provenance::Provenance;
+use crate::recheck::Looks;
 use crate::store::{Blob, Store};
 use crate::tasks::Tasks;
+use crate::trust::{Record, Trust};
 
 /// Bytes in memory on their way in, over all downloads of the node.
 const DOWNLOAD_BUDGET: u64 = 48 * 1024 * 1024;
@@ -59,10 +61,8 @@ pub struct EngineOptions {
     pub style: Style,
     /// Who takes sessions (a supernode); others refuse them.
     pub sessions: Option<mpsc::Sender<SessionStream>>,
-    /// Bytes a second out; none is no limit.
-    pub upload_limit: Option<u64>,
-    /// Bytes a second in; none is no limit.
-    pub download_limit: Option<u64>,
+    /// The limits to begin with.
+    pub rates: Rates,
 }
 
 /// What a client wants.
@@ -72,6 +72,8 @@ pub struct Request {
     pub source: Source,
     /// What opens it at the origin.
     pub credentials: Credentials,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// All tasks of one node. Cheap to clone.
@@ -87,6 +89,7 @@ struct Inner {
     guests: Arc<Guests>,
     desk: Desk,
     provenance: Provenance,
+    looks: Looks,
     tasks: Tasks,
 }
 
@@ -103,6 +106,7 @@ impl Engine {
     pub fn start(options: EngineOptions) -> Self {
         let (dialled, mut connections) = mpsc::channel(16);
         let pool = options.transport.map(|transport| Arc::new(Pool::new(transport, dialled)));
+        let limits = Limits::new(&options.rates);
         let context = Context {
             store: options.store,
             pool,
@@ -110,18 +114,21 @@ impl Engine {
             origin: options.origin,
             metrics: options.metrics,
             style: options.style,
+            pulls: Line::default(),
             downlink: Line::default(),
             uplink: Line::default(),
             budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),
-            download_limit: Limiter::new(options.download_limit),
+            limits: limits.clone(),
+            trust: Trust::default(),
         };
         let inner = Inner {
             desk: Desk::new(&context.origin),
             provenance: Provenance::new(),
+            looks: Looks::default(),
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
-            guests: Guests::new(Limiter::new(options.upload_limit)),
+            guests: Guests::new(limits),
             tasks: Tasks::default(),
         };
         let engine = Self { inner: Arc::new(inner) };
@@ -142,13 +149,18 @@ impl Engine {
     pub async fn open(&self, request: Request) -> Result<Handle, FetchError> {
         let task = request.source.task();
         let local = self.is_here(task).await?;
-        let start =
-            || Start::Wanted { source: request.source.clone(), credentials: request.credentials.clone() };
+        let start = || Start::Wanted {
+            source: request.source.clone(),
+            credentials: request.credentials.clone(),
+            priority: request.priority,
+        };
         let mut shared = self.session_for(task, start());
+        shared.hasten(request.priority);
         let mut started = shared.started().await;
         if matches!(started, Err(FetchError::Closing)) && !self.inner.tasks.is_closing() {
             // The session that was there was begun to serve a copy that has been evicted since.
             shared = self.session_for(task, start());
+            shared.hasten(request.priority);
             started = shared.started().await;
         }
         let geometry = started?;
@@ -156,8 +168,8 @@ impl Engine {
             // There is no last piece to withhold until it is known that there should be none.
             shared.finished().await?;
         }
-        let handle = Handle::new(shared, geometry, self.metrics().clone(), local);
-        let Request { source, credentials } = &request;
+        let handle = Handle::new(shared, geometry, self.metrics().clone(), (local, self.inner.looks.clone()));
+        let Request { source, credentials, .. } = &request;
         let (tasks, origin) = (&self.inner.tasks, self.origin());
         self.inner.provenance.check((tasks, origin), &handle, source, credentials).await?;
         Ok(handle)
@@ -173,7 +185,7 @@ impl Engine {
         }
         let shared = self.session_for(task, Start::Held);
         let geometry = shared.started().await?;
-        Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), true)))
+        Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), (true, self.inner.looks.clone()))))
     }
 
     /// Puts a question to an origin, once for all who put the same one at this moment: through the supernode, which hears
@@ -226,6 +238,16 @@ impl Engine {
         &self.inner.context.store
     }
 
+    /// What neighbours did to this node, worst first.
+    pub fn neighbours(&self) -> Vec<Record> {
+        self.inner.context.trust.records()
+    }
+
+    /// The limits, which may be changed.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.context.limits
+    }
+
     /// Who we are.
     pub fn node(&self) -> NodeId {
         self.inner.context.node()
@@ -274,6 +296,7 @@ impl Engine {
         let (blobs, bytes) = self.store().adopted_usage();
         metrics.adopted_blobs.set(blobs as i64);
         metrics.adopted_bytes.set(bytes as i64);
+        metrics.neighbours_barred.set(self.neighbours().iter().filter(|record| record.barred).count() as i64);
         if let Some(pool) = &self.inner.context.pool {
             pool.sweep();
         }

@@ -22,7 +22,8 @@ use axum::{Json, Router};
 use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::{Credentials, Source, TaskId};
-use common::telemetry::{ByteSource, Recipient};
+use common::telemetry::{ByteSource, Label as _, Recipient};
+use common::wire::swarm::Priority;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -89,6 +90,9 @@ pub struct Status {
     /// What the disk has free.
     #[serde(default)]
     pub free_bytes: u64,
+    /// What neighbours did to this node, worst first.
+    #[serde(default)]
+    pub neighbours: Vec<NeighbourStatus>,
     /// Bytes received, by where they came from.
     pub received: BTreeMap<String, u64>,
     /// Bytes sent, by to whom.
@@ -114,6 +118,17 @@ pub struct StoredTask {
     pub adopted: bool,
     /// Unix seconds.
     pub last_used: u64,
+}
+
+/// What a neighbour did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NeighbourStatus {
+    /// Its id.
+    pub node: String,
+    /// How often it did what.
+    pub faults: BTreeMap<String, u64>,
+    /// Whether nothing is taken from it now.
+    pub barred: bool,
 }
 
 /// How a task is.
@@ -173,6 +188,11 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         ("local", ByteSource::Local),
     ];
     let sent = [("peer", Recipient::Peer), ("client", Recipient::Client)];
+    let neighbours = engine.neighbours().into_iter().map(|record| NeighbourStatus {
+        node: record.node.to_string(),
+        faults: record.faults.iter().map(|(fault, count)| (fault.value().to_owned(), *count)).collect(),
+        barred: record.barred,
+    });
     Status {
         node: engine.node().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -186,6 +206,7 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         disk_bytes: room.total,
         quota_bytes: room.quota,
         free_bytes: room.free,
+        neighbours: neighbours.collect(),
         received: received
             .map(|(name, source)| (name.into(), metrics.received_bytes.of(source).get()))
             .into(),
@@ -277,7 +298,11 @@ async fn fetch(State(api): State<Api>, Json(wanted): Json<FetchRequest>) -> Resp
             return failed(status_of(&error), one_line(&error));
         }
     };
-    let handle = match api.engine.open(Request { source, credentials: wanted.headers }).await {
+    let handle = match api
+        .engine
+        .open(Request { source, credentials: wanted.headers, priority: Priority::Pull })
+        .await
+    {
         Ok(handle) => handle,
         Err(error) => return failed(status_of(&error), one_line(&error)),
     };

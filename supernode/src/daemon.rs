@@ -2,33 +2,40 @@
 //! sessions, the enrolment office and the HTTP API over one QUIC port and one TCP port.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::identity::{self, Admits, Authority, Identity, JoinToken, TokenBook, TokenOptions};
 use common::node::{Contact, Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportOptions};
-use peer::daemon::{DaemonError, listen};
+use peer::daemon::{DaemonError, bind_socket, listen};
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
 use peer::housekeeping;
+use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
 use peer::store::{Limits, Store, StoreOptions};
 use peer::tasks::Tasks;
 use tokio::sync::mpsc;
 
+use crate::admission::{Admission, Capacity};
 use crate::api;
+use crate::api::guard::{API_TOKEN, Door, Token};
+use crate::api::tls::{Certificate, TlsListener};
 use crate::bulletin::Bulletins;
 use crate::enrolment::Office;
 use crate::hub::Hub;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::Sessions;
+use crate::testimony::Notary;
 
 /// The first join token's file in the data folder.
 pub const JOIN_TOKEN: &str = "join-token";
+/// The API's socket in the data folder: whoever may open it needs no token.
+pub const SOCKET: &str = "supernode.sock";
 /// The scheduler's clock.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the own certificate's age is looked at.
@@ -50,6 +57,21 @@ pub struct SupernodeOptions {
     pub origin: OriginOptions,
     /// How much to keep.
     pub limits: Limits,
+    /// Its HTTP port.
+    pub web: WebOptions,
+    /// The seed's limits to begin with.
+    pub rates: Rates,
+    /// How much it takes on.
+    pub capacity: Capacity,
+}
+
+/// How a supernode's HTTP port is to be.
+#[derive(Clone, Debug, Default)]
+pub struct WebOptions {
+    /// The file with the API's bearer token; none is one in the data folder that is made at the first start.
+    pub token_file: Option<PathBuf>,
+    /// TLS; none is plain HTTP.
+    pub certificate: Option<Certificate>,
 }
 
 /// A running supernode.
@@ -59,6 +81,7 @@ pub struct Supernode {
     quic: SocketAddr,
     http: SocketAddr,
     token: PathBuf,
+    socket: PathBuf,
     tasks: Tasks,
 }
 
@@ -70,7 +93,17 @@ impl Supernode {
     /// # Errors
     /// When the folder, the ports or the settings cannot be used.
     pub async fn start(options: SupernodeOptions) -> Result<Self, DaemonError> {
-        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, limits } = options;
+        let SupernodeOptions {
+            data_dir,
+            quic_listen,
+            http_listen,
+            advertise,
+            origin,
+            limits,
+            web,
+            rates,
+            capacity,
+        } = options;
         let store_dir = data_dir.clone();
         let store_options = StoreOptions { limits, durable: true };
         let metrics = Metrics::new();
@@ -97,6 +130,7 @@ impl Supernode {
         let http = listener.local_addr().unwrap_or(http_listen);
 
         let (coordinator, notices) = SeedCoordinator::new(identity.node());
+        let memory = coordinator.memory();
         let (sessions, streams) = mpsc::channel(64);
         let engine = Engine::start(EngineOptions {
             store,
@@ -106,8 +140,7 @@ impl Supernode {
             metrics: metrics.clone(),
             style: Style::Seed,
             sessions: Some(sessions),
-            upload_limit: None,
-            download_limit: None,
+            rates,
         });
         let contact = Contact { id: identity.node(), address: advertise.unwrap_or(quic) };
         let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
@@ -119,17 +152,36 @@ impl Supernode {
             quic,
             http,
             token,
+            socket: data_dir.join(SOCKET),
             tasks: Tasks::default(),
         };
         running.tasks.spawn(housekeeping::run(engine.store().clone()));
-        running.tasks.spawn(seed::listen(hub.clone(), notices));
-        let bulletins = Bulletins::default();
-        let shared =
-            Sessions { engine: engine.clone(), hub: hub.clone(), authority: authority.clone(), bulletins };
+        let door = door(&data_dir, &web, http)?;
+        let tls = web.certificate.map(|certificate| (certificate, identity.clone()));
+        running.tasks.spawn(seed::listen(hub.clone(), memory.clone(), notices));
+        let notary = Notary::new(&authority);
+        let shared = Sessions {
+            engine: engine.clone(),
+            hub: hub.clone(),
+            authority: authority.clone(),
+            admission: Arc::new(Mutex::new(Admission::of_all(&capacity, Instant::now()))),
+            capacity,
+            bulletins: Bulletins::new(notary.clone()),
+            notary,
+            memory,
+        };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
         running.tasks.spawn(keep_time(hub.clone(), identity, authority));
-        running.tasks.serve(listener, api::router(hub, engine));
+        let socket = bind_socket(&running.socket)?;
+        running.tasks.serve(socket, api::router(hub.clone(), engine.clone(), Door::Open));
+        let router = api::router(hub, engine, door);
+        match tls {
+            Some((certificate, identity)) => {
+                running.tasks.serve(TlsListener::new(listener, certificate, &identity)?, router);
+            }
+            None => running.tasks.serve(listener, router),
+        }
         Ok(running)
     }
 
@@ -158,7 +210,17 @@ impl Supernode {
         self.tasks.close(GRACE).await;
         self.engine.close().await;
         self.transport.close().await;
+        let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// Who may use the API on the HTTP port.
+fn door(data_dir: &Path, web: &WebOptions, listens: SocketAddr) -> Result<Door, DaemonError> {
+    if listens.ip().is_loopback() && web.token_file.is_none() {
+        return Ok(Door::Machine);
+    }
+    let path = web.token_file.clone().unwrap_or_else(|| data_dir.join(API_TOKEN));
+    Ok(Door::Token(Token::open(path, web.token_file.is_none())?))
 }
 
 /// The first start makes a token that does not end, so that a peer needs a file and an address and nothing else.

@@ -17,7 +17,7 @@ use crate::support::image::{Image, noise};
 async fn what_cannot_be_meant_exits_with_2_and_says_what() {
     let home = TempDir::new().unwrap();
     let out = home.path().join("out").display().to_string();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["supernode", "--no-such-flag"], "--no-such-flag"),
         (&["no-such-command"], "no-such-command"),
         (&["peer", "--quota", "plenty"], "--quota"),

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod api;
 mod bad_requests;
 mod burst;
 mod clients;
@@ -19,6 +20,7 @@ mod get;
 mod harness;
 mod input;
 mod lifecycle;
+mod limits;
 mod origins;
 mod permission;
 mod privacy;

@@ -99,7 +99,9 @@ async fn a_supernode_without_room_fails_no_pull() {
 }
 
 /// What may become of an index.
-fn harms() -> [(&'static str, fn(&Path)); 4] {
+type Harm = (&'static str, fn(&Path));
+
+fn harms() -> [Harm; 4] {
     [
         ("garbage", |index| {
             let length = fs::metadata(index.join("db")).unwrap().len() as usize;

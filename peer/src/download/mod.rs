@@ -32,9 +32,10 @@ use crate::coordinator::Coordinator;
 use crate::exchange::line::Line;
 use crate::exchange::pool::Pool;
 use crate::exchange::reveal::Style;
-use crate::limit::Limiter;
+use crate::limit::Limits;
 use crate::origin::OriginClient;
 use crate::store::Store;
+use crate::trust::Trust;
 
 /// Unit of the memory budget.
 pub const BUDGET_UNIT: u64 = 64 * 1024;
@@ -53,14 +54,18 @@ pub struct Context {
     pub metrics: Metrics,
     /// How thrifty this node shows its pieces.
     pub style: Style,
+    /// The downloads that somebody waits for.
+    pub pulls: Line,
     /// The pieces that all its tasks have asked for.
     pub downlink: Line,
     /// The pieces that all its tasks have shown to children that have not taken them yet.
     pub uplink: Line,
     /// Bytes that may be in memory on their way in, in units of [`BUDGET_UNIT`].
     pub budget: Arc<Semaphore>,
-    /// The download limit.
-    pub download_limit: Limiter,
+    /// What neighbours did, over all tasks.
+    pub trust: Trust,
+    /// The limits that the operator set.
+    pub limits: Limits,
 }
 
 // === impl Context ===
@@ -69,6 +74,11 @@ impl Context {
     /// Who we are; a lone fetch is nobody.
     pub fn node(&self) -> NodeId {
         self.pool.as_ref().map_or(NodeId([0; 16]), |pool| pool.node())
+    }
+
+    /// Whether nothing is to be taken from a neighbour for what it did.
+    pub fn is_barred(&self, node: NodeId) -> bool {
+        !self.coordinator.is_seed(node) && self.trust.is_barred(node)
     }
 
     /// A seed for this session's choices: different on every node and task, the same on every run.

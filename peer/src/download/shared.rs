@@ -1,11 +1,14 @@
 //! What the outside sees of a task while its session runs: clients read from it and wait for pieces, neighbours
-//! are served from it, and the seed's sessions take piece digests from it. Only the session writes.
+//! are served from it, and the seed's sessions take piece digests from it. Only the session writes, but that a reader says
+//! when the disk has changed what lay there.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::TaskId;
+use common::wire::swarm::Priority;
 use tokio::sync::watch;
 
 use crate::error::FetchError;
@@ -31,6 +34,10 @@ pub struct Shared {
     phase: watch::Sender<Phase>,
     /// Counts every change of the table.
     changes: watch::Sender<u64>,
+    /// Somebody waits for it; else it is fetched ahead of need.
+    urgent: AtomicBool,
+    /// A reader found that the disk has changed what lay there.
+    damaged: watch::Sender<bool>,
 }
 
 /// What there is once the length is known.
@@ -56,6 +63,8 @@ impl Shared {
             known: OnceLock::new(),
             phase: watch::Sender::new(Phase::Starting),
             changes: watch::Sender::new(0),
+            urgent: AtomicBool::new(false),
+            damaged: watch::Sender::new(false),
         }
     }
 
@@ -118,6 +127,16 @@ impl Shared {
         Some(known.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    /// Somebody else wants it, perhaps more urgently than those before.
+    pub fn hasten(&self, priority: Priority) {
+        self.urgent.fetch_or(priority == Priority::Pull, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for it.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Relaxed)
+    }
+
     /// How far the task is.
     pub fn phase(&self) -> Phase {
         self.phase.borrow().clone()
@@ -172,6 +191,18 @@ impl Shared {
             known.insert(*index);
         });
         new
+    }
+
+    /// The store has forgotten a piece that is in the table: the session is to end, and the next wish to fetch it anew.
+    pub fn set_damaged(&self) {
+        self.damaged.send_replace(true);
+    }
+
+    /// Waits until the store has forgotten a piece.
+    pub async fn damaged(&self) {
+        let mut damaged = self.damaged.subscribe();
+        // It does not close before `self` goes.
+        let _ = damaged.wait_for(|damaged| *damaged).await;
     }
 
     /// A receiver that wakes with every change of pieces or phase.
