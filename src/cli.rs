@@ -77,9 +77,22 @@ pub struct Home {
     /// Where keys and blobs are kept [default: /var/lib/longshore as root, else the XDG data directory]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// How much of the disk may be used, for example 50GiB [default: no limit]
-    #[arg(long, value_name = "SIZE")]
+    /// How much of the disk may be used, for example 50GiB or 80% [default: no limit]
+    #[arg(long, value_name = "SIZE|PERCENT")]
     pub quota: Option<String>,
+    /// Above this part of the quota the least recently used blobs go, in the background [default: 95%]
+    #[arg(long, value_name = "PERCENT")]
+    pub high_watermark: Option<String>,
+    /// Down to this part of the quota [default: 85%]
+    #[arg(long, value_name = "PERCENT")]
+    pub low_watermark: Option<String>,
+    /// What the disk must have free, for example 20GiB or 15%: blobs go for it, and are streamed through when none is
+    /// left to go [default: 15% on a Kubernetes node, else 5%]
+    #[arg(long, value_name = "SIZE|PERCENT")]
+    pub keep_free: Option<String>,
+    /// Blobs that nobody used for so long go, for example 30d [default: never]
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<String>,
 }
 
 /// Where a peer stands, and what it carries.

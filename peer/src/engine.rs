@@ -292,7 +292,7 @@ impl Engine {
     /// Refreshes the gauges that are not counted as things happen.
     pub fn sample(&self) {
         let metrics = self.metrics();
-        metrics.store_bytes.set(self.store().usage() as i64);
+        self.store().room().show(metrics);
         let (blobs, bytes) = self.store().adopted_usage();
         metrics.adopted_blobs.set(blobs as i64);
         metrics.adopted_bytes.set(bytes as i64);

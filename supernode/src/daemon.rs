@@ -13,9 +13,10 @@ use common::transport::{self, Inbound, Transport, TransportOptions};
 use peer::daemon::{DaemonError, bind_socket, listen};
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
+use peer::housekeeping;
 use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
-use peer::store::{Store, StoreOptions};
+use peer::store::{Limits, Store, StoreOptions};
 use peer::tasks::Tasks;
 use tokio::sync::mpsc;
 
@@ -54,8 +55,8 @@ pub struct SupernodeOptions {
     pub advertise: Option<SocketAddr>,
     /// Which origins, and how.
     pub origin: OriginOptions,
-    /// Bytes to keep; none is as much as the disk holds.
-    pub quota: Option<u64>,
+    /// How much to keep.
+    pub limits: Limits,
     /// Its HTTP port.
     pub web: WebOptions,
     /// The seed's limits to begin with.
@@ -98,14 +99,18 @@ impl Supernode {
             http_listen,
             advertise,
             origin,
-            quota,
+            limits,
             web,
             rates,
             capacity,
         } = options;
         let store_dir = data_dir.clone();
-        let store_options = StoreOptions { quota, durable: true };
-        let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
+        let store_options = StoreOptions { limits, durable: true };
+        let metrics = Metrics::new();
+        let counted = metrics.clone();
+        let opened =
+            tokio::task::spawn_blocking(move || Store::open_counted(&store_dir, store_options, counted))
+                .await;
         let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let identity_dir = data_dir.join("identity");
         let authority = Arc::new(Authority::open(&identity_dir)?);
@@ -115,7 +120,6 @@ impl Supernode {
         let identity = Identity::open(&identity_dir)?;
         certify(&identity, &authority)?;
 
-        let metrics = Metrics::new();
         let mut hello = transport::hello(identity.node(), Role::Supernode);
         hello.advertise = advertise;
         let admits = Admits::MembersAndStrangers;
@@ -151,6 +155,7 @@ impl Supernode {
             socket: data_dir.join(SOCKET),
             tasks: Tasks::default(),
         };
+        running.tasks.spawn(housekeeping::run(engine.store().clone()));
         let door = door(&data_dir, &web, http)?;
         let tls = web.certificate.map(|certificate| (certificate, identity.clone()));
         running.tasks.spawn(seed::listen(hub.clone(), memory.clone(), notices));

@@ -28,3 +28,4 @@ mod runtimes;
 mod scale_out;
 mod setup;
 mod soak;
+mod storage;

@@ -65,6 +65,20 @@ label! {
 }
 
 label! {
+    /// Why a task had to leave the store.
+    Eviction as "reason" {
+        /// The quota.
+        Quota = "quota",
+        /// The disk has to keep some room free, or has none.
+        Disk = "disk",
+        /// Nobody used it for longer than the settings allow.
+        Ttl = "ttl",
+        /// Somebody asked for it.
+        Request = "request",
+    }
+}
+
+label! {
     /// Why a piece was not taken.
     RejectReason as "reason" {
         /// Its bytes are not the piece.

@@ -18,6 +18,7 @@ use peer::error::FetchError;
 use peer::handle::Handle;
 use peer::limit::Rates;
 use peer::origin::OriginOptions;
+use peer::store::Limits;
 use serde_json::Value;
 use supernode::admission::Capacity;
 use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
@@ -66,7 +67,7 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
         labels: Labels::default(),
         origin: origins(origin),
         content_store: Vec::new(),
-        quota: None,
+        limits: Limits::default(),
         rates: Rates::default(),
     }
 }
@@ -78,7 +79,7 @@ pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_liste
         http_listen: loopback(),
         advertise: None,
         origin: origins(origin),
-        quota: None,
+        limits: Limits::default(),
         web: WebOptions::default(),
         rates: Rates::default(),
         capacity: Capacity::default(),

@@ -76,6 +76,8 @@ pub(crate) fn longshore(home: &Path) -> Command {
         command.env_remove(name);
     }
     command.env("HOME", home).env("XDG_DATA_HOME", home).env("XDG_CONFIG_HOME", home).env_remove("RUST_LOG");
+    // How full this machine's disk happens to be is nobody's concern here.
+    command.env("LONGSHORE_PEER_KEEP_FREE", "0").env("LONGSHORE_SUPERNODE_KEEP_FREE", "0");
     without_proxies(&mut command);
     command
 }
@@ -147,11 +149,16 @@ impl World {
 impl Cluster {
     /// Starts a supernode and `peers` peers, and waits until all are ready.
     pub(crate) async fn start(peers: usize, world: World) -> Self {
+        Self::start_on(None, peers, world).await
+    }
+
+    /// The same, with the supernode's data directory somewhere else.
+    pub(crate) async fn start_on(data: Option<&Path>, peers: usize, world: World) -> Self {
         let root = TempDir::new().unwrap();
         let mut arguments =
             words(&["supernode", "--quic-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         arguments.extend(world.flags());
-        let mut supernode = Node::spawn_set("supernode", arguments, &world.settings, root.path(), None);
+        let mut supernode = Node::spawn_set("supernode", arguments, &world.settings, root.path(), data);
         supernode.ready().await;
         let mut cluster = Self { supernode, peers: Vec::new(), world, root };
         for _ in 0..peers {

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod disk;
 pub(crate) mod faulty;
 pub(crate) mod image;
 pub(crate) mod process;

@@ -92,7 +92,8 @@ impl Session {
         let poisoned = matches!(error, FetchError::Poisoned { .. });
         let outcome = if poisoned { Outcome::Poisoned } else { Outcome::Failed };
         self.context.metrics.downloads.of(outcome).inc();
-        if !matches!(error, FetchError::Closing | FetchError::Origin(_)) {
+        // That a store is full the store says itself, once for all tasks.
+        if !matches!(error, FetchError::Closing | FetchError::Origin(_) | FetchError::StoreFull(_)) {
             tracing::warn!(task = ?self.shared.task(), "download failed: {error}");
         }
         if poisoned || matches!(error, FetchError::StoreFull(_)) {
