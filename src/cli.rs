@@ -80,6 +80,24 @@ pub struct Home {
     pub quota: Option<String>,
 }
 
+/// A bucket behind the supernode's disk.
+#[derive(Args)]
+pub struct Cache {
+    /// An S3-compatible bucket that keeps the registry blobs of all supernodes of a cluster, as s3://BUCKET/PREFIX
+    /// [default: this machine's disk alone]
+    #[arg(long, value_name = "URL")]
+    pub cache_url: Option<String>,
+    /// Its server, as https://HOST[:PORT], or http:// where that is meant [default: AWS]
+    #[arg(long, value_name = "URL")]
+    pub cache_endpoint: Option<String>,
+    /// Its region [default: AWS_REGION, or us-east-1]
+    #[arg(long, value_name = "NAME")]
+    pub cache_region: Option<String>,
+    /// An AWS-style credentials file that nobody else may read [default: the AWS_* variables, or the machine's role]
+    #[arg(long, value_name = "FILE")]
+    pub cache_credentials_file: Option<String>,
+}
+
 /// Where a peer stands, and what it carries.
 #[derive(Args)]
 pub struct Carrier {
@@ -142,6 +160,8 @@ pub struct Supernode {
     /// The address that peers are told, if not the one that they dial
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<String>,
+    #[command(flatten)]
+    pub cache: Cache,
     #[command(flatten)]
     pub origins: Origins,
 }

@@ -14,6 +14,7 @@ use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use supernode::daemon::SupernodeOptions;
+use supernode::vault::CacheOptions;
 use toml::Value;
 
 use crate::{cli, usage};
@@ -29,6 +30,10 @@ const SUPERNODE: &[Key] = &[
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
     Key::new("registry-ca", Kind::Table, "registry.local:5000=/etc/ssl/registry-ca.pem"),
     Key::new("quota", Kind::Size, "100GiB"),
+    Key::new("cache-url", Kind::Text, "s3://BUCKET/PREFIX"),
+    Key::new("cache-endpoint", Kind::Text, "https://minio.example:9000"),
+    Key::new("cache-region", Kind::Text, "eu-central-1"),
+    Key::new("cache-credentials-file", Kind::Text, "/etc/longshore/cache-credentials"),
 ];
 
 const PEER: &[Key] = &[
@@ -80,6 +85,10 @@ struct SupernodeSection {
     ca_file: Vec<PathBuf>,
     registry_ca: BTreeMap<String, PathBuf>,
     quota: Option<ByteSize>,
+    cache_url: Option<String>,
+    cache_endpoint: Option<String>,
+    cache_region: Option<String>,
+    cache_credentials_file: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -162,6 +171,14 @@ impl Flags {
         self.text("data-dir", home.data_dir).text("quota", home.quota)
     }
 
+    /// A bucket behind the supernode's disk.
+    pub fn cache(self, cache: cli::Cache) -> Self {
+        self.text("cache-url", cache.cache_url)
+            .text("cache-endpoint", cache.cache_endpoint)
+            .text("cache-region", cache.cache_region)
+            .text("cache-credentials-file", cache.cache_credentials_file)
+    }
+
     /// Where a peer stands, and what it carries.
     pub fn carrier(self, carrier: cli::Carrier) -> Self {
         self.text("proxy-listen", carrier.proxy_listen)
@@ -241,6 +258,13 @@ pub fn supernode(
 ) -> anyhow::Result<SupernodeOptions> {
     let settings: SupernodeSection = section(&gather(config, "supernode", flags)?, "supernode")?;
     let interface = defaults.interface;
+    let cache = CacheOptions::read(
+        settings.cache_url.as_deref(),
+        settings.cache_endpoint,
+        settings.cache_region,
+        settings.cache_credentials_file,
+    );
+    let cache = cache.map_err(usage)?;
     let origin = OriginOptions {
         allow: settings.origin_allow,
         registries: settings.registry,
@@ -255,6 +279,7 @@ pub fn supernode(
         advertise: settings.advertise,
         origin: checked(origin, defaults)?,
         quota: settings.quota.map(|quota| quota.0),
+        cache,
     })
 }
 

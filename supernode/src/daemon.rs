@@ -2,10 +2,12 @@
 //! sessions, the enrolment office and the HTTP API over one QUIC port and one TCP port.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "object-store")]
+use common::identity::Sealer;
 use common::identity::{self, Admits, Authority, Identity, JoinToken, TokenBook, TokenOptions};
 use common::node::{Contact, Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
@@ -16,6 +18,7 @@ use peer::exchange::reveal::Style;
 use peer::origin::{OriginClient, OriginOptions};
 use peer::store::{Store, StoreOptions};
 use peer::tasks::Tasks;
+use peer::vault::Vault;
 use tokio::sync::mpsc;
 
 use crate::api;
@@ -25,6 +28,11 @@ use crate::hub::Hub;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::Sessions;
+#[cfg(feature = "object-store")]
+use crate::vault::Bucket;
+#[cfg(not(feature = "object-store"))]
+use crate::vault::CacheError;
+use crate::vault::CacheOptions;
 
 /// The first join token's file in the data folder.
 pub const JOIN_TOKEN: &str = "join-token";
@@ -49,6 +57,8 @@ pub struct SupernodeOptions {
     pub origin: OriginOptions,
     /// Bytes to keep; none is as much as the disk holds.
     pub quota: Option<u64>,
+    /// The bucket behind the store; none is the disk alone.
+    pub cache: Option<CacheOptions>,
 }
 
 /// A running supernode.
@@ -69,7 +79,7 @@ impl Supernode {
     /// # Errors
     /// When the folder, the ports or the settings cannot be used.
     pub async fn start(options: SupernodeOptions) -> Result<Self, DaemonError> {
-        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota } = options;
+        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota, cache } = options;
         let store_dir = data_dir.clone();
         let store_options = StoreOptions { quota, durable: true };
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
@@ -92,6 +102,8 @@ impl Supernode {
         let listener = listen(http_listen, "the API, metrics and health", "--http-listen").await?;
         let http = listener.local_addr().unwrap_or(http_listen);
 
+        let tasks = Tasks::default();
+        let vault = cache.map(|cache| open_cache(&cache, &data_dir, &authority, &store, &tasks)).transpose()?;
         let (coordinator, notices) = SeedCoordinator::new(identity.node());
         let (sessions, streams) = mpsc::channel(64);
         let engine = Engine::start(EngineOptions {
@@ -99,6 +111,7 @@ impl Supernode {
             transport: Some(transport.clone()),
             coordinator: Arc::new(coordinator),
             origin: OriginClient::new(origin)?.with_mark(&authority.fingerprint().hex()[..12]),
+            vault,
             metrics: metrics.clone(),
             style: Style::Seed,
             sessions: Some(sessions),
@@ -115,7 +128,7 @@ impl Supernode {
             quic,
             http,
             token,
-            tasks: Tasks::default(),
+            tasks,
         };
         running.tasks.spawn(seed::listen(hub.clone(), notices));
         let bulletins = Bulletins::default();
@@ -153,6 +166,28 @@ impl Supernode {
         self.tasks.close(GRACE).await;
         self.engine.close().await;
         self.transport.close().await;
+    }
+}
+
+/// The bucket behind the store, and what brings blobs there.
+fn open_cache(
+    cache: &CacheOptions,
+    data_dir: &Path,
+    authority: &Authority,
+    store: &Store,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Vault>, DaemonError> {
+    #[cfg(feature = "object-store")]
+    {
+        let opened = Bucket::open(cache, data_dir, Sealer::new(authority), store.clone());
+        let bucket = opened.map_err(|error| DaemonError::Part(error.into()))?;
+        tasks.spawn(bucket.clone().run());
+        Ok(Arc::new(bucket))
+    }
+    #[cfg(not(feature = "object-store"))]
+    {
+        let _ = (cache, data_dir, authority, store, tasks);
+        Err(DaemonError::Part(CacheError::NotBuilt.into()))
     }
 }
 

@@ -77,6 +77,7 @@ async fn start_supernode(dir: &Path, origin: &Origin, quic_listen: SocketAddr) -
         advertise: None,
         origin: origins(origin),
         quota: None,
+        cache: None,
     };
     Supernode::start(options).await.unwrap()
 }

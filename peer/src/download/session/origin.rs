@@ -46,8 +46,8 @@ impl Session {
             }
         }
         let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel: PARALLEL };
-        self.feed =
-            Some(Feed::start(self.context.origin.clone(), wanted, self.context.download_limit.clone()));
+        let (origin, limit) = (self.context.origin.clone(), self.context.download_limit.clone());
+        self.feed = Some(Feed::start(origin, wanted, self.retrieval(), limit));
     }
 
     pub(super) async fn fed(&mut self, fed: Fed) -> Result<(), FetchError> {
@@ -64,9 +64,10 @@ impl Session {
                 }
                 Ok(())
             }
-            Fed::Written { index, digest } => {
+            Fed::Written { index, digest, from } => {
                 let bytes = self.shared.geometry().map_or(0, |geometry| geometry.range(index).len());
-                self.count(ByteSource::Origin, bytes);
+                self.from_origin |= from == ByteSource::Origin;
+                self.count(from, bytes);
                 let vouched = self.mesh.as_ref().is_some_and(|mesh| mesh.vouched(index).is_some());
                 self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
                 self.check()
@@ -136,9 +137,10 @@ impl Session {
         }
     }
 
-    pub(super) fn hashed(&mut self, digest: Digest) -> Result<(), FetchError> {
+    pub(super) async fn hashed(&mut self, digest: Digest) -> Result<(), FetchError> {
         let expected = self.source.as_ref().and_then(|source| source.digest);
         if expected.is_some_and(|expected| expected != digest) {
+            self.distrust_vault().await;
             return Err(FetchError::Poisoned { task: self.shared.task() });
         }
         self.prove();
