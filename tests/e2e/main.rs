@@ -10,6 +10,7 @@
 mod support;
 
 mod bad_requests;
+mod bucket;
 mod burst;
 mod clients;
 mod content_store;
