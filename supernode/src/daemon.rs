@@ -79,7 +79,8 @@ impl Supernode {
     /// # Errors
     /// When the folder, the ports or the settings cannot be used.
     pub async fn start(options: SupernodeOptions) -> Result<Self, DaemonError> {
-        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota, cache } = options;
+        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota, cache } =
+            options;
         let store_dir = data_dir.clone();
         let store_options = StoreOptions { quota, durable: true };
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
@@ -103,7 +104,8 @@ impl Supernode {
         let http = listener.local_addr().unwrap_or(http_listen);
 
         let tasks = Tasks::default();
-        let vault = cache.map(|cache| open_cache(&cache, &data_dir, &authority, &store, &tasks)).transpose()?;
+        let vault =
+            cache.map(|cache| open_cache(&cache, &data_dir, &authority, &store, &tasks)).transpose()?;
         let (coordinator, notices) = SeedCoordinator::new(identity.node());
         let (sessions, streams) = mpsc::channel(64);
         let engine = Engine::start(EngineOptions {
@@ -122,14 +124,7 @@ impl Supernode {
         let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
         let hub = Arc::new(Hub::new(contact, settings, metrics.clone()));
         let office = Office::new(authority.clone(), tokens, metrics);
-        let running = Self {
-            engine: engine.clone(),
-            transport: transport.clone(),
-            quic,
-            http,
-            token,
-            tasks,
-        };
+        let running = Self { engine: engine.clone(), transport: transport.clone(), quic, http, token, tasks };
         running.tasks.spawn(seed::listen(hub.clone(), notices));
         let bulletins = Bulletins::default();
         let shared =

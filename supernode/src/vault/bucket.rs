@@ -236,7 +236,10 @@ impl Inner {
 
     fn cannot_read(&self, cause: &str) {
         if lock(&self.reading).failed(cause, Instant::now()) {
-            tracing::warn!(bucket = self.name, "the cache's bucket cannot be read: {cause}; pulls go on without it");
+            tracing::warn!(
+                bucket = self.name,
+                "the cache's bucket cannot be read: {cause}; pulls go on without it"
+            );
         }
     }
 }

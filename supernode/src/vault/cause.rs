@@ -13,7 +13,9 @@ pub(super) fn cause(error: &Error) -> String {
     let text = error.to_string();
     let what = match error {
         Error::NotFound { .. } => "not found".to_owned(),
-        Error::PermissionDenied { .. } => "access denied: check the credentials and the bucket's policy".to_owned(),
+        Error::PermissionDenied { .. } => {
+            "access denied: check the credentials and the bucket's policy".to_owned()
+        }
         Error::Unauthenticated { .. } => "the credentials are not accepted".to_owned(),
         _ => status(&text).map_or_else(|| transport(error, &text), |status| format!("status {status}")),
     };

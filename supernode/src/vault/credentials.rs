@@ -75,7 +75,9 @@ fn load(path: &Path) -> Result<AwsCredential, CacheError> {
     let file = std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
     let mode = file.metadata().map_err(|error| refused(error.to_string()))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(refused(format!("others than its owner may use it (mode {mode:o}): set its mode to 600")));
+        return Err(refused(format!(
+            "others than its owner may use it (mode {mode:o}): set its mode to 600"
+        )));
     }
     let mut text = String::new();
     let read = file.take(LONGEST).read_to_string(&mut text);
@@ -127,7 +129,8 @@ mod tests {
     fn a_file_that_others_may_read_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), TEXT).unwrap();
-        let set = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let set =
+            |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         set(0o640);
         let error = File::open(file.path()).unwrap_err().to_string();
         assert!(error.contains("640") && error.contains("600") && !error.contains("hunter2"), "{error}");

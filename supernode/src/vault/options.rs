@@ -112,7 +112,9 @@ mod tests {
 
     #[test]
     fn what_is_no_bucket_is_refused_without_being_quoted() {
-        for url in ["cache", "https://cache", "s3://", "s3://ab", "s3://A_B/c", "s3://cache//x", "s3://cache/../x"] {
+        for url in
+            ["cache", "https://cache", "s3://", "s3://ab", "s3://A_B/c", "s3://cache//x", "s3://cache/../x"]
+        {
             assert!(read(url, None).is_err(), "{url}");
         }
         for (url, endpoint) in [

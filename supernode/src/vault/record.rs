@@ -78,7 +78,11 @@ mod tests {
         assert_eq!(read(task, &bytes, &sealer), Some(kept));
         assert_eq!(read(task, &bytes, &other), None);
         assert_eq!(read(TaskId([1; 32]), &bytes, &sealer), None);
-        for (from, to) in [("307200", "307201"), ("h.example", "i.example"), (&Digest::of(b"one").hex(), &Digest::of(b"two").hex())] {
+        for (from, to) in [
+            ("307200", "307201"),
+            ("h.example", "i.example"),
+            (&Digest::of(b"one").hex(), &Digest::of(b"two").hex()),
+        ] {
             let text = String::from_utf8(bytes.clone()).unwrap();
             assert!(text.contains(from));
             assert_eq!(read(task, text.replacen(from, to, 1).as_bytes(), &sealer), None, "{from}");

@@ -58,7 +58,8 @@ impl Cluster {
 impl Side {
     /// A blob in the store.
     fn proven(&self, bytes: &Bytes) -> TaskId {
-        let (task, geometry) = (TaskId::of_digest(Digest::of(bytes)), Geometry::of(bytes.len() as u64).unwrap());
+        let (task, geometry) =
+            (TaskId::of_digest(Digest::of(bytes)), Geometry::of(bytes.len() as u64).unwrap());
         let blob = self.store.create(task, geometry, URL).unwrap();
         for index in (0..geometry.pieces()).map(PieceIndex) {
             let range = geometry.range(index);

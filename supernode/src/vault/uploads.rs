@@ -125,7 +125,9 @@ impl Bucket {
         let store = self.0.store.clone();
         match tokio::task::spawn_blocking(move || store.proven()).await {
             Ok(Ok(proven)) => proven.into_iter().for_each(|(task, _)| self.0.queue.push(task)),
-            Ok(Err(error)) => tracing::warn!("what the store holds cannot be compared with the cache: {error}"),
+            Ok(Err(error)) => {
+                tracing::warn!("what the store holds cannot be compared with the cache: {error}")
+            }
             Err(_) => {}
         }
         let mut under_way = JoinSet::new();
@@ -172,7 +174,10 @@ impl Bucket {
             Err(Failure::Bucket(error)) => {
                 let cause = cause(&error);
                 if lock(&inner.writing).failed(&cause, Instant::now()) {
-                    tracing::warn!(bucket = inner.name, "the cache's bucket takes no blobs: {cause}; trying on");
+                    tracing::warn!(
+                        bucket = inner.name,
+                        "the cache's bucket takes no blobs: {cause}; trying on"
+                    );
                 }
                 inner.queue.again(task);
             }
@@ -235,7 +240,9 @@ impl Inner {
             .try_collect()
             .await;
         let done = match parts {
-            Ok(parts) => self.objects.complete_multipart(path, &id, parts).await.map(drop).map_err(Failure::Bucket),
+            Ok(parts) => {
+                self.objects.complete_multipart(path, &id, parts).await.map(drop).map_err(Failure::Bucket)
+            }
             Err(failure) => Err(failure),
         };
         // What is neither complete nor aborted keeps its note: the next start aborts it.
