@@ -11,6 +11,7 @@ mod doctor;
 mod get;
 mod local;
 mod progress;
+mod reload;
 mod settings;
 mod setup;
 mod shutdown;

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use common::config::{ByteSize, Key, Kind, ListenAddr, Rate, Schema, Settings, Span, environment};
 use common::identity::JoinToken;
 use common::node::Labels;
 use peer::daemon::PeerOptions;
+use peer::limit::Rates;
 use peer::origin::guard::Pattern;
 use peer::origin::{OriginClient, OriginOptions};
 use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use supernode::daemon::SupernodeOptions;
+use supernode::admission::Capacity;
+use supernode::api::tls::Certificate;
+use supernode::daemon::{SupernodeOptions, WebOptions};
 use supernode::vault::CacheOptions;
 use toml::Value;
 
@@ -34,6 +38,18 @@ const SUPERNODE: &[Key] = &[
     Key::new("cache-endpoint", Kind::Text, "https://minio.example:9000"),
     Key::new("cache-region", Kind::Text, "eu-central-1"),
     Key::new("cache-credentials-file", Kind::Text, "/etc/longshore/cache-credentials"),
+    Key::new("api-token-file", Kind::Text, "/etc/longshore/api-token"),
+    Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
+    Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
+    Key::new("max-sessions", Kind::Number, "20000"),
+    Key::new("max-joins", Kind::Number, "5000"),
+    Key::new("upload-limit", Kind::Rate, "200mbit"),
+    Key::new("download-limit", Kind::Rate, "200mbit"),
+    Key::new("origin-limit", Kind::Rate, "200mbit"),
+    Key::new("task-upload-limit", Kind::Rate, "100mbit"),
+    Key::new("task-download-limit", Kind::Rate, "100mbit"),
+    Key::new("task-origin-limit", Kind::Rate, "100mbit"),
+    Key::new("max-uploads", Kind::Number, "32"),
 ];
 
 const PEER: &[Key] = &[
@@ -63,13 +79,18 @@ const PEER: &[Key] = &[
     Key::new("content-store", Kind::List, "/var/lib/containerd"),
     Key::new("upload-limit", Kind::Rate, "200mbit"),
     Key::new("download-limit", Kind::Rate, "200mbit"),
+    Key::new("origin-limit", Kind::Rate, "200mbit"),
+    Key::new("task-upload-limit", Kind::Rate, "100mbit"),
+    Key::new("task-download-limit", Kind::Rate, "100mbit"),
+    Key::new("task-origin-limit", Kind::Rate, "100mbit"),
+    Key::new("max-uploads", Kind::Number, "32"),
 ];
 
 const SCHEMA: Schema =
     Schema { sections: &[("supernode", SUPERNODE), ("peer", PEER)], exempt: &["LONGSHORE_TESTS_"] };
 
 /// Flags of one section, as they were typed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Flags(Vec<(&'static str, Value)>);
 
 #[derive(Default, Deserialize)]
@@ -89,6 +110,18 @@ struct SupernodeSection {
     cache_endpoint: Option<String>,
     cache_region: Option<String>,
     cache_credentials_file: Option<PathBuf>,
+    api_token_file: Option<PathBuf>,
+    http_cert: Option<PathBuf>,
+    http_key: Option<PathBuf>,
+    max_sessions: Option<NonZeroU32>,
+    max_joins: Option<NonZeroU32>,
+    upload_limit: Option<Rate>,
+    download_limit: Option<Rate>,
+    origin_limit: Option<Rate>,
+    task_upload_limit: Option<Rate>,
+    task_download_limit: Option<Rate>,
+    task_origin_limit: Option<Rate>,
+    max_uploads: Option<NonZeroU32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,6 +147,11 @@ struct PeerSection {
     content_store: Vec<PathBuf>,
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
+    origin_limit: Option<Rate>,
+    task_upload_limit: Option<Rate>,
+    task_download_limit: Option<Rate>,
+    task_origin_limit: Option<Rate>,
+    max_uploads: Option<NonZeroU32>,
     permission_life: Option<Span>,
     permission_grace: Option<Span>,
     push: Option<String>,
@@ -187,8 +225,23 @@ impl Flags {
             .text("zone", carrier.zone)
             .text("rack", carrier.rack)
             .list("content-store", carrier.content_store)
-            .text("upload-limit", carrier.upload_limit)
-            .text("download-limit", carrier.download_limit)
+    }
+
+    /// How much may pass.
+    pub fn limits(self, limits: cli::Limits) -> Self {
+        self.text("upload-limit", limits.upload_limit)
+            .text("download-limit", limits.download_limit)
+            .text("origin-limit", limits.origin_limit)
+            .text("task-upload-limit", limits.task_upload_limit)
+            .text("task-download-limit", limits.task_download_limit)
+            .text("task-origin-limit", limits.task_origin_limit)
+            .number("max-uploads", limits.max_uploads)
+    }
+
+    /// A flag that is a number and may be missing.
+    pub fn number(mut self, key: &'static str, value: Option<u32>) -> Self {
+        self.0.extend(value.map(|value| (key, Value::Integer(value.into()))));
+        self
     }
 
     /// Which origins may be asked, and where they are.
@@ -250,6 +303,22 @@ fn checked(mut origin: OriginOptions, defaults: Defaults) -> anyhow::Result<Orig
     Ok(origin)
 }
 
+/// The limits of a section: both have the same keys.
+macro_rules! rates {
+    ($section:expr) => {{
+        let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
+        Rates {
+            upload: rate($section.upload_limit),
+            download: rate($section.download_limit),
+            origin: rate($section.origin_limit),
+            task_upload: rate($section.task_upload_limit),
+            task_download: rate($section.task_download_limit),
+            task_origin: rate($section.task_origin_limit),
+            uploads: $section.max_uploads.map(|most| u64::from(most.get())),
+        }
+    }};
+}
+
 /// The supernode's options.
 pub fn supernode(
     config: Option<&Path>,
@@ -272,7 +341,19 @@ pub fn supernode(
         extra_ca: settings.ca_file,
         registry_ca: settings.registry_ca,
     };
+    let web = WebOptions {
+        token_file: settings.api_token_file,
+        certificate: certificate(settings.http_cert, settings.http_key).map_err(usage)?,
+    };
+    let capacity = Capacity::default();
+    let capacity = Capacity {
+        sessions: settings.max_sessions.map_or(capacity.sessions, |most| most.get() as usize),
+        joins: settings.max_joins.map_or(capacity.joins, NonZeroU32::get),
+    };
     Ok(SupernodeOptions {
+        web,
+        capacity,
+        rates: rates!(settings),
         data_dir: prepared(settings.data_dir)?,
         quic_listen: on(interface.into(), settings.quic_listen, 7700),
         http_listen: on(interface.into(), settings.http_listen, 7701),
@@ -281,6 +362,18 @@ pub fn supernode(
         quota: settings.quota.map(|quota| quota.0),
         cache,
     })
+}
+
+/// Where the certificate of the HTTP port comes from.
+fn certificate(chain: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Option<Certificate>> {
+    match (chain, key) {
+        (None, None) => Ok(None),
+        (Some(chain), None) if chain == Path::new("cluster") => Ok(Some(Certificate::Cluster)),
+        (Some(chain), Some(key)) => Ok(Some(Certificate::Files { chain, key })),
+        _ => anyhow::bail!(
+            "--http-cert and --http-key belong together; `--http-cert cluster` alone takes a certificate of the cluster's CA"
+        ),
+    }
 }
 
 /// The peer's options. The proxy is on loopback unless told otherwise.
@@ -301,7 +394,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     let host = if settings.host.is_empty() { hostname() } else { std::mem::take(&mut settings.host) };
     // They are noted in the store, and the next start may be in another folder.
     let content_store = settings.content_store.iter().map(std::path::absolute).collect::<Result<_, _>>();
-    let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
+    let rates = rates!(settings);
     let proxy_listen = on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711);
     let data_dir = prepared(settings.data_dir.take())?;
     let proxy = proxy_options(&mut settings, proxy_listen, &data_dir).map_err(usage)?;
@@ -324,8 +417,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             origin: checked(origin, defaults)?,
             quota: settings.quota.map(|quota| quota.0),
             content_store: content_store.map_err(usage)?,
-            upload_limit: rate(settings.upload_limit),
-            download_limit: rate(settings.download_limit),
+            rates,
         },
         proxy_listen,
         proxy,

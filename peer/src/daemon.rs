@@ -18,6 +18,7 @@ use crate::content_store;
 use crate::coordinator::remote::{self, Remote, RemoteOptions};
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
+use crate::limit::Rates;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tasks::Tasks;
@@ -52,10 +53,8 @@ pub struct PeerOptions {
     pub content_store: Vec<PathBuf>,
     /// Bytes to keep; none is as much as the disk holds.
     pub quota: Option<u64>,
-    /// Bytes a second out.
-    pub upload_limit: Option<u64>,
-    /// Bytes a second in.
-    pub download_limit: Option<u64>,
+    /// The limits to begin with.
+    pub rates: Rates,
 }
 
 /// Why a peer cannot run.
@@ -93,6 +92,9 @@ pub enum DaemonError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What else a daemon needs, in its own words.
+    #[error("{0}")]
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// The Unix socket.
     #[error("cannot make the socket {path}: {source}", path = path.display())]
     Socket {
@@ -178,8 +180,7 @@ impl Peer {
             metrics,
             style: Style::Peer,
             sessions: None,
-            upload_limit: options.upload_limit,
-            download_limit: options.download_limit,
+            rates: options.rates,
         });
         let mut peer = Self {
             engine,
@@ -302,7 +303,11 @@ async fn accept(transport: Transport, engine: Engine) {
     }
 }
 
-fn bind_socket(path: &Path) -> Result<UnixListener, DaemonError> {
+/// Makes a daemon's Unix socket, which is its user's alone.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn bind_socket(path: &Path) -> Result<UnixListener, DaemonError> {
     // The store's lock says that no other daemon lives here: a socket that is left over is nobody's.
     let _ = std::fs::remove_file(path);
     let failed = |source| DaemonError::Socket { path: path.to_owned(), source };

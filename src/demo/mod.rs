@@ -16,9 +16,11 @@ use common::identity::JoinToken;
 use common::node::Labels;
 use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
+use peer::limit::Rates;
 use peer::origin::OriginOptions;
 use proxy::ProxyOptions;
-use supernode::daemon::{Supernode, SupernodeOptions};
+use supernode::admission::Capacity;
+use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
 use tokio::task::JoinSet;
 
 use crate::daemons::Node;
@@ -129,6 +131,9 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
         origin,
         quota: None,
         cache: None,
+        web: WebOptions::default(),
+        rates: Rates::default(),
+        capacity: Capacity::default(),
     };
     Ok(Supernode::start(options).await?)
 }
@@ -151,8 +156,7 @@ async fn start_peer(
         origin: origins(origin),
         content_store: Vec::new(),
         quota: None,
-        upload_limit: None,
-        download_limit: None,
+        rates: Rates::default(),
     };
     let default_registry = "demo.example".to_owned();
     let proxy = ProxyOptions { default_registry, ..ProxyOptions::default() };

@@ -3,39 +3,39 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
-#[cfg(feature = "object-store")]
-use common::identity::Sealer;
 use common::identity::{self, Admits, Authority, Identity, JoinToken, TokenBook, TokenOptions};
 use common::node::{Contact, Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportOptions};
-use peer::daemon::{DaemonError, listen};
+use peer::daemon::{DaemonError, bind_socket, listen};
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
+use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
 use peer::store::{Store, StoreOptions};
 use peer::tasks::Tasks;
-use peer::vault::Vault;
 use tokio::sync::mpsc;
 
+use crate::admission::{Admission, Capacity};
 use crate::api;
+use crate::api::guard::{API_TOKEN, Door, Token};
+use crate::api::tls::{Certificate, TlsListener};
 use crate::bulletin::Bulletins;
 use crate::enrolment::Office;
 use crate::hub::Hub;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::Sessions;
-#[cfg(feature = "object-store")]
-use crate::vault::Bucket;
-#[cfg(not(feature = "object-store"))]
-use crate::vault::CacheError;
-use crate::vault::CacheOptions;
+use crate::testimony::Notary;
+use crate::vault::{self, CacheOptions};
 
 /// The first join token's file in the data folder.
 pub const JOIN_TOKEN: &str = "join-token";
+/// The API's socket in the data folder: whoever may open it needs no token.
+pub const SOCKET: &str = "supernode.sock";
 /// The scheduler's clock.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the own certificate's age is looked at.
@@ -59,6 +59,21 @@ pub struct SupernodeOptions {
     pub quota: Option<u64>,
     /// The bucket behind the store; none is the disk alone.
     pub cache: Option<CacheOptions>,
+    /// Its HTTP port.
+    pub web: WebOptions,
+    /// The seed's limits to begin with.
+    pub rates: Rates,
+    /// How much it takes on.
+    pub capacity: Capacity,
+}
+
+/// How a supernode's HTTP port is to be.
+#[derive(Clone, Debug, Default)]
+pub struct WebOptions {
+    /// The file with the API's bearer token; none is one in the data folder that is made at the first start.
+    pub token_file: Option<PathBuf>,
+    /// TLS; none is plain HTTP.
+    pub certificate: Option<Certificate>,
 }
 
 /// A running supernode.
@@ -68,6 +83,7 @@ pub struct Supernode {
     quic: SocketAddr,
     http: SocketAddr,
     token: PathBuf,
+    socket: PathBuf,
     tasks: Tasks,
 }
 
@@ -79,8 +95,18 @@ impl Supernode {
     /// # Errors
     /// When the folder, the ports or the settings cannot be used.
     pub async fn start(options: SupernodeOptions) -> Result<Self, DaemonError> {
-        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota, cache } =
-            options;
+        let SupernodeOptions {
+            data_dir,
+            quic_listen,
+            http_listen,
+            advertise,
+            origin,
+            quota,
+            cache,
+            web,
+            rates,
+            capacity,
+        } = options;
         let store_dir = data_dir.clone();
         let store_options = StoreOptions { quota, durable: true };
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
@@ -104,9 +130,10 @@ impl Supernode {
         let http = listener.local_addr().unwrap_or(http_listen);
 
         let tasks = Tasks::default();
-        let vault =
-            cache.map(|cache| open_cache(&cache, &data_dir, &authority, &store, &tasks)).transpose()?;
+        let behind = |cache: CacheOptions| vault::open(&cache, &data_dir, &authority, &store, &tasks);
+        let vault = cache.map(behind).transpose().map_err(|error| DaemonError::Part(error.into()))?;
         let (coordinator, notices) = SeedCoordinator::new(identity.node());
+        let memory = coordinator.memory();
         let (sessions, streams) = mpsc::channel(64);
         let engine = Engine::start(EngineOptions {
             store,
@@ -117,22 +144,47 @@ impl Supernode {
             metrics: metrics.clone(),
             style: Style::Seed,
             sessions: Some(sessions),
-            upload_limit: None,
-            download_limit: None,
+            rates,
         });
         let contact = Contact { id: identity.node(), address: advertise.unwrap_or(quic) };
         let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
         let hub = Arc::new(Hub::new(contact, settings, metrics.clone()));
         let office = Office::new(authority.clone(), tokens, metrics);
-        let running = Self { engine: engine.clone(), transport: transport.clone(), quic, http, token, tasks };
-        running.tasks.spawn(seed::listen(hub.clone(), notices));
-        let bulletins = Bulletins::default();
-        let shared =
-            Sessions { engine: engine.clone(), hub: hub.clone(), authority: authority.clone(), bulletins };
+        let running = Self {
+            engine: engine.clone(),
+            transport: transport.clone(),
+            quic,
+            http,
+            token,
+            socket: data_dir.join(SOCKET),
+            tasks,
+        };
+        let door = door(&data_dir, &web, http)?;
+        let tls = web.certificate.map(|certificate| (certificate, identity.clone()));
+        running.tasks.spawn(seed::listen(hub.clone(), memory.clone(), notices));
+        let notary = Notary::new(&authority);
+        let shared = Sessions {
+            engine: engine.clone(),
+            hub: hub.clone(),
+            authority: authority.clone(),
+            admission: Arc::new(Mutex::new(Admission::of_all(&capacity, Instant::now()))),
+            capacity,
+            bulletins: Bulletins::new(notary.clone()),
+            notary,
+            memory,
+        };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
         running.tasks.spawn(keep_time(hub.clone(), identity, authority));
-        running.tasks.serve(listener, api::router(hub, engine));
+        let socket = bind_socket(&running.socket)?;
+        running.tasks.serve(socket, api::router(hub.clone(), engine.clone(), Door::Open));
+        let router = api::router(hub, engine, door);
+        match tls {
+            Some((certificate, identity)) => {
+                running.tasks.serve(TlsListener::new(listener, certificate, &identity)?, router);
+            }
+            None => running.tasks.serve(listener, router),
+        }
         Ok(running)
     }
 
@@ -161,29 +213,17 @@ impl Supernode {
         self.tasks.close(GRACE).await;
         self.engine.close().await;
         self.transport.close().await;
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
-/// The bucket behind the store, and what brings blobs there.
-fn open_cache(
-    cache: &CacheOptions,
-    data_dir: &Path,
-    authority: &Authority,
-    store: &Store,
-    tasks: &Tasks,
-) -> Result<Arc<dyn Vault>, DaemonError> {
-    #[cfg(feature = "object-store")]
-    {
-        let opened = Bucket::open(cache, data_dir, Sealer::new(authority), store.clone());
-        let bucket = opened.map_err(|error| DaemonError::Part(error.into()))?;
-        tasks.spawn(bucket.clone().run());
-        Ok(Arc::new(bucket))
+/// Who may use the API on the HTTP port.
+fn door(data_dir: &Path, web: &WebOptions, listens: SocketAddr) -> Result<Door, DaemonError> {
+    if listens.ip().is_loopback() && web.token_file.is_none() {
+        return Ok(Door::Machine);
     }
-    #[cfg(not(feature = "object-store"))]
-    {
-        let _ = (cache, data_dir, authority, store, tasks);
-        Err(DaemonError::Part(CacheError::NotBuilt.into()))
-    }
+    let path = web.token_file.clone().unwrap_or_else(|| data_dir.join(API_TOKEN));
+    Ok(Door::Token(Token::open(path, web.token_file.is_none())?))
 }
 
 /// The first start makes a token that does not end, so that a peer needs a file and an address and nothing else.

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod api;
 mod bad_requests;
 mod bucket;
 mod burst;
@@ -20,6 +21,7 @@ mod get;
 mod harness;
 mod input;
 mod lifecycle;
+mod limits;
 mod origins;
 mod permission;
 mod privacy;

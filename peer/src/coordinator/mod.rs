@@ -8,12 +8,14 @@
 mod line;
 pub mod remote;
 
+use std::collections::BTreeMap;
+
 use common::digest::Digest;
 use common::node::{Contact, NodeId};
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, Source, TaskId};
 use common::wire::inquiry::{Inquired, Inquiry};
-use common::wire::swarm::{Failure, Fault};
+use common::wire::swarm::{Failure, Fault, Priority};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -31,6 +33,8 @@ pub struct Wish {
     pub credentials: Credentials,
     /// Pieces that are here already.
     pub held: u32,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// A place in a swarm; it is given up by dropping it.
@@ -84,6 +88,14 @@ pub enum Order {
         first: PieceIndex,
         /// Its digest, and those of the pieces after it.
         digests: Vec<Digest>,
+    },
+    /// Another coordinator had begun the task and vouched for these pieces: they are with the neighbours, and only the rest
+    /// is to be asked of the origin.
+    Recalled {
+        /// Length and cut.
+        geometry: Geometry,
+        /// The digests of pieces, which may be relied on.
+        digests: BTreeMap<PieceIndex, Digest>,
     },
     /// Whom to get pieces from.
     Parents {

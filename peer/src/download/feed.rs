@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::retrieval::Retrieval;
 use crate::error::FetchError;
-use crate::limit::Limiter;
+use crate::limit::{Allowance, Limits};
 use crate::origin::{Fetch, OriginClient, OriginError, OriginEvent, fetch};
 use crate::store::Blob;
 
@@ -61,7 +61,9 @@ pub struct Feed {
     from: ByteSource,
     /// How the origin is asked, once the vault has given what it has.
     next: Option<(OriginClient, Fetch)>,
-    limit: Limiter,
+    /// What it may take, of all downloads, and of the origins.
+    download: Allowance,
+    of_origins: Allowance,
     done: bool,
 }
 
@@ -73,12 +75,13 @@ impl Feed {
         origin: OriginClient,
         wanted: Fetch,
         retrieval: Option<Retrieval>,
-        limit: Limiter,
+        limits: &Limits,
     ) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
         let (fetching, writes) = (JoinSet::new(), JoinSet::new());
+        let (download, of_origins) = (limits.download.allowance(), limits.origin.allowance());
         let (from, next) = (ByteSource::Origin, Some((origin, wanted)));
-        let mut feed = Self { events, fetching, writes, from, next, limit, done: false };
+        let mut feed = Self { events, fetching, writes, from, next, download, of_origins, done: false };
         match (retrieval, &feed.next) {
             (Some(retrieval), Some((_, Fetch { have: Some((_, have)), parallel, .. }))) => {
                 feed.from = ByteSource::Cache;
@@ -111,9 +114,14 @@ impl Feed {
 
     /// Writes a piece beside the async threads; [`Fed::Written`] follows.
     pub fn write(&mut self, blob: Blob, index: PieceIndex, chunks: Vec<Bytes>, digest: Digest) {
-        let (limit, from) = (self.limit.clone(), self.from);
+        let from = self.from;
+        let of_origins = (from == ByteSource::Origin).then(|| self.of_origins.clone());
+        let allowances = std::iter::once(self.download.clone()).chain(of_origins);
         self.writes.spawn(async move {
-            limit.pass(chunks.iter().map(|chunk| chunk.len() as u64).sum()).await;
+            let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+            for allowance in allowances {
+                allowance.pass(length).await;
+            }
             let write = move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest, from));
             tokio::task::spawn_blocking(write)
                 .await

@@ -20,7 +20,7 @@ use super::cause::{cause, is_no_bucket, is_no_range};
 use super::health::Health;
 use super::leftovers::Leftovers;
 use super::uploads::Queue;
-use super::{CacheError, CacheOptions, open, record};
+use super::{CacheError, CacheOptions, client, record};
 
 /// Whether a blob is there must be said in this: a cold pull waits for it.
 const ANSWER: Duration = Duration::from_millis(1800);
@@ -35,7 +35,7 @@ impl<T: ObjectStore + MultipartStore> Objects for T {}
 
 /// A cluster's bucket. Cheap to clone.
 #[derive(Clone)]
-pub struct Bucket(pub(super) Arc<Inner>);
+pub(super) struct Bucket(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) objects: Arc<dyn Objects>,
@@ -57,13 +57,13 @@ impl Bucket {
     ///
     /// # Errors
     /// When the credentials or the folder for notes, below `data_dir`, cannot be used.
-    pub fn open(
+    pub(super) fn open(
         options: &CacheOptions,
         data_dir: &std::path::Path,
         sealer: Sealer,
         store: Store,
     ) -> Result<Self, CacheError> {
-        let objects = Arc::new(open::client(options)?);
+        let objects = Arc::new(client::open(options)?);
         let name = format!("s3://{}/{}", options.bucket, options.prefix);
         Self::over(objects, name, &options.prefix, data_dir, sealer, store)
     }

@@ -2,7 +2,7 @@
 //! none asks the origin for again, and a supernode with an empty disk starts warm. The local store stays the first tier.
 //! [`crate::daemon`] opens it and gives it to the seed's engine; docs/object-storage.md is its page for users.
 //!
-//! `options` what the user says, `open` the client, `credentials` a file of them, `bucket` what the engine sees,
+//! `options` what the user says, `client` the way there, `credentials` a file of them, `bucket` what the engine sees,
 //! `uploads` what is brought there, `leftovers` uploads that were cut, `record` what is believed of an object,
 //! `health` when a bucket that fails is asked again, `cause` what may be said of a failure.
 //!
@@ -23,13 +23,13 @@ mod bucket;
 #[cfg(feature = "object-store")]
 mod cause;
 #[cfg(feature = "object-store")]
+mod client;
+#[cfg(feature = "object-store")]
 mod credentials;
 #[cfg(feature = "object-store")]
 mod health;
 #[cfg(feature = "object-store")]
 mod leftovers;
-#[cfg(feature = "object-store")]
-mod open;
 #[cfg(feature = "object-store")]
 mod record;
 #[cfg(all(test, feature = "object-store"))]
@@ -37,10 +37,18 @@ mod tests;
 #[cfg(feature = "object-store")]
 mod uploads;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::identity::Authority;
+#[cfg(feature = "object-store")]
+use common::identity::Sealer;
+use peer::store::Store;
+use peer::tasks::Tasks;
+use peer::vault::Vault;
 
 #[cfg(feature = "object-store")]
-pub use bucket::Bucket;
+use bucket::Bucket;
 pub use options::CacheOptions;
 
 /// Why a bucket cannot be used as it was named.
@@ -69,4 +77,28 @@ pub enum CacheError {
     /// Left out of this build.
     #[error("this build has no object storage: build it with --features object-store")]
     NotBuilt,
+}
+
+/// The bucket behind `store`, and among `tasks` what brings blobs there. Asks nobody yet.
+///
+/// # Errors
+/// When the credentials, or the folder for notes below `data_dir`, cannot be used.
+pub fn open(
+    cache: &CacheOptions,
+    data_dir: &Path,
+    authority: &Authority,
+    store: &Store,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Vault>, CacheError> {
+    #[cfg(feature = "object-store")]
+    {
+        let bucket = Bucket::open(cache, data_dir, Sealer::new(authority), store.clone())?;
+        tasks.spawn(bucket.clone().run());
+        Ok(Arc::new(bucket))
+    }
+    #[cfg(not(feature = "object-store"))]
+    {
+        let _ = (cache, data_dir, authority, store, tasks);
+        Err(CacheError::NotBuilt)
+    }
 }

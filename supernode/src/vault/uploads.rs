@@ -120,7 +120,7 @@ impl Queue {
 
 impl Bucket {
     /// Brings blobs there until it is dropped; first what earlier runs proved and did not bring.
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         self.abort_leftovers().await;
         let store = self.0.store.clone();
         match tokio::task::spawn_blocking(move || store.proven()).await {

@@ -281,12 +281,18 @@ impl Node {
 
     /// Starts it again after its end: same data directory, same ports.
     pub(crate) async fn restart(&mut self) {
+        self.restart_unready().await;
+        self.ready().await;
+    }
+
+    /// The same, and waits only until its ports are bound.
+    pub(crate) async fn restart_unready(&mut self) {
         assert!(self.process.ended().is_some(), "{} still runs", self.name);
         let home = self.log.parent().expect("the log lies in the cluster's folder");
         let mut command = longshore(home);
         command.args(&self.arguments).envs(self.settings.iter().cloned());
         self.process = Process::spawn(&self.name, &mut command, &self.log);
-        self.ready().await;
+        self.bound().await;
     }
 
     /// `kill -9`.

@@ -22,7 +22,7 @@ use common::digest::Digest;
 use common::node::Contact;
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::{Credentials, Source};
-use common::wire::swarm::Failure;
+use common::wire::swarm::{Failure, Priority};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -70,6 +70,8 @@ pub enum Start {
         source: Source,
         /// What opens it there.
         credentials: Credentials,
+        /// How urgent it is.
+        priority: Priority,
     },
     /// It is whole in the store, and a neighbour wants it.
     Held,
@@ -104,6 +106,8 @@ pub struct Session {
     /// The supernode says that its digests make the blob.
     supernode_proved: bool,
     lost: bool,
+    /// What other coordinators vouched for is with the neighbours, and not asked of the origin yet.
+    recalled: bool,
     /// What the supernode said when it could not get the task.
     refused: Option<Failure>,
     /// The coordinator will give no more orders.
@@ -147,6 +151,7 @@ impl Session {
             early: Vec::new(),
             supernode_proved: false,
             lost: false,
+            recalled: false,
             refused: None,
             deaf: false,
             finding: JoinSet::new(),
@@ -192,7 +197,7 @@ impl Session {
             self.shared.set_phase(Phase::Proven);
             return Ok(());
         }
-        let Start::Wanted { source, credentials } = start else { return Err(FetchError::Closing) };
+        let Start::Wanted { source, credentials, priority } = start else { return Err(FetchError::Closing) };
         if let Some(blob) = stored {
             let (geometry, asked) = (blob.geometry(), blob.clone());
             let mut pieces = PieceSet::new(geometry.pieces());
@@ -202,7 +207,7 @@ impl Session {
             self.stored = Some(Stored { geometry, pieces, _pinned: blob });
         }
         let held = self.stored.as_ref().map_or(0, |stored| stored.pieces.count());
-        let wish = Wish { source: source.clone(), credentials: credentials.clone(), held };
+        let wish = Wish { source: source.clone(), credentials: credentials.clone(), held, priority };
         self.membership = Some(self.context.coordinator.join(task, wish));
         self.source = Some(source);
         self.credentials = credentials;
@@ -233,6 +238,8 @@ impl Session {
         let owed = stuck && self.mesh.as_ref().is_some_and(Mesh::wants_vouched);
         let patience = match (self.lost, stuck) {
             (true, true) => LOST_PATIENCE,
+            // The origin gave the rest, and what was to be had of the neighbours is had.
+            (false, true) if self.recalled => LOST_PATIENCE,
             (false, true) if owed => STUCK_PATIENCE,
             (_, false) => 2 * STUCK_PATIENCE,
             // The seed has nothing more either: it waits for the origin, which we would only burden.
@@ -240,6 +247,7 @@ impl Session {
         };
         if self.moved + patience <= now {
             tracing::info!(task = ?self.shared.task(), lost = self.lost, "the swarm gives nothing more: asking the origin");
+            self.recalled = false;
             self.go_to_origin();
             return None;
         }

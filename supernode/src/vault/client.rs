@@ -21,7 +21,7 @@ const REGION: &str = "us-east-1";
 ///
 /// # Errors
 /// When the credentials file or the environment cannot be used.
-pub(super) fn client(options: &CacheOptions) -> Result<AmazonS3, CacheError> {
+pub(super) fn open(options: &CacheOptions) -> Result<AmazonS3, CacheError> {
     let plain = options.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let limits = ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST);
     // Whoever asks has another way, or tries again himself.
