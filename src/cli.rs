@@ -95,6 +95,24 @@ pub struct Home {
     pub ttl: Option<String>,
 }
 
+/// A bucket behind the supernode's disk.
+#[derive(Args)]
+pub struct Cache {
+    /// An S3-compatible bucket that keeps the registry blobs of all supernodes of a cluster, as s3://BUCKET/PREFIX
+    /// [default: this machine's disk alone]
+    #[arg(long, value_name = "URL")]
+    pub cache_url: Option<String>,
+    /// Its server, as https://HOST[:PORT], or http:// where that is meant [default: AWS]
+    #[arg(long, value_name = "URL")]
+    pub cache_endpoint: Option<String>,
+    /// Its region [default: AWS_REGION, or us-east-1]
+    #[arg(long, value_name = "NAME")]
+    pub cache_region: Option<String>,
+    /// An AWS-style credentials file that nobody else may read [default: the AWS_* variables, or the machine's role]
+    #[arg(long, value_name = "FILE")]
+    pub cache_credentials_file: Option<String>,
+}
+
 /// Where a peer stands, and what it carries.
 #[derive(Args)]
 pub struct Carrier {
@@ -196,6 +214,8 @@ pub struct Supernode {
     pub max_joins: Option<u32>,
     #[command(flatten)]
     pub limits: Limits,
+    #[command(flatten)]
+    pub cache: Cache,
     #[command(flatten)]
     pub origins: Origins,
 }

@@ -202,6 +202,7 @@ fn supernode_flags(flags: cli::Supernode) -> Flags {
         .text("quic-listen", flags.quic_listen)
         .text("http-listen", flags.http_listen)
         .text("advertise", flags.advertise)
+        .cache(flags.cache)
         .text("api-token-file", flags.api_token_file)
         .text("http-cert", flags.http_cert)
         .text("http-key", flags.http_key)

@@ -182,6 +182,7 @@ async fn alone(wanted: &Wanted) -> anyhow::Result<Done> {
         transport: None,
         coordinator: Arc::new(Nobody),
         origin: OriginClient::new(typed_by_the_user())?,
+        vault: None,
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use supernode::admission::Capacity;
 use supernode::api::tls::Certificate;
 use supernode::daemon::{SupernodeOptions, WebOptions};
+use supernode::vault::CacheOptions;
 use toml::Value;
 
 use crate::{cli, usage};
@@ -38,6 +39,10 @@ const SUPERNODE: &[Key] = &[
     Key::new("low-watermark", Kind::Percent, "85%"),
     Key::new("keep-free", Kind::Share, "15%"),
     Key::new("ttl", Kind::Span, "30d"),
+    Key::new("cache-url", Kind::Text, "s3://BUCKET/PREFIX"),
+    Key::new("cache-endpoint", Kind::Text, "https://minio.example:9000"),
+    Key::new("cache-region", Kind::Text, "eu-central-1"),
+    Key::new("cache-credentials-file", Kind::Text, "/etc/longshore/cache-credentials"),
     Key::new("api-token-file", Kind::Text, "/etc/longshore/api-token"),
     Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
     Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
@@ -117,6 +122,10 @@ struct SupernodeSection {
     low_watermark: Option<Percent>,
     keep_free: Option<Share>,
     ttl: Option<Span>,
+    cache_url: Option<String>,
+    cache_endpoint: Option<String>,
+    cache_region: Option<String>,
+    cache_credentials_file: Option<PathBuf>,
     api_token_file: Option<PathBuf>,
     http_cert: Option<PathBuf>,
     http_key: Option<PathBuf>,
@@ -223,6 +232,14 @@ impl Flags {
             .text("low-watermark", home.low_watermark)
             .text("keep-free", home.keep_free)
             .text("ttl", home.ttl)
+    }
+
+    /// A bucket behind the supernode's disk.
+    pub fn cache(self, cache: cli::Cache) -> Self {
+        self.text("cache-url", cache.cache_url)
+            .text("cache-endpoint", cache.cache_endpoint)
+            .text("cache-region", cache.cache_region)
+            .text("cache-credentials-file", cache.cache_credentials_file)
     }
 
     /// Where a peer stands, and what it carries.
@@ -372,6 +389,13 @@ pub fn supernode(
         settings.keep_free,
         settings.ttl,
     );
+    let cache = CacheOptions::read(
+        settings.cache_url.as_deref(),
+        settings.cache_endpoint,
+        settings.cache_region,
+        settings.cache_credentials_file,
+    );
+    let cache = cache.map_err(usage)?;
     let origin = OriginOptions {
         allow: settings.origin_allow,
         registries: settings.registry,
@@ -398,6 +422,8 @@ pub fn supernode(
         advertise: settings.advertise,
         origin: checked(origin, defaults)?,
         limits: limits.map_err(usage)?,
+        quota: settings.quota.map(|quota| quota.0),
+        cache,
     })
 }
 

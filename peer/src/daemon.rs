@@ -79,6 +79,9 @@ pub enum DaemonError {
         "cannot join the cluster: {0}; make a token for it with `longshore token create` on its supernode"
     )]
     Token(TransportError),
+    /// Something that only one kind of daemon has.
+    #[error(transparent)]
+    Part(Box<dyn std::error::Error + Send + Sync>),
     /// A TCP port.
     #[error("cannot listen on {address}/tcp for {purpose}: {source}; choose another with {flag}")]
     Listen {
@@ -185,6 +188,7 @@ impl Peer {
             transport: Some(transport.clone()),
             coordinator: Arc::new(remote),
             origin,
+            vault: None,
             metrics,
             style: Style::Peer,
             sessions: None,

@@ -131,6 +131,7 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
         advertise: None,
         origin,
         limits: Limits::default(),
+        cache: None,
         web: WebOptions::default(),
         rates: Rates::default(),
         capacity: Capacity::default(),

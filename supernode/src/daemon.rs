@@ -31,6 +31,7 @@ use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::Sessions;
 use crate::testimony::Notary;
+use crate::vault::{self, CacheOptions};
 
 /// The first join token's file in the data folder.
 pub const JOIN_TOKEN: &str = "join-token";
@@ -57,6 +58,8 @@ pub struct SupernodeOptions {
     pub origin: OriginOptions,
     /// How much to keep.
     pub limits: Limits,
+    /// The bucket behind the store; none is the disk alone.
+    pub cache: Option<CacheOptions>,
     /// Its HTTP port.
     pub web: WebOptions,
     /// The seed's limits to begin with.
@@ -100,6 +103,7 @@ impl Supernode {
             advertise,
             origin,
             limits,
+            cache,
             web,
             rates,
             capacity,
@@ -129,6 +133,9 @@ impl Supernode {
         let listener = listen(http_listen, "the API, metrics and health", "--http-listen").await?;
         let http = listener.local_addr().unwrap_or(http_listen);
 
+        let tasks = Tasks::default();
+        let behind = |cache: CacheOptions| vault::open(&cache, &data_dir, &authority, &store, &tasks);
+        let vault = cache.map(behind).transpose().map_err(|error| DaemonError::Part(error.into()))?;
         let (coordinator, notices) = SeedCoordinator::new(identity.node());
         let memory = coordinator.memory();
         let (sessions, streams) = mpsc::channel(64);
@@ -137,6 +144,7 @@ impl Supernode {
             transport: Some(transport.clone()),
             coordinator: Arc::new(coordinator),
             origin: OriginClient::new(origin)?.with_mark(&authority.fingerprint().hex()[..12]),
+            vault,
             metrics: metrics.clone(),
             style: Style::Seed,
             sessions: Some(sessions),
@@ -153,7 +161,7 @@ impl Supernode {
             http,
             token,
             socket: data_dir.join(SOCKET),
-            tasks: Tasks::default(),
+            tasks,
         };
         running.tasks.spawn(housekeeping::run(engine.store().clone()));
         let door = door(&data_dir, &web, http)?;

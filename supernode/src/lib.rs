@@ -1,7 +1,8 @@
 //! The supernode: who has what ([`tracker`]), who gets it from whom ([`scheduler`], a pure state machine behind
 //! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`],
 //! [`bulletin`], [`outbox`]), what outlives a supernode
-//! ([`testimony`]), how much is taken on ([`admission`]), how strangers become members ([`enrolment`]), its HTTP ([`api`]) and the [`daemon`] around them.
+//! ([`testimony`]), how much is taken on ([`admission`]), how strangers become members ([`enrolment`]), its HTTP ([`api`]), the
+//! cache in a bucket that several of them share ([`vault`]) and the [`daemon`] around them.
 
 pub mod admission;
 pub mod api;
@@ -16,3 +17,4 @@ pub mod seed;
 pub mod sessions;
 pub mod testimony;
 pub mod tracker;
+pub mod vault;

@@ -11,6 +11,7 @@ mod support;
 
 mod api;
 mod bad_requests;
+mod bucket;
 mod burst;
 mod clients;
 mod content_store;

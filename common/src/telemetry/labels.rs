@@ -51,6 +51,8 @@ label! {
         Peer = "peer",
         /// This node's own store, for a client.
         Local = "local",
+        /// A supernode's bucket of whole blobs.
+        Cache = "cache",
     }
 }
 

@@ -16,12 +16,12 @@ pub mod client;
 pub(crate) mod fake;
 pub mod guard;
 mod pass;
-mod plan;
+pub(crate) mod plan;
 pub mod ranges;
 pub mod registry;
 pub mod retry;
 pub mod revision;
-mod segment;
+pub(crate) mod segment;
 
 use std::path::PathBuf;
 

@@ -126,6 +126,7 @@ fn engine(dir: &Path, [registry, other]: [&str; 2], quota: Option<u64>) -> Engin
         transport: None,
         coordinator: Arc::new(Nobody),
         origin,
+        vault: None,
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,

@@ -80,6 +80,7 @@ pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_liste
         advertise: None,
         origin: origins(origin),
         limits: Limits::default(),
+        cache: None,
         web: WebOptions::default(),
         rates: Rates::default(),
         capacity: Capacity::default(),

@@ -66,6 +66,7 @@ pub(crate) struct Received {
     pub(crate) origin: u64,
     pub(crate) seed: u64,
     pub(crate) peer: u64,
+    pub(crate) cache: u64,
 }
 
 /// The command, with nothing of the machine's own settings but how much is logged, and `home` as its home.
@@ -154,7 +155,21 @@ impl Cluster {
 
     /// The same, with the supernode's data directory somewhere else.
     pub(crate) async fn start_on(data: Option<&Path>, peers: usize, world: World) -> Self {
+        Self::start_in((TempDir::new().unwrap(), data), peers, world).await
+    }
+
+    /// Starts a second supernode of the same cluster, with a data folder and peers of its own.
+    pub(crate) async fn beside(&self, peers: usize, world: World) -> Self {
         let root = TempDir::new().unwrap();
+        let data = root.path().join("supernode");
+        std::fs::create_dir_all(data.join("identity")).unwrap();
+        for file in ["join-token", "identity/ca.pem", "identity/ca.key", "identity/tokens.json"] {
+            std::fs::copy(self.supernode.data.join(file), data.join(file)).unwrap();
+        }
+        Self::start_in((root, None), peers, world).await
+    }
+
+    async fn start_in((root, data): (TempDir, Option<&Path>), peers: usize, world: World) -> Self {
         let mut arguments =
             words(&["supernode", "--quic-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         arguments.extend(world.flags());
@@ -323,7 +338,7 @@ impl Node {
     pub(crate) async fn received(&self) -> Received {
         let metrics = self.metrics().await;
         let of = |source| sample(&metrics, "longshore_received_bytes_total", &format!("source=\"{source}\""));
-        Received { origin: of("origin"), seed: of("seed"), peer: of("peer") }
+        Received { origin: of("origin"), seed: of("seed"), peer: of("peer"), cache: of("cache") }
     }
 }
 

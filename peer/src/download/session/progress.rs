@@ -75,11 +75,13 @@ impl Session {
         self.say(Notice::Proven(geometry));
         // Nothing more is expected of the coordinator: it knows us as one who holds the task.
         self.membership = None;
-        let task = self.shared.task();
+        let (task, vault) = (self.shared.task(), self.vault_without_it());
         self.background.spawn(async move {
             // Until this is on the disk, a restart finds the pieces and proves them again.
             if let Err(error) = blocking(move || blob.prove()).await {
                 tracing::warn!(?task, "the finished task could not be marked as such: {error}");
+            } else if let Some(vault) = vault {
+                vault.keep(task);
             }
         });
     }
