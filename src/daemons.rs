@@ -184,6 +184,7 @@ fn supernode_flags(flags: cli::Supernode) -> Flags {
         .text("quic-listen", flags.quic_listen)
         .text("http-listen", flags.http_listen)
         .text("advertise", flags.advertise)
+        .text("cluster-dir", flags.cluster_dir)
         .origins(flags.origins)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::config::{ByteSize, Key, Kind, ListenAddr, Rate, Schema, Settings, Span, environment};
 use common::identity::JoinToken;
@@ -29,6 +30,7 @@ const SUPERNODE: &[Key] = &[
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
     Key::new("registry-ca", Kind::Table, "registry.local:5000=/etc/ssl/registry-ca.pem"),
     Key::new("quota", Kind::Size, "100GiB"),
+    Key::new("cluster-dir", Kind::Text, "/etc/longshore/cluster"),
 ];
 
 const PEER: &[Key] = &[
@@ -80,6 +82,7 @@ struct SupernodeSection {
     ca_file: Vec<PathBuf>,
     registry_ca: BTreeMap<String, PathBuf>,
     quota: Option<ByteSize>,
+    cluster_dir: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -255,7 +258,15 @@ pub fn supernode(
         advertise: settings.advertise,
         origin: checked(origin, defaults)?,
         quota: settings.quota.map(|quota| quota.0),
+        cluster_dir: settings.cluster_dir,
+        certificate_life: certificate_life()?,
     })
+}
+
+/// How long certificates last, for tests that wait for renewals. Not a setting: a cluster's last a day.
+fn certificate_life() -> anyhow::Result<Option<Duration>> {
+    let Ok(text) = std::env::var("LONGSHORE_TESTS_CERTIFICATE_LIFE") else { return Ok(None) };
+    Ok(Some(text.parse::<Span>().map_err(usage)?.0))
 }
 
 /// The peer's options. The proxy is on loopback unless told otherwise.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::content_store;
 use crate::coordinator::remote::{self, Remote, RemoteOptions};
+use crate::coordinator::standing::Standing;
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
@@ -147,7 +148,9 @@ impl Peer {
         })
         .await;
         let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let identity = Identity::open(&data_dir.join("identity"))?;
+        let identity_dir = data_dir.join("identity");
+        let identity = Identity::open(&identity_dir)?;
+        let standing = Standing::open(identity.clone(), &identity_dir)?;
         let metrics = Metrics::new();
         let mut hello = transport::hello(identity.node(), Role::Peer);
         hello.advertise = options.advertise;
@@ -162,7 +165,7 @@ impl Peer {
         let quic = transport.local_addr().unwrap_or(options.quic_listen);
         first_enrolment(&supernodes, token.as_ref(), &identity).await?;
         let mark = mark(&identity, token.as_ref());
-        let remote = RemoteOptions { supernodes, identity, token, metrics: metrics.clone() };
+        let remote = RemoteOptions { supernodes, identity, standing, token, metrics: metrics.clone() };
         let (remote, session) = Remote::new(remote);
         let origin = OriginClient::new(origin)?.with_mark(&mark);
         let connected = remote.connected();

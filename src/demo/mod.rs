@@ -121,8 +121,16 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
     let data_dir = folder.make("supernode")?;
     let (quic_listen, http_listen) = (loopback(), loopback());
     let origin = origins(origin);
-    let options =
-        SupernodeOptions { data_dir, quic_listen, http_listen, advertise: None, origin, quota: None };
+    let options = SupernodeOptions {
+        data_dir,
+        quic_listen,
+        http_listen,
+        advertise: None,
+        origin,
+        quota: None,
+        cluster_dir: None,
+        certificate_life: None,
+    };
     Ok(Supernode::start(options).await?)
 }
 

@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod enrolment;
 pub mod feeder;
 pub mod hub;
+pub mod membership;
 pub mod outbox;
 pub mod scheduler;
 pub mod seed;

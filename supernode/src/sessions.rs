@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use common::identity::Authority;
-use common::node::{Contact, Role};
+use common::node::Contact;
 use common::piece::Geometry;
 use common::task::TaskId;
 use common::telemetry::TurnedAway;
@@ -21,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bulletin::Bulletins;
 use crate::feeder::Feeder;
 use crate::hub::Hub;
-use crate::outbox::Outbox;
+use crate::membership::Membership;
+use crate::outbox::{Letter, Outbox};
 use crate::scheduler::{Event, Member};
 
 /// Children that one peer is trusted to serve at once, whatever it says.
@@ -36,8 +36,8 @@ pub struct Sessions {
     pub engine: Engine,
     /// The scheduler.
     pub hub: Arc<Hub>,
-    /// Renews certificates.
-    pub authority: Arc<Authority>,
+    /// Renews certificates, and has news of the cluster for all peers.
+    pub membership: Arc<Membership>,
     /// What is told to all alike.
     pub bulletins: Bulletins,
 }
@@ -49,6 +49,7 @@ struct Session {
     /// The feeder of each task, numbered, so that the end of an old one is not taken for the new one's.
     by_task: HashMap<TaskId, (u64, AbortHandle)>,
     joins: u64,
+    version: u16,
 }
 
 // === impl Sessions ===
@@ -76,17 +77,32 @@ impl Sessions {
         let (outbox, letters) = Outbox::new();
         let stop = CancellationToken::new();
         let member = Member { contact, labels: hello.labels, slots: hello.slots.min(MAX_SLOTS) };
-        let hub = self.hub.clone();
+        let (hub, version) = (self.hub.clone(), connection.version());
+        let mut news = self.membership.news();
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());
         let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, outbox };
-        let mut session =
-            Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new(), joins: 0 };
+        let mut session = Session {
+            shared: self,
+            feeder,
+            feeding: JoinSet::new(),
+            by_task: HashMap::new(),
+            joins: 0,
+            version,
+        };
         let mut writer = JoinSet::new();
         writer.spawn(letters.send(send));
         let reason = loop {
             tokio::select! {
+                biased;
+                // Before anything that this session is asked for: parents may be known by these CAs only.
+                Ok(()) = news.changed(), if version >= 2 => {
+                    let letter = Letter::Frames(news.borrow_and_update().clone());
+                    if session.feeder.outbox.push(letter).is_err() {
+                        break "it does not read".to_owned();
+                    }
+                }
                 message = reader.next::<ToSupernode>() => match message {
                     Ok(Some(message)) => session.heard(message).await,
                     Ok(None) => break "it said goodbye".to_owned(),
@@ -115,7 +131,8 @@ impl Session {
         let (hub, node) = (&self.feeder.hub, self.feeder.node);
         match message {
             ToSupernode::Join(join) | ToSupernode::JoinAs { join, .. } => self.join(join).await,
-            ToSupernode::Testimony(_) | ToSupernode::Revoked(_) => {}
+            ToSupernode::Testimony(_) => {}
+            ToSupernode::Revoked(entries) => self.shared.membership.hear(entries).await,
             ToSupernode::Progress(entries) => {
                 let event = |(task, held)| Event::Progress { task, node, held };
                 hub.apply_all(entries.into_iter().take(MAX_ENTRIES).map(event));
@@ -172,12 +189,8 @@ impl Session {
     }
 
     async fn renew(&self, csr: &[u8]) {
-        let issued = self.shared.authority.issue(csr, Role::Peer, SystemTime::now());
-        let answer = match issued {
-            Ok(issued) if issued.node == self.feeder.node => ToPeer::Renewed(issued.chain),
-            Ok(_) => ToPeer::RenewalRefused("the request is for another key".into()),
-            Err(error) => ToPeer::RenewalRefused(error.to_string()),
-        };
+        let who = (self.feeder.node, self.version);
+        let answer = self.shared.membership.renew(csr, who, SystemTime::now());
         let _ = self.feeder.outbox.say(answer).await;
     }
 }

@@ -19,6 +19,7 @@ mod get;
 mod harness;
 mod input;
 mod lifecycle;
+mod membership;
 mod origins;
 mod permission;
 mod privacy;

@@ -5,8 +5,10 @@
 //! (they are soft state: what does not fit is dropped, and said again by later ones), so a coordinator may wait
 //! for room in the orders without a deadlock.
 
+mod hearsay;
 mod line;
 pub mod remote;
+pub mod standing;
 
 use common::digest::Digest;
 use common::node::{Contact, NodeId};

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::line::Line;
+use super::standing::{self, Standing};
 use super::{Coordinator, Membership, NOTICES, Notice, Notices, ORDERS, Order, Wish};
 use crate::engine::Engine;
 
@@ -37,8 +38,6 @@ const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Without a supernode for so long, new downloads do not wait for it any more.
 const GIVEN_UP: Duration = Duration::from_secs(4);
-/// How often the certificate's age is looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
 
 /// Where the supernodes are and how to become a member.
 pub struct RemoteOptions {
@@ -46,6 +45,8 @@ pub struct RemoteOptions {
     pub supernodes: Vec<String>,
     /// Who we are.
     pub identity: Identity,
+    /// What supernodes say of members and CAs, and what they are asked for.
+    pub standing: Standing,
     /// What lets us in, if we have no certificate.
     pub token: Option<JoinToken>,
     /// What is counted.
@@ -206,23 +207,32 @@ impl Session {
         let _ = send.set_priority(CONTROL_PRIORITY);
         // Before it is said what is held: what changes from here on is news.
         let holdings = engine.store().holdings();
-        if let Err(error) = self.introduce(&mut send, engine).await {
+        if let Err(error) = self.introduce(&mut send, &connection, engine).await {
             return error;
         }
         self.show_expiry();
         self.line.set(Some(connection.clone()));
         self.connected.send_replace(true);
         self.options.metrics.supernode_connected.set(1);
-        let error = self.converse(&mut send, FrameReader::new(receive), (engine, holdings)).await;
+        let supernode = (connection.node(), FrameReader::new(receive));
+        let error = self.converse(&mut send, supernode, (engine, holdings)).await;
         self.line.set(None);
         connection.close("session over");
         error
     }
 
     /// What is held and wanted, said at the start of every session.
-    async fn introduce(&mut self, send: &mut SendStream, engine: &Engine) -> Result<(), SessionError> {
+    async fn introduce(
+        &mut self,
+        send: &mut SendStream,
+        connection: &Connection,
+        engine: &Engine,
+    ) -> Result<(), SessionError> {
         let opening = codec::send(send, &Opening::Session);
         timeout(SEND_TIMEOUT, opening).await.map_err(|_| SessionError::Deaf)??;
+        if let Some(greeting) = self.options.standing.greeting(connection.node(), connection.version()) {
+            say(send, &greeting).await?;
+        }
         self.told.clear();
         self.tell_holdings(send, engine).await?;
         self.members.retain(|_, member| !member.orders.is_closed());
@@ -261,17 +271,17 @@ impl Session {
     async fn converse(
         &mut self,
         send: &mut SendStream,
-        mut reader: FrameReader<RecvStream>,
+        (supernode, mut reader): (NodeId, FrameReader<RecvStream>),
         (engine, mut holdings): (&Engine, watch::Receiver<u64>),
     ) -> SessionError {
         let mut batch = tokio::time::interval(BATCH);
         let (mut look, mut news) = (tokio::time::interval(HOLDINGS), false);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut certificate = tokio::time::interval(CERTIFICATE_CHECK);
+        let mut certificate = tokio::time::interval(standing::LOOK);
         loop {
             let done = tokio::select! {
                 message = reader.next::<ToPeer>() => match message {
-                    Ok(Some(message)) => self.heard(message).await,
+                    Ok(Some(message)) => self.heard(supernode, message).await,
                     Ok(None) => return SessionError::Closed,
                     Err(error) => return error.into(),
                 },
@@ -335,7 +345,7 @@ impl Session {
         }
     }
 
-    async fn heard(&mut self, message: ToPeer) -> Result<(), SessionError> {
+    async fn heard(&mut self, supernode: NodeId, message: ToPeer) -> Result<(), SessionError> {
         let (task, order) = match message {
             ToPeer::Joined { task, geometry, inline } => (task, Order::Joined { geometry, inline }),
             ToPeer::Digests { task, first, digests } => (task, Order::Digests { first, digests }),
@@ -347,7 +357,11 @@ impl Session {
                 self.renewed(&chain);
                 return Ok(());
             }
-            ToPeer::Sealed { .. } | ToPeer::Revoked(_) | ToPeer::Authorities(_) => return Ok(()),
+            ToPeer::Sealed { .. } => return Ok(()),
+            ToPeer::Revoked(_) | ToPeer::Authorities(_) => {
+                self.options.standing.heard(supernode, message);
+                return Ok(());
+            }
             ToPeer::RenewalRefused(reason) => {
                 tracing::warn!("the supernode does not renew our certificate: {reason}");
                 return Ok(());
@@ -361,11 +375,10 @@ impl Session {
 
     async fn renew(&self, send: &mut SendStream) -> Result<(), SessionError> {
         self.show_expiry();
-        if !self.options.identity.renewal_due(SystemTime::now()) {
-            return Ok(());
+        match self.options.standing.request(SystemTime::now()).map_err(TransportError::from)? {
+            Some(request) => say(send, &request).await,
+            None => Ok(()),
         }
-        let csr = self.options.identity.csr().map_err(TransportError::from)?;
-        say(send, &ToSupernode::Renew(csr)).await
     }
 
     fn renewed(&self, chain: &[Vec<u8>]) {
@@ -461,8 +474,7 @@ async fn connect_to(
 
 /// Whether there is no certificate that is good here: none, an expired one, or one of another cluster than the token's.
 pub fn must_enrol(identity: &Identity, token: Option<&JoinToken>, now: SystemTime) -> bool {
-    let elsewhere =
-        |token: &JoinToken| identity.certificate().is_some_and(|own| own.ca_fingerprint != token.ca());
+    let elsewhere = |token: &JoinToken| !identity.is_of_cluster(token.ca());
     !identity.is_valid(now) || token.is_some_and(elsewhere)
 }
 

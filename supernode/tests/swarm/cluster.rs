@@ -77,6 +77,8 @@ async fn start_supernode(dir: &Path, origin: &Origin, quic_listen: SocketAddr) -
         advertise: None,
         origin: origins(origin),
         quota: None,
+        cluster_dir: None,
+        certificate_life: None,
     };
     Supernode::start(options).await.unwrap()
 }
