@@ -150,6 +150,16 @@ pub struct Supernode {
     /// or a mounted Kubernetes Secret; it may be read-only [default: <data-dir>/identity]
     #[arg(long, value_name = "DIR")]
     pub cluster_dir: Option<String>,
+    /// The API's bearer token, which is asked for wherever HTTP listens beyond loopback [default: <data-dir>/api-token, made
+    /// at the first start]
+    #[arg(long, value_name = "FILE")]
+    pub api_token_file: Option<String>,
+    /// HTTPS instead of HTTP: the PEM chain, or `cluster` for a certificate of the cluster's CA
+    #[arg(long, value_name = "FILE|cluster")]
+    pub http_cert: Option<String>,
+    /// The chain's key, PEM
+    #[arg(long, value_name = "FILE")]
+    pub http_key: Option<String>,
     #[command(flatten)]
     pub origins: Origins,
 }

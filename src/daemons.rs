@@ -185,6 +185,9 @@ fn supernode_flags(flags: cli::Supernode) -> Flags {
         .text("http-listen", flags.http_listen)
         .text("advertise", flags.advertise)
         .text("cluster-dir", flags.cluster_dir)
+        .text("api-token-file", flags.api_token_file)
+        .text("http-cert", flags.http_cert)
+        .text("http-key", flags.http_key)
         .origins(flags.origins)
 }
 

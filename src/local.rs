@@ -1,10 +1,8 @@
-//! Speaks to the local daemon: to a peer over its Unix socket, to a supernode over HTTP on loopback.
+//! Speaks to the local daemons over their Unix sockets, whose file mode says who may.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -12,12 +10,10 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use peer::local_api::ApiError;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 /// A status or an error is a page, not a download.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
-/// The daemon is on this machine.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The sockets at which a peer may be found, given a data folder.
 pub fn sockets(dir: Option<&Path>) -> [PathBuf; 2] {
@@ -28,12 +24,24 @@ pub fn sockets(dir: Option<&Path>) -> [PathBuf; 2] {
 
 /// A connection to the first peer that answers at one of the sockets; `None` when none is there.
 pub async fn connect(dir: Option<&Path>) -> anyhow::Result<Option<UnixStream>> {
-    for socket in sockets(dir) {
+    first("peer", sockets(dir)).await
+}
+
+/// A connection to the supernode here; `None` when there is none.
+pub async fn supernode(dir: Option<&Path>) -> anyhow::Result<Option<UnixStream>> {
+    let dir = dir.map_or_else(common::config::data_dir_default, Path::to_owned);
+    let name = supernode::daemon::SOCKET;
+    first("supernode", [dir.join(name), dir.join("supernode").join(name)]).await
+}
+
+/// A connection to the first socket at which somebody answers.
+async fn first(who: &str, sockets: [PathBuf; 2]) -> anyhow::Result<Option<UnixStream>> {
+    for socket in sockets {
         match UnixStream::connect(&socket).await {
             Ok(stream) => return Ok(Some(stream)),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 bail!(
-                    "the peer's socket {} is not open to this user: run as the peer's user",
+                    "the {who}'s socket {} is not open to this user: run as the {who}'s user",
                     socket.display()
                 )
             }
@@ -85,13 +93,4 @@ pub async fn json(
     let body =
         Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
     Ok(serde_json::from_slice(&body.to_bytes())?)
-}
-
-/// Connects to a daemon's HTTP port on this machine.
-pub async fn dial(mut address: SocketAddr) -> anyhow::Result<TcpStream> {
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-    connecting.context("it does not answer")?.with_context(|| format!("no daemon at {address}"))
 }

@@ -14,7 +14,8 @@ use peer::origin::{OriginClient, OriginOptions};
 use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use supernode::daemon::SupernodeOptions;
+use supernode::api::tls::Certificate;
+use supernode::daemon::{SupernodeOptions, WebOptions};
 use toml::Value;
 
 use crate::{cli, usage};
@@ -31,6 +32,9 @@ const SUPERNODE: &[Key] = &[
     Key::new("registry-ca", Kind::Table, "registry.local:5000=/etc/ssl/registry-ca.pem"),
     Key::new("quota", Kind::Size, "100GiB"),
     Key::new("cluster-dir", Kind::Text, "/etc/longshore/cluster"),
+    Key::new("api-token-file", Kind::Text, "/etc/longshore/api-token"),
+    Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
+    Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
 ];
 
 const PEER: &[Key] = &[
@@ -83,6 +87,9 @@ struct SupernodeSection {
     registry_ca: BTreeMap<String, PathBuf>,
     quota: Option<ByteSize>,
     cluster_dir: Option<PathBuf>,
+    api_token_file: Option<PathBuf>,
+    http_cert: Option<PathBuf>,
+    http_key: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -251,7 +258,12 @@ pub fn supernode(
         extra_ca: settings.ca_file,
         registry_ca: settings.registry_ca,
     };
+    let web = WebOptions {
+        token_file: settings.api_token_file,
+        certificate: certificate(settings.http_cert, settings.http_key).map_err(usage)?,
+    };
     Ok(SupernodeOptions {
+        web,
         data_dir: prepared(settings.data_dir)?,
         quic_listen: on(interface.into(), settings.quic_listen, 7700),
         http_listen: on(interface.into(), settings.http_listen, 7701),
@@ -267,6 +279,18 @@ pub fn supernode(
 fn certificate_life() -> anyhow::Result<Option<Duration>> {
     let Ok(text) = std::env::var("LONGSHORE_TESTS_CERTIFICATE_LIFE") else { return Ok(None) };
     Ok(Some(text.parse::<Span>().map_err(usage)?.0))
+}
+
+/// Where the certificate of the HTTP port comes from.
+fn certificate(chain: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Option<Certificate>> {
+    match (chain, key) {
+        (None, None) => Ok(None),
+        (Some(chain), None) if chain == Path::new("cluster") => Ok(Some(Certificate::Cluster)),
+        (Some(chain), Some(key)) => Ok(Some(Certificate::Files { chain, key })),
+        _ => anyhow::bail!(
+            "--http-cert and --http-key belong together; `--http-cert cluster` alone takes a certificate of the cluster's CA"
+        ),
+    }
 }
 
 /// The peer's options. The proxy is on loopback unless told otherwise.

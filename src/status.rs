@@ -3,7 +3,6 @@
 use anyhow::bail;
 use serde_json::Value;
 
-use crate::addresses::Addresses;
 use crate::cli::Status;
 use crate::local;
 use crate::progress::bytes;
@@ -14,8 +13,8 @@ pub async fn run(flags: Status) -> anyhow::Result<()> {
     let dir = flags.data_dir.clone().unwrap_or_else(common::config::data_dir_default);
     let status = match local::connect(Some(&dir)).await? {
         Some(stream) => local::json(stream, "/v1/status").await?,
-        None => match Addresses::read(&dir) {
-            Some(addresses) => local::json(local::dial(addresses.http).await?, "/api/v1/status").await?,
+        None => match local::supernode(Some(&dir)).await? {
+            Some(stream) => local::json(stream, "/api/v1/status").await?,
             None => bail!(
                 "no daemon runs in {}: start one with `longshore up`, or name its folder with --data-dir",
                 dir.display()

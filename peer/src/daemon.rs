@@ -91,6 +91,9 @@ pub enum DaemonError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What else a daemon needs, in its own words.
+    #[error("{0}")]
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// The Unix socket.
     #[error("cannot make the socket {path}: {source}", path = path.display())]
     Socket {
@@ -301,7 +304,11 @@ async fn accept(transport: Transport, engine: Engine) {
     }
 }
 
-fn bind_socket(path: &Path) -> Result<UnixListener, DaemonError> {
+/// Makes a daemon's Unix socket, which is its user's alone.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn bind_socket(path: &Path) -> Result<UnixListener, DaemonError> {
     // The store's lock says that no other daemon lives here: a socket that is left over is nobody's.
     let _ = std::fs::remove_file(path);
     let failed = |source| DaemonError::Socket { path: path.to_owned(), source };

@@ -27,29 +27,44 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// Something that connections come from.
 pub trait Listener: Send + Sync + 'static {
-    /// A connection.
+    /// A connection as it comes.
+    type Raw: Send + 'static;
+    /// One that can be spoken on.
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
     /// The next connection.
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
+
+    /// What is to be done before it can be spoken on, while others are let in.
+    fn open(&self, raw: Self::Raw) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static;
 }
 
 impl Listener for TcpListener {
-    type Stream = tokio::net::TcpStream;
+    type Raw = tokio::net::TcpStream;
+    type Stream = Self::Raw;
 
-    async fn next(&self) -> io::Result<Self::Stream> {
+    async fn next(&self) -> io::Result<Self::Raw> {
         let (stream, _) = self.accept().await?;
         // Answers are written in whole chunks.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
+
+    fn open(&self, raw: Self::Raw) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static {
+        std::future::ready(Ok(raw))
+    }
 }
 
 impl Listener for UnixListener {
-    type Stream = tokio::net::UnixStream;
+    type Raw = tokio::net::UnixStream;
+    type Stream = Self::Raw;
 
-    async fn next(&self) -> io::Result<Self::Stream> {
+    async fn next(&self) -> io::Result<Self::Raw> {
         Ok(self.accept().await?.0)
+    }
+
+    fn open(&self, raw: Self::Raw) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static {
+        std::future::ready(Ok(raw))
     }
 }
 
@@ -64,17 +79,19 @@ pub async fn serve(listener: impl Listener, router: Router, stop: CancellationTo
             Some(_) = connections.join_next() => continue,
             accepted = async { Ok::<_, io::Error>((place.await, listener.next().await?)) } => accepted,
         };
-        let Ok((place, stream)) = stream else {
+        let Ok((place, raw)) = stream else {
             tokio::time::sleep(EXHAUSTED).await;
             continue;
         };
         let service = TowerToHyperService::new(router.clone());
-        let builder = builder();
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let watched = graceful.watch(connection);
+        let (opening, watcher) = (listener.open(raw), graceful.watcher());
         connections.spawn(async move {
             // A client that hangs up or speaks no HTTP is its own affair.
-            let _ = watched.await;
+            if let Ok(stream) = opening.await {
+                let builder = builder();
+                let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                let _ = watcher.watch(connection.into_owned()).await;
+            }
             drop(place);
         });
     }

@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
 use peer::origin::OriginOptions;
 use proxy::ProxyOptions;
-use supernode::daemon::{Supernode, SupernodeOptions};
+use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
 use tokio::task::JoinSet;
 
 use crate::daemons::Node;
@@ -130,6 +130,7 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
         quota: None,
         cluster_dir: None,
         certificate_life: None,
+        web: WebOptions::default(),
     };
     Ok(Supernode::start(options).await?)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::digest::Digest;
-use common::piece::{ByteRange, PieceIndex, PieceSet};
+use common::piece::{ByteRange, Geometry, PieceIndex, PieceSet};
 use common::task::TaskId;
 use common::wire::codec;
 use common::wire::swarm::{MAX_DIGESTS, ToPeer};
@@ -22,6 +22,8 @@ use peer::error::FetchError;
 use peer::handle::Handle;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::testimony::Notary;
 
 /// What is no longer than this comes with the answer, always: a manifest, a config. It is hardly longer than what a swarm
 /// costs in words.
@@ -34,11 +36,11 @@ const PER_FEEDER: Duration = Duration::from_micros(50);
 const LONGEST: Duration = Duration::from_millis(250);
 
 /// The bulletins of all tasks. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Bulletins(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    notary: Notary,
     by_task: Mutex<HashMap<TaskId, Weak<Bulletin>>>,
     feeders: AtomicUsize,
 }
@@ -58,26 +60,39 @@ pub struct Reader {
     bulletin: Arc<Bulletin>,
     board: watch::Receiver<Board>,
     read: usize,
+    /// Whether the reader knows what a seal is.
+    sealed: bool,
 }
 
 /// What was posted so far.
 #[derive(Debug, Default)]
 struct Board {
-    /// Encoded `Digests`, one or several messages each.
-    frames: Vec<Bytes>,
+    posted: Vec<Posted>,
     /// Set when nothing more comes.
     end: Option<Result<(), FetchError>>,
+}
+
+/// Encoded messages: one or several `Digests`, without and with their seals.
+#[derive(Clone, Debug)]
+struct Posted {
+    plain: Bytes,
+    sealed: Bytes,
 }
 
 // === impl Bulletins ===
 
 impl Bulletins {
-    /// A place in front of the bulletin of the handle's task.
-    pub fn read(&self, handle: Handle) -> Reader {
+    /// None yet; the notary seals what will be posted.
+    pub fn new(notary: Notary) -> Self {
+        Self(Arc::new(Shared { notary, by_task: Mutex::default(), feeders: AtomicUsize::new(0) }))
+    }
+
+    /// A place in front of the bulletin of the handle's task, for somebody who speaks this version of the protocol.
+    pub fn read(&self, handle: Handle, version: u16) -> Reader {
         self.0.feeders.fetch_add(1, Ordering::Relaxed);
         let bulletin = self.bulletin(handle);
         let board = bulletin.board.clone();
-        Reader { bulletin, board, read: 0 }
+        Reader { bulletin, board, read: 0, sealed: version >= 2 }
     }
 
     fn bulletin(&self, handle: Handle) -> Arc<Bulletin> {
@@ -146,9 +161,11 @@ impl Reader {
         loop {
             {
                 let board = self.board.borrow_and_update();
-                let new = &board.frames[self.read..];
-                self.read = board.frames.len();
-                match (new, &board.end) {
+                let frames =
+                    |posted: &Posted| if self.sealed { posted.sealed.clone() } else { posted.plain.clone() };
+                let new: Vec<Bytes> = board.posted[self.read..].iter().map(frames).collect();
+                self.read = board.posted.len();
+                match (&new[..], &board.end) {
                     ([], None) => {}
                     ([], Some(end)) => return end.clone().map(|()| None),
                     ([one], _) => return Ok(Some(one.clone())),
@@ -168,14 +185,15 @@ impl Drop for Reader {
 
 /// Posts all digests as they become known.
 async fn cry(handle: Handle, poster: watch::Sender<Board>, bulletins: Bulletins) {
-    let mut known = PieceSet::new(handle.geometry().pieces());
+    let geometry = handle.geometry();
+    let mut known = PieceSet::new(geometry.pieces());
     let mut changes = handle.changes();
     let end = loop {
         changes.borrow_and_update();
         let new = handle.new_digests(&mut known, MAX_DIGESTS);
         if !new.is_empty() {
-            match encoded(handle.task(), &new) {
-                Ok(frames) => poster.send_modify(|board| board.frames.push(frames)),
+            match encoded(&bulletins.0.notary, (handle.task(), geometry), &new) {
+                Ok(posted) => poster.send_modify(|board| board.posted.push(posted)),
                 Err(error) => break Err(error),
             }
             continue;
@@ -200,14 +218,23 @@ fn pause(feeders: usize) -> Duration {
     (BATCH + PER_FEEDER * u32::try_from(feeders).unwrap_or(u32::MAX)).min(LONGEST)
 }
 
-fn encoded(task: TaskId, digests: &[(PieceIndex, Digest)]) -> Result<Bytes, FetchError> {
-    let mut frames = Vec::new();
+fn encoded(
+    notary: &Notary,
+    (task, geometry): (TaskId, Geometry),
+    digests: &[(PieceIndex, Digest)],
+) -> Result<Posted, FetchError> {
+    let (mut plain, mut sealed) = (Vec::new(), Vec::new());
     for run in digests.chunk_by(|(a, _), (b, _)| a.0 + 1 == b.0) {
         let first = run[0].0;
-        let digests = run.iter().map(|(_, digest)| *digest).collect();
-        frames.extend(frame(&ToPeer::Digests { task, first, digests })?);
+        let digests: Vec<Digest> = run.iter().map(|(_, digest)| *digest).collect();
+        let seal = notary.seal(task, geometry, first, &digests);
+        let count = digests.len() as u32;
+        let frames = frame(&ToPeer::Digests { task, first, digests })?;
+        plain.extend_from_slice(&frames);
+        sealed.extend(frames);
+        sealed.extend(frame(&ToPeer::Sealed { task, first, count, seal })?);
     }
-    Ok(frames.into())
+    Ok(Posted { plain: plain.into(), sealed: sealed.into() })
 }
 
 async fn joined_with_bytes(handle: &Handle) -> Result<Bytes, FetchError> {
@@ -231,17 +258,29 @@ fn frame(message: &ToPeer) -> Result<Vec<u8>, FetchError> {
 mod tests {
     use super::*;
     use bytes::BytesMut;
+    use common::identity::Authority;
+    use common::wire::swarm::Testimony;
 
     #[test]
-    fn runs_of_digests_are_messages_of_their_own() {
+    fn runs_of_digests_are_messages_of_their_own_and_each_has_its_seal() {
+        let notary = Notary::new(&Authority::open(tempfile::tempdir().unwrap().path()).unwrap());
         let digests = [1, 2, 3, 7, 8].map(|index| (PieceIndex(index), Digest::of(&index.to_le_bytes())));
-        let task = TaskId([7; 32]);
-        let mut frames = BytesMut::from(encoded(task, &digests).unwrap());
+        let (task, geometry) = (TaskId([7; 32]), Geometry::of(10 << 20).unwrap());
+        let posted = encoded(&notary, (task, geometry), &digests).unwrap();
+        let (mut plain, mut sealed) = (BytesMut::from(posted.plain), BytesMut::from(posted.sealed));
         let mut told = Vec::new();
-        while let Some(ToPeer::Digests { first, digests, .. }) = codec::decode(&mut frames).unwrap() {
+        while let Some(ToPeer::Digests { first, digests, .. }) = codec::decode(&mut plain).unwrap() {
+            let again = ToPeer::Digests { task, first, digests: digests.clone() };
+            assert_eq!(codec::decode(&mut sealed).unwrap(), Some(again));
+            let Some(ToPeer::Sealed { count, seal, .. }) = codec::decode(&mut sealed).unwrap() else {
+                panic!()
+            };
+            assert_eq!(count as usize, digests.len());
+            assert!(notary.believes(&Testimony { task, geometry, first, digests: digests.clone(), seal }));
             told.extend((first.0..).map(PieceIndex).zip(digests));
         }
         assert_eq!(told, digests);
+        assert!(plain.is_empty() && sealed.is_empty());
     }
 
     #[test]

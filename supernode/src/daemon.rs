@@ -2,17 +2,15 @@
 //! sessions, the enrolment office and the HTTP API over one QUIC port and one TCP port.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use common::identity::{
-    self, Admits, Authority, Identity, IdentityError, JoinToken, TokenBook, TokenOptions,
-};
+use common::identity::{self, Admits, Authority, Identity, TokenBook};
 use common::node::{Contact, Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportOptions};
-use peer::daemon::{DaemonError, listen};
+use peer::daemon::{DaemonError, bind_socket, listen};
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
 use peer::origin::{OriginClient, OriginOptions};
@@ -21,20 +19,24 @@ use peer::tasks::Tasks;
 use tokio::sync::mpsc;
 
 use crate::api;
+use crate::api::guard::{API_TOKEN, Door, Token};
+use crate::api::tls::{Certificate, TlsListener};
 use crate::bulletin::Bulletins;
 use crate::enrolment::Office;
 use crate::hub::Hub;
-use crate::membership::{self, Membership};
+use crate::membership::Membership;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::Sessions;
+use crate::testimony::Notary;
+use crate::tokens::{self, Tokens};
 
 /// The first join token's file in the data folder.
 pub const JOIN_TOKEN: &str = "join-token";
+/// The API's socket in the data folder: whoever may open it needs no token.
+pub const SOCKET: &str = "supernode.sock";
 /// The scheduler's clock.
 const TICK: Duration = Duration::from_secs(1);
-/// How many looks at the cluster's folder lie between two counts of tokens' uses.
-const LOOKS: usize = 5;
 /// Open requests get so long to end when the daemon stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,17 @@ pub struct SupernodeOptions {
     pub cluster_dir: Option<PathBuf>,
     /// How long certificates last, in tests; none is as long as they do.
     pub certificate_life: Option<Duration>,
+    /// Its HTTP port.
+    pub web: WebOptions,
+}
+
+/// How a supernode's HTTP port is to be.
+#[derive(Clone, Debug, Default)]
+pub struct WebOptions {
+    /// The file with the API's bearer token; none is one in the data folder that is made at the first start.
+    pub token_file: Option<PathBuf>,
+    /// TLS; none is plain HTTP.
+    pub certificate: Option<Certificate>,
 }
 
 /// A running supernode.
@@ -65,6 +78,7 @@ pub struct Supernode {
     quic: SocketAddr,
     http: SocketAddr,
     token: PathBuf,
+    socket: PathBuf,
     tasks: Tasks,
 }
 
@@ -76,7 +90,8 @@ impl Supernode {
     /// # Errors
     /// When the folder, the ports or the settings cannot be used.
     pub async fn start(options: SupernodeOptions) -> Result<Self, DaemonError> {
-        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota, .. } = options;
+        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota, web, .. } =
+            options;
         let store_dir = data_dir.clone();
         let store_options = StoreOptions { quota, durable: true };
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
@@ -85,9 +100,9 @@ impl Supernode {
         let cluster_dir = options.cluster_dir.unwrap_or_else(|| identity_dir.clone());
         let life = options.certificate_life.unwrap_or(identity::LIFETIME);
         let authority = Arc::new(Authority::open(&cluster_dir)?.with_lifetime(life));
-        let tokens = Arc::new(TokenBook::open(&cluster_dir)?);
+        let book = Arc::new(TokenBook::open(&cluster_dir)?);
         let token = data_dir.join(JOIN_TOKEN);
-        first_token(&token, &tokens, &authority)?;
+        tokens::first(&token, &book, &authority)?;
         let identity = Identity::open(&identity_dir)?;
         let membership = Arc::new(Membership::open(authority.clone(), identity.clone(), &cluster_dir)?);
 
@@ -102,6 +117,7 @@ impl Supernode {
         let http = listener.local_addr().unwrap_or(http_listen);
 
         let (coordinator, notices) = SeedCoordinator::new(identity.node());
+        let memory = coordinator.memory();
         let (sessions, streams) = mpsc::channel(64);
         let engine = Engine::start(EngineOptions {
             store,
@@ -118,24 +134,41 @@ impl Supernode {
         let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
         let hub = Arc::new(Hub::new(contact, settings, metrics.clone()));
         let roll = identity.roll().clone();
-        let office = Office::new(authority.clone(), tokens.clone(), roll, metrics);
+        let office = Office::new(authority.clone(), book.clone(), roll, metrics);
         let running = Self {
             engine: engine.clone(),
             transport: transport.clone(),
             quic,
             http,
             token: token.clone(),
+            socket: data_dir.join(SOCKET),
             tasks: Tasks::default(),
         };
-        running.tasks.spawn(seed::listen(hub.clone(), notices));
-        let bulletins = Bulletins::default();
-        let shared =
-            Sessions { engine: engine.clone(), hub: hub.clone(), membership: membership.clone(), bulletins };
+        let door = door(&data_dir, &web, http)?;
+        let tls = web.certificate.map(|certificate| (certificate, identity.clone()));
+        running.tasks.spawn(seed::listen(hub.clone(), memory.clone(), notices));
+        let notary = Notary::new(&authority);
+        let shared = Sessions {
+            engine: engine.clone(),
+            hub: hub.clone(),
+            membership: membership.clone(),
+            bulletins: Bulletins::new(notary.clone()),
+            notary,
+            memory,
+        };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
         running.tasks.spawn(keep_time(hub.clone()));
-        running.tasks.spawn(watch_cluster(membership, Tokens { book: tokens, file: token, authority }));
-        running.tasks.serve(listener, api::router(hub, engine));
+        running.tasks.spawn(tokens::watch(membership, Tokens { book, file: token, authority }));
+        let socket = bind_socket(&running.socket)?;
+        running.tasks.serve(socket, api::router(hub.clone(), engine.clone(), Door::Open));
+        let router = api::router(hub, engine, door);
+        match tls {
+            Some((certificate, identity)) => {
+                running.tasks.serve(TlsListener::new(listener, certificate, &identity)?, router);
+            }
+            None => running.tasks.serve(listener, router),
+        }
         Ok(running)
     }
 
@@ -164,62 +197,17 @@ impl Supernode {
         self.tasks.close(GRACE).await;
         self.engine.close().await;
         self.transport.close().await;
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
-/// The first start makes a token that does not end, so that a peer needs a file and an address and nothing else; after
-/// a rotation of the CA another takes its place. Where the cluster's folder cannot be written, who made it made tokens.
-fn first_token(path: &std::path::Path, tokens: &TokenBook, authority: &Authority) -> Result<(), DaemonError> {
-    let ours = |token: &JoinToken| token.ca() == authority.fingerprint();
-    let usable = path.exists() && JoinToken::read(path).is_ok_and(|token| ours(&token));
-    // Somebody who took the file away after all had joined does not want another.
-    let taken_away = !path.exists() && !tokens.list()?.is_empty();
-    let brought = tokens.plain(|ca| authority.is_ours(ca))?.is_some();
-    if usable || taken_away || brought {
-        return Ok(());
+/// Who may use the API on the HTTP port.
+fn door(data_dir: &Path, web: &WebOptions, listens: SocketAddr) -> Result<Door, DaemonError> {
+    if listens.ip().is_loopback() && web.token_file.is_none() {
+        return Ok(Door::Machine);
     }
-    let note = if path.exists() { "made when the CA changed" } else { "made at the first start" };
-    let options = TokenOptions { note: note.into(), ..TokenOptions::default() };
-    match tokens.create(authority.fingerprint(), options, SystemTime::now()) {
-        Ok(token) => identity::write_secret(path, format!("{token}\n").as_bytes())?,
-        Err(error @ IdentityError::File { .. }) => tracing::warn!("no join token is made here: {error}"),
-        Err(error) => return Err(error.into()),
-    }
-    Ok(())
-}
-
-/// The join tokens, and the file with the first one.
-struct Tokens {
-    book: Arc<TokenBook>,
-    file: PathBuf,
-    authority: Arc<Authority>,
-}
-
-/// Looks at the cluster's folder, and writes down how often tokens were used.
-async fn watch_cluster(membership: Arc<Membership>, tokens: Tokens) {
-    let tokens = Arc::new(tokens);
-    let mut looks = tokio::time::interval(membership::LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    for number in 0_usize.. {
-        looks.tick().await;
-        let (membership, tokens) = (membership.clone(), tokens.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            if membership.look(SystemTime::now()) {
-                tracing::info!("the cluster's CA has changed");
-                if let Err(error) = first_token(&tokens.file, &tokens.book, &tokens.authority) {
-                    tracing::error!("no join token for the cluster's present CA: {error}");
-                }
-            }
-            if number % LOOKS == 0
-                && let Err(error) = tokens.book.flush()
-            {
-                tracing::debug!("uses of join tokens are not written down: {error}");
-            }
-        });
-        if let Err(error) = looked.await {
-            tracing::error!("the look at the cluster's folder failed: {error}");
-        }
-    }
+    let path = web.token_file.clone().unwrap_or_else(|| data_dir.join(API_TOKEN));
+    Ok(Door::Token(Token::open(path, web.token_file.is_none())?))
 }
 
 async fn keep_time(hub: Arc<Hub>) {

@@ -29,6 +29,8 @@ pub struct Feeder {
     pub bulletins: Bulletins,
     /// The peer.
     pub node: NodeId,
+    /// The protocol version that it speaks.
+    pub version: u16,
     /// Its queue.
     pub outbox: Outbox,
 }
@@ -44,14 +46,17 @@ impl Feeder {
         let _: Result<(), Gone> = match self.feed(&join).await {
             Ok(said) => said,
             Err(FetchError::Poisoned { .. }) => self.outbox.say(ToPeer::Poisoned(task)).await,
-            Err(error) => self.outbox.say(ToPeer::Failed { task, failure: failure(error) }).await,
+            Err(error) => {
+                let failure = failure(error).for_version(self.version);
+                self.outbox.say(ToPeer::Failed { task, failure }).await
+            }
         };
     }
 
     async fn feed(&self, join: &Join) -> Result<Result<(), Gone>, FetchError> {
         let handle = self.open(join).await?;
         let (task, geometry) = (handle.task(), handle.geometry());
-        let mut bulletin = self.bulletins.read(handle.clone());
+        let mut bulletin = self.bulletins.read(handle.clone(), self.version);
         if self.is_inline(handle.length()) {
             return Ok(self.outbox.say(Letter::Frames(bulletin.inline().await?)).await);
         }

@@ -1,6 +1,7 @@
 //! The supernode: who has what ([`tracker`]), who gets it from whom ([`scheduler`], a pure state machine behind
 //! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`],
-//! [`bulletin`], [`outbox`]), how strangers become members ([`enrolment`]), its HTTP ([`api`]) and the [`daemon`] around them.
+//! [`bulletin`], [`outbox`]), what outlives a supernode
+//! ([`testimony`]), how strangers become members ([`enrolment`], [`tokens`]) and who is one ([`membership`]), its HTTP ([`api`]) and the [`daemon`] around them.
 
 pub mod api;
 pub mod bulletin;
@@ -13,4 +14,6 @@ pub mod outbox;
 pub mod scheduler;
 pub mod seed;
 pub mod sessions;
+pub mod testimony;
+pub mod tokens;
 pub mod tracker;

@@ -23,6 +23,8 @@ use crate::hub::Hub;
 use crate::membership::Membership;
 use crate::outbox::{Letter, Outbox};
 use crate::scheduler::{Event, Member};
+use crate::seed::Memory;
+use crate::testimony::Notary;
 
 /// Children that one peer is trusted to serve at once, whatever it says.
 const MAX_SLOTS: u16 = 64;
@@ -40,6 +42,10 @@ pub struct Sessions {
     pub membership: Arc<Membership>,
     /// What is told to all alike.
     pub bulletins: Bulletins,
+    /// Knows the word of other supernodes.
+    pub notary: Notary,
+    /// What they vouched for.
+    pub memory: Memory,
 }
 
 struct Session {
@@ -49,7 +55,6 @@ struct Session {
     /// The feeder of each task, numbered, so that the end of an old one is not taken for the new one's.
     by_task: HashMap<TaskId, (u64, AbortHandle)>,
     joins: u64,
-    version: u16,
 }
 
 // === impl Sessions ===
@@ -82,15 +87,9 @@ impl Sessions {
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());
-        let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, outbox };
-        let mut session = Session {
-            shared: self,
-            feeder,
-            feeding: JoinSet::new(),
-            by_task: HashMap::new(),
-            joins: 0,
-            version,
-        };
+        let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, version, outbox };
+        let mut session =
+            Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new(), joins: 0 };
         let mut writer = JoinSet::new();
         writer.spawn(letters.send(send));
         let reason = loop {
@@ -131,7 +130,12 @@ impl Session {
         let (hub, node) = (&self.feeder.hub, self.feeder.node);
         match message {
             ToSupernode::Join(join) | ToSupernode::JoinAs { join, .. } => self.join(join).await,
-            ToSupernode::Testimony(_) => {}
+            ToSupernode::Testimony(said) if self.shared.notary.believes(&said) => {
+                self.shared.memory.learn(&said)
+            }
+            ToSupernode::Testimony(said) => {
+                tracing::warn!(%node, task = ?said.task, "a testimony without a true seal")
+            }
             ToSupernode::Revoked(entries) => self.shared.membership.hear(entries).await,
             ToSupernode::Progress(entries) => {
                 let event = |(task, held)| Event::Progress { task, node, held };
@@ -189,7 +193,7 @@ impl Session {
     }
 
     async fn renew(&self, csr: &[u8]) {
-        let who = (self.feeder.node, self.version);
+        let who = (self.feeder.node, self.feeder.version);
         let answer = self.shared.membership.renew(csr, who, SystemTime::now());
         let _ = self.feeder.outbox.say(answer).await;
     }

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod api;
 mod bad_requests;
 mod burst;
 mod clients;

@@ -251,6 +251,15 @@ impl Identity {
         tls::client_config(&self.0.present, &self.anchors()?)
     }
 
+    /// TLS for an HTTP port that is open to others than members: they are asked for no certificate, and trust this one if
+    /// they trust the cluster's CA. It shows whatever certificate is present at each handshake.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn web_config(&self) -> Result<rustls::ServerConfig, IdentityError> {
+        tls::web_config(&self.0.present)
+    }
+
     fn with_key(key: KeyPair, files: Option<(PathBuf, PathBuf)>) -> Result<Self, IdentityError> {
         let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = rustls::crypto::ring::sign::any_ecdsa_type(&der)

@@ -121,6 +121,14 @@ pub(super) fn server_config(
     Ok(config)
 }
 
+/// TLS for browsers and programs that are no members: this node's certificate, and nobody else's is asked for.
+pub(super) fn web_config(present: &Slot) -> Result<ServerConfig, IdentityError> {
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&PROVIDER)).with_safe_default_protocol_versions();
+    let shown = Arc::new(Shown(Arc::clone(present)));
+    Ok(builder.map_err(refused)?.with_no_client_auth().with_cert_resolver(shown))
+}
+
 /// Verifies servers against some CAs.
 pub(super) fn server_verifier(
     anchors: &[CertificateDer<'static>],

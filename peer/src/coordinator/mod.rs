@@ -10,6 +10,8 @@ mod line;
 pub mod remote;
 pub mod standing;
 
+use std::collections::BTreeMap;
+
 use common::digest::Digest;
 use common::node::{Contact, NodeId};
 use common::piece::{Geometry, PieceIndex};
@@ -86,6 +88,14 @@ pub enum Order {
         first: PieceIndex,
         /// Its digest, and those of the pieces after it.
         digests: Vec<Digest>,
+    },
+    /// Another coordinator had begun the task and vouched for these pieces: they are with the neighbours, and only the rest
+    /// is to be asked of the origin.
+    Recalled {
+        /// Length and cut.
+        geometry: Geometry,
+        /// The digests of pieces, which may be relied on.
+        digests: BTreeMap<PieceIndex, Digest>,
     },
     /// Whom to get pieces from.
     Parents {

@@ -17,7 +17,7 @@ use peer::error::FetchError;
 use peer::handle::Handle;
 use peer::origin::OriginOptions;
 use serde_json::Value;
-use supernode::daemon::{Supernode, SupernodeOptions};
+use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
 use tempfile::TempDir;
 
 use crate::origin::Origin;
@@ -79,6 +79,7 @@ async fn start_supernode(dir: &Path, origin: &Origin, quic_listen: SocketAddr) -
         quota: None,
         cluster_dir: None,
         certificate_life: None,
+        web: WebOptions::default(),
     };
     Supernode::start(options).await.unwrap()
 }

@@ -31,11 +31,16 @@ pub(crate) fn https(ca: &Ca) -> Client {
     of(&[ca.pem.as_bytes()])
 }
 
-fn of(authorities: &[&[u8]]) -> Client {
+/// Whoever makes a client of his own needs it first.
+pub(crate) fn install_provider() {
     static PROVIDER: OnceLock<()> = OnceLock::new();
     PROVIDER.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+fn of(authorities: &[&[u8]]) -> Client {
+    install_provider();
     let trusted = authorities.iter().map(|pem| Certificate::from_pem(pem).expect("a certificate"));
     Client::builder().no_proxy().tls_certs_only(trusted).build().expect("a plain client")
 }

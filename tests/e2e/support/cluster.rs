@@ -270,6 +270,12 @@ impl Node {
         self.ready().await;
     }
 
+    /// The same, and waits only until its ports are bound.
+    pub(crate) async fn restart_unready(&mut self) {
+        self.start_again();
+        self.bound().await;
+    }
+
     /// The same, without waiting for it.
     pub(crate) fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "{} still runs", self.name);

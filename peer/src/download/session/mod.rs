@@ -102,6 +102,8 @@ pub struct Session {
     /// The supernode says that its digests make the blob.
     supernode_proved: bool,
     lost: bool,
+    /// What other coordinators vouched for is with the neighbours, and not asked of the origin yet.
+    recalled: bool,
     /// What the supernode said when it could not get the task.
     refused: Option<Failure>,
     /// The coordinator will give no more orders.
@@ -139,6 +141,7 @@ impl Session {
             early: Vec::new(),
             supernode_proved: false,
             lost: false,
+            recalled: false,
             refused: None,
             deaf: false,
             asked_again: false,
@@ -222,6 +225,8 @@ impl Session {
         let owed = stuck && self.mesh.as_ref().is_some_and(Mesh::wants_vouched);
         let patience = match (self.lost, stuck) {
             (true, true) => LOST_PATIENCE,
+            // The origin gave the rest, and what was to be had of the neighbours is had.
+            (false, true) if self.recalled => LOST_PATIENCE,
             (false, true) if owed => STUCK_PATIENCE,
             (_, false) => 2 * STUCK_PATIENCE,
             // The seed has nothing more either: it waits for the origin, which we would only burden.
@@ -229,6 +234,7 @@ impl Session {
         };
         if self.moved + patience <= now {
             tracing::info!(task = ?self.shared.task(), lost = self.lost, "the swarm gives nothing more: asking the origin");
+            self.recalled = false;
             self.go_to_origin();
             return None;
         }

@@ -1,11 +1,13 @@
 //! What the coordinator and the neighbours say, and what follows from it.
 
+use std::collections::BTreeMap;
+use std::time::Instant;
+
 use bytes::Bytes;
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex};
 use common::telemetry::ByteSource;
 use common::wire::exchange::Refusal;
-use std::time::Instant;
 
 use super::{MAX_WAITING, SALVAGE_BATCH, Session, blocking};
 use crate::coordinator::{Notice, Order};
@@ -29,6 +31,7 @@ impl Session {
                 }
             }
             Some(Order::Digests { first, digests }) => self.vouch(first, &digests).await?,
+            Some(Order::Recalled { geometry, digests }) => self.recall(geometry, &digests).await?,
             Some(Order::Parents { add, remove }) => match &mut self.mesh {
                 Some(mesh) => mesh.parents(add, &remove, Instant::now()),
                 None => {
@@ -121,6 +124,32 @@ impl Session {
         }
         self.supernode_proved = true;
         self.check()
+    }
+
+    /// Another coordinator's work is taken up: what it vouched for is the neighbours' to give.
+    async fn recall(
+        &mut self,
+        geometry: Geometry,
+        digests: &BTreeMap<PieceIndex, Digest>,
+    ) -> Result<(), FetchError> {
+        // What a plain URL says may have changed since: the origin is asked for all of it.
+        let is_bound = self.source.as_ref().is_some_and(|source| source.digest.is_some());
+        if !is_bound || self.is_proven() {
+            return Ok(());
+        }
+        self.know(geometry).await?;
+        for (index, digest) in digests {
+            self.vouch(*index, &[*digest]).await?;
+        }
+        if !self.recalled && !self.is_whole() {
+            tracing::info!(task = ?self.shared.task(), pieces = digests.len(), "another supernode had begun this task");
+            self.recalled = true;
+            self.moved = Instant::now();
+            if self.feed.take().is_some() {
+                self.go_to_origin();
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn vouch(&mut self, first: PieceIndex, digests: &[Digest]) -> Result<(), FetchError> {

@@ -26,7 +26,9 @@ impl Session {
                 self.take_found();
                 let mut have = PieceSet::new(geometry.pieces());
                 let held = |index: &PieceIndex| self.shared.ready(*index, 1) == 1;
-                (0..geometry.pieces()).map(PieceIndex).filter(held).for_each(|index| {
+                let neighbours = |index: &PieceIndex| self.recalled && self.is_vouched_for(*index);
+                let spared = |index: &PieceIndex| held(index) || neighbours(index);
+                (0..geometry.pieces()).map(PieceIndex).filter(spared).for_each(|index| {
                     have.insert(index);
                 });
                 Some((geometry, have))
@@ -40,7 +42,7 @@ impl Session {
             (None, None) => None,
         };
         if let Some(mesh) = &mut self.mesh {
-            mesh.set_asking(false);
+            mesh.set_asking(self.recalled);
             if source.digest.is_some() && self.proof.is_empty() {
                 self.proof.spawn(proof::digest(self.shared.clone()));
             }
@@ -67,12 +69,18 @@ impl Session {
             Fed::Written { index, digest } => {
                 let bytes = self.shared.geometry().map_or(0, |geometry| geometry.range(index).len());
                 self.count(ByteSource::Origin, bytes);
-                let vouched = self.mesh.as_ref().is_some_and(|mesh| mesh.vouched(index).is_some());
+                let vouched = self.is_vouched_for(index);
                 self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
                 self.check()
             }
             Fed::Failed(error) => self.origin_failed(error),
             Fed::Done if self.is_whole() => self.check(),
+            Fed::Done if self.recalled => {
+                // The neighbours have the rest; should they not give it, patience ends and the origin is asked again.
+                self.feed = None;
+                self.moved = Instant::now();
+                Ok(())
+            }
             Fed::Done if self.asked_again => {
                 Err(FetchError::Swarm(format!("the origin did not give all of task {}", self.shared.task())))
             }
@@ -85,6 +93,10 @@ impl Session {
         }
     }
 
+    fn is_vouched_for(&self, index: PieceIndex) -> bool {
+        self.mesh.as_ref().is_some_and(|mesh| mesh.vouched(index).is_some())
+    }
+
     /// Back to the swarm, if there is hope in it.
     pub(super) fn origin_failed(&mut self, error: FetchError) -> Result<(), FetchError> {
         let answered = matches!(error, FetchError::Origin(_));
@@ -92,7 +104,8 @@ impl Session {
             // This node cannot ask at all, but the supernode did, and was answered.
             return Err(FetchError::Origin(failure.clone()));
         }
-        if self.lost || self.refused.is_some() || self.deaf || !is_of_origin(&error) {
+        let alone = self.lost || self.deaf || self.context.style == Style::Seed;
+        if alone || self.refused.is_some() || !is_of_origin(&error) {
             return Err(error);
         }
         tracing::info!(task = ?self.shared.task(), "the origin failed ({error}): back to the swarm");
@@ -113,7 +126,7 @@ impl Session {
             return Ok(());
         }
         if let Some(mesh) = &mut self.mesh {
-            mesh.set_asking(false);
+            mesh.set_asking(self.recalled);
         }
         if self.source.as_ref().is_some_and(|source| source.digest.is_some()) {
             self.take_found();

@@ -1,12 +1,16 @@
-//! The supernode's HTTP: health and metrics as on every node, and its state under `/api/v1`. No image name is
-//! shown: tasks are digests. One status is gathered at a time, so that asking for it over and over costs the asker.
+//! The supernode's HTTP: health and metrics as on every node, and its state under `/api/v1`, behind a [`guard`]. No image
+//! name is shown: tasks are digests. One status is gathered at a time, so that asking for it over and over costs the asker.
+
+pub mod guard;
+pub mod tls;
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
+use guard::Door;
 use peer::engine::Engine;
 use peer::{health, local_api};
 use serde::Serialize;
@@ -15,6 +19,8 @@ use tokio::sync::Semaphore;
 use crate::hub::Hub;
 use crate::scheduler::{PeerView, TaskSummary};
 
+/// A request is a few words.
+const MAX_BODY: usize = 64 * 1024;
 /// Peers and swarms shown at once.
 const MOST: usize = 1000;
 
@@ -38,19 +44,22 @@ struct Status {
     tasks: Vec<TaskSummary>,
 }
 
-/// The routes.
-pub fn router(hub: Arc<Hub>, engine: Engine) -> Router {
+/// The routes, for whom the door lets in.
+pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
     let (sampled, seed) = (hub.clone(), engine.clone());
     let sample = Arc::new(move || {
         sampled.sample();
         seed.sample();
     });
     let health = health::router(engine.metrics().clone(), sample, Arc::new(|| Ok(())));
-    health.merge(Router::new().route("/api/v1/status", get(status)).with_state(Api {
-        hub,
-        engine,
-        desk: Arc::new(Semaphore::new(1)),
-    }))
+    let api = Api { hub, engine, desk: Arc::new(Semaphore::new(1)) };
+    let door = Arc::new(door);
+    let guarded = middleware::from_fn(move |request, next| {
+        let door = door.clone();
+        async move { door.pass(request, next).await }
+    });
+    let routes = Router::new().route("/api/v1/status", get(status)).with_state(api);
+    health.merge(routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded))
 }
 
 async fn status(State(api): State<Api>) -> Result<Json<Status>, StatusCode> {

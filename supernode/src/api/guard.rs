@@ -1,0 +1,245 @@
+//! Who may use the supernode's API. Everything under `/api` changes something or tells what a cluster pulls, so on a port
+//! that other machines reach it asks for a bearer token (RFC 6750); on loopback it asks that the request did not come
+//! out of a web page of somebody else. Health and metrics name no image and stay open. Asked by [`super::router`].
+//!
+//! # Invariants
+//! - A browser that carries no token of ours by itself, and a page that may not send its own `Authorization` elsewhere, can
+//!   forge nothing: there are no cookies.
+//! - The token is compared by digest, so that the time taken tells nothing of it, and is never logged.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use common::digest::Digest;
+use common::identity::{self, IdentityError};
+use tokio::time::timeout;
+
+/// Its file in the data folder, unless another is named.
+pub const API_TOKEN: &str = "api-token";
+/// Shorter ones can be guessed.
+const LEAST: usize = 16;
+/// Somebody who guesses must not make us read a file for every guess.
+const REREAD: Duration = Duration::from_secs(1);
+/// An answer is a page; who computes longer on it has lost its way.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Who is let in.
+pub enum Door {
+    /// Whoever reaches it: a socket whose file mode says who may.
+    Open,
+    /// Whoever is on this machine, but no web page of somebody else.
+    Machine,
+    /// Whoever has the token.
+    Token(Token),
+}
+
+/// The token, as its file says it. The file may be replaced at any time.
+pub struct Token {
+    path: PathBuf,
+    known: Mutex<(Digest, Instant)>,
+}
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// A page of another site makes the browser ask.
+    CrossSite,
+    /// It calls us by a name that is not ours: a page whose name was made to mean this machine.
+    StrangeName,
+    /// No token, or another one.
+    Token,
+}
+
+// === impl Token ===
+
+impl Token {
+    /// The token in `path`; makes one there if `may_make` and there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or holds no token.
+    pub fn open(path: PathBuf, may_make: bool) -> Result<Self, IdentityError> {
+        if may_make && !path.exists() {
+            let secret: [u8; 32] = rand::random();
+            identity::write_secret(&path, format!("{}\n", Digest(secret).hex()).as_bytes())?;
+        }
+        let known = Mutex::new((read(&path)?, Instant::now()));
+        Ok(Self { path, known })
+    }
+
+    /// Whether this is the token now.
+    fn is(&self, shown: &str, now: Instant) -> bool {
+        let shown = Digest::of(shown.as_bytes());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != shown && now.saturating_duration_since(known.1) >= REREAD {
+            // Another may have been put there since; a file that went bad leaves the old one good.
+            known.1 = now;
+            match read(&self.path) {
+                Ok(token) => known.0 = token,
+                Err(error) => tracing::warn!("the API's token stays what it was: {error}"),
+            }
+        }
+        known.0 == shown
+    }
+}
+
+/// The digest of the token in a file.
+fn read(path: &Path) -> Result<Digest, IdentityError> {
+    let damaged = || IdentityError::Damaged {
+        path: path.to_owned(),
+        what: "API token of at least 16 characters",
+        way_out: "write one into it, or remove it and restart the supernode to get a new one",
+    };
+    let bytes = identity::read_secret(path)?.ok_or_else(damaged)?;
+    let token = std::str::from_utf8(&bytes).map_err(|_| damaged())?.trim();
+    if token.len() < LEAST { Err(damaged()) } else { Ok(Digest::of(token.as_bytes())) }
+}
+
+// === impl Door ===
+
+impl Door {
+    /// Lets a request in or answers in its place; no answer takes longer than [`TIME_LIMIT`].
+    pub(super) async fn pass(&self, request: Request, next: Next) -> Response {
+        let authority = request.uri().authority().map(|authority| authority.as_str());
+        let mut answer = match self.judge(authority, request.headers(), Instant::now()) {
+            Err(refusal) => refusal.into_response(),
+            Ok(()) => match timeout(TIME_LIMIT, next.run(request)).await {
+                Ok(answer) => answer,
+                Err(_) => (StatusCode::GATEWAY_TIMEOUT, "it takes too long\n").into_response(),
+            },
+        };
+        let headers = answer.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        answer
+    }
+
+    fn judge(&self, authority: Option<&str>, headers: &HeaderMap, now: Instant) -> Result<(), Refusal> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = authority.or(text(header::HOST));
+        // What a browser says of itself (Fetch Metadata, and RFC 6454): nobody else sends these.
+        let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+        if !matches!(site, None | Some("same-origin" | "none")) {
+            return Err(Refusal::CrossSite);
+        }
+        let same = |origin: &str| origin.split_once("://").is_some_and(|(_, from)| Some(from) == host);
+        if headers.contains_key(header::ORIGIN) && !text(header::ORIGIN).is_some_and(same) {
+            return Err(Refusal::CrossSite);
+        }
+        match self {
+            Self::Open => Ok(()),
+            Self::Machine if host.is_none_or(is_machine) => Ok(()),
+            Self::Machine => Err(Refusal::StrangeName),
+            Self::Token(token) => {
+                let shown = text(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
+                let shown = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+                match shown.is_some_and(|(_, shown)| token.is(shown.trim(), now)) {
+                    true => Ok(()),
+                    false => Err(Refusal::Token),
+                }
+            }
+        }
+    }
+}
+
+/// Whether a `Host` names this machine as only it can be named: by address, or as `localhost`.
+fn is_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let forbidden = |why: &'static str| (StatusCode::FORBIDDEN, why).into_response();
+        match self {
+            Self::CrossSite => forbidden("asked by a page of another site\n"),
+            Self::StrangeName => forbidden("ask for it by address or as localhost\n"),
+            Self::Token => {
+                let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"longshore\"")];
+                let why = "a bearer token is needed: it is in the supernode's data directory, in api-token\n";
+                (StatusCode::UNAUTHORIZED, challenge, why).into_response()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn judge(door: &Door, pairs: &[(&'static str, &str)], now: Instant) -> Result<(), Refusal> {
+        door.judge(None, &headers(pairs), now)
+    }
+
+    #[test]
+    fn the_token_opens_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(API_TOKEN);
+        let door = Door::Token(Token::open(path.clone(), true).unwrap());
+        let token = std::fs::read_to_string(&path).unwrap();
+        let (token, now) = (token.trim(), Instant::now());
+        assert_eq!(judge(&door, &[("authorization", &format!("Bearer {token}"))], now), Ok(()));
+        assert_eq!(judge(&door, &[("authorization", &format!("bearer  {token} "))], now), Ok(()));
+        for wrong in ["Bearer", "Bearer ", "Bearer x", "Basic abc", token, ""] {
+            assert_eq!(judge(&door, &[("authorization", wrong)], now), Err(Refusal::Token), "{wrong}");
+        }
+        assert_eq!(judge(&door, &[], now), Err(Refusal::Token));
+        std::fs::write(&path, "another-token-of-mine\n").unwrap();
+        let another = [("authorization", "Bearer another-token-of-mine")];
+        assert_eq!(judge(&door, &another, now + REREAD * 2), Ok(()), "it may be replaced");
+        let old = format!("Bearer {token}");
+        assert_eq!(judge(&door, &[("authorization", &old)], now + REREAD * 4), Err(Refusal::Token));
+    }
+
+    #[test]
+    fn a_file_without_a_token_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine");
+        let missing = Token::open(path.clone(), false).err().unwrap().to_string();
+        std::fs::write(&path, "short").unwrap();
+        let short = Token::open(path.clone(), true).err().unwrap().to_string();
+        for error in [missing, short] {
+            assert!(error.contains("mine") && error.contains("16 characters"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_page_of_another_site_reaches_it() {
+        let now = Instant::now();
+        for door in [Door::Open, Door::Machine] {
+            let ask = |pairs: &[(&'static str, &str)]| judge(&door, pairs, now);
+            let host = ("host", "127.0.0.1:7701");
+            assert_eq!(ask(&[host]), Ok(()));
+            assert_eq!(ask(&[host, ("origin", "http://127.0.0.1:7701")]), Ok(()));
+            assert_eq!(ask(&[host, ("sec-fetch-site", "same-origin")]), Ok(()));
+            for origin in ["http://evil.example", "null", "", "http://127.0.0.1:8000"] {
+                assert_eq!(ask(&[host, ("origin", origin)]), Err(Refusal::CrossSite), "{origin}");
+            }
+            for site in ["cross-site", "same-site", "what"] {
+                assert_eq!(ask(&[host, ("sec-fetch-site", site)]), Err(Refusal::CrossSite), "{site}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_made_to_mean_this_machine_does_not_open_it() {
+        for host in ["localhost", "LOCALHOST:7701", "127.0.0.1", "127.0.0.1:7701", "[::1]:7701", "[::1]"] {
+            assert_eq!(judge(&Door::Machine, &[("host", host)], Instant::now()), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "evil.example:7701", "localhost.evil.example", "::evil", "[::1"] {
+            let judged = judge(&Door::Machine, &[("host", host)], Instant::now());
+            assert_eq!(judged, Err(Refusal::StrangeName), "{host}");
+        }
+    }
+}
