@@ -107,12 +107,33 @@ pub struct Carrier {
     /// /var/lib/containerd, or a folder of blobs named by their SHA-256 (repeatable) [default: none]
     #[arg(long, value_name = "DIR")]
     pub content_store: Vec<String>,
+}
+
+/// How much may pass. A file's values may be changed under way: SIGHUP has it read again.
+#[derive(Args)]
+#[command(next_help_heading = "Limits (SIGHUP reads the file again)")]
+pub struct Limits {
     /// How fast pieces are handed on, for example 200mbit or 25MiB/s [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub upload_limit: Option<String>,
-    /// How fast pieces are taken in [default: no limit]
+    /// How fast bytes are taken in, from neighbours and origins [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub download_limit: Option<String>,
+    /// How fast bytes are taken from origins [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub origin_limit: Option<String>,
+    /// How fast pieces of one task are handed on [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub task_upload_limit: Option<String>,
+    /// How fast bytes of one task are taken in [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub task_download_limit: Option<String>,
+    /// How fast bytes of one task are taken from its origin [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub task_origin_limit: Option<String>,
+    /// How many pieces are handed on at once [default: as many as fit into 32 MiB]
+    #[arg(long, value_name = "N")]
+    pub max_uploads: Option<u32>,
 }
 
 /// Which origins may be asked, and where they are.
@@ -160,6 +181,14 @@ pub struct Supernode {
     /// The chain's key, PEM
     #[arg(long, value_name = "FILE")]
     pub http_key: Option<String>,
+    /// Sessions with peers at once; one more is told to come again [default: 20000]
+    #[arg(long, value_name = "N")]
+    pub max_sessions: Option<u32>,
+    /// Joins a second over all peers; what is beyond is told to come again [default: 5000]
+    #[arg(long, value_name = "N")]
+    pub max_joins: Option<u32>,
+    #[command(flatten)]
+    pub limits: Limits,
     #[command(flatten)]
     pub origins: Origins,
 }
@@ -187,6 +216,8 @@ pub struct Peer {
     pub advertise: Option<String>,
     #[command(flatten)]
     pub origins: Origins,
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 #[derive(Args)]
@@ -209,6 +240,8 @@ pub struct Up {
     pub peer_http_listen: Option<String>,
     #[command(flatten)]
     pub origins: Origins,
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 #[derive(Args)]

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, Published};
 use crate::settings::{self, Flags, PeerPlan};
-use crate::{cli, shutdown, usage};
+use crate::{cli, reload, shutdown, usage};
 
 /// A peer with the proxy in front of it.
 pub struct Node {
@@ -87,9 +87,15 @@ fn publish(supernode: &Supernode, dir: &Path) -> anyhow::Result<Published> {
 pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
     warn_of_slow_hashing();
     let config = flags.home.config.clone();
-    let options = settings::supernode(config.as_deref(), supernode_flags(flags), settings::CLUSTER)?;
+    let flags = supernode_flags(flags);
+    let options = settings::supernode(config.as_deref(), flags.clone(), settings::CLUSTER)?;
     let dir = options.data_dir.clone();
     let supernode = Supernode::start(options).await?;
+    let limits = supernode.engine().limits().clone();
+    let _reloading = reload::on_hangup(move || {
+        limits.set(&settings::supernode(config.as_deref(), flags.clone(), settings::CLUSTER)?.rates);
+        Ok(())
+    })?;
     tracing::info!(
         quic = %supernode.quic(), http = %supernode.http(), join_token = %supernode.token().display(),
         "supernode is up"
@@ -104,7 +110,8 @@ pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
 pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
     warn_of_slow_hashing();
     let config = flags.home.config.clone();
-    let plan = settings::peer(config.as_deref(), peer_flags(flags), settings::CLUSTER)?;
+    let flags = peer_flags(flags);
+    let plan = settings::peer(config.as_deref(), flags.clone(), settings::CLUSTER)?;
     if plan.options.supernodes.is_empty() {
         return Err(usage(anyhow::anyhow!(
             "no supernode is named: give --supernode HOST:PORT, or run `longshore up` for a node of its own"
@@ -112,6 +119,11 @@ pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
     }
     let dir = plan.options.data_dir.clone();
     let node = Node::start(plan).await?;
+    let limits = node.peer.engine().limits().clone();
+    let _reloading = reload::on_hangup(move || {
+        limits.set(&settings::peer(config.as_deref(), flags.clone(), settings::CLUSTER)?.options.rates);
+        Ok(())
+    })?;
     tracing::info!(
         quic = %node.peer.quic(), proxy = %node.proxy, http = ?node.peer.http(), socket = %node.peer.socket().display(),
         "peer is up"
@@ -144,10 +156,16 @@ pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
         .text("quic-listen", flags.peer_quic_listen)
         .text("http-listen", flags.peer_http_listen)
         .carrier(flags.carrier)
+        .limits(flags.limits)
         .origins(flags.origins);
-    let plan = settings::peer(config.as_deref(), peer_flags, settings::LOOPBACK)?;
+    let plan = settings::peer(config.as_deref(), peer_flags.clone(), settings::LOOPBACK)?;
     let peer_dir = plan.options.data_dir.clone();
     let node = Node::start(plan).await?;
+    let limits = node.peer.engine().limits().clone();
+    let _reloading = reload::on_hangup(move || {
+        limits.set(&settings::peer(config.as_deref(), peer_flags.clone(), settings::LOOPBACK)?.options.rates);
+        Ok(())
+    })?;
     tracing::info!(
         quic = %supernode.quic(), http = %supernode.http(), proxy = %node.proxy, peer_quic = %node.peer.quic(),
         peer_http = ?node.peer.http(), socket = %node.peer.socket().display(), "longshore is up"
@@ -188,6 +206,9 @@ fn supernode_flags(flags: cli::Supernode) -> Flags {
         .text("api-token-file", flags.api_token_file)
         .text("http-cert", flags.http_cert)
         .text("http-key", flags.http_key)
+        .number("max-sessions", flags.max_sessions)
+        .number("max-joins", flags.max_joins)
+        .limits(flags.limits)
         .origins(flags.origins)
 }
 
@@ -200,5 +221,6 @@ fn peer_flags(flags: cli::Peer) -> Flags {
         .text("http-listen", flags.http_listen)
         .text("advertise", flags.advertise)
         .carrier(flags.carrier)
+        .limits(flags.limits)
         .origins(flags.origins)
 }

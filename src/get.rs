@@ -19,6 +19,7 @@ use common::identity::JoinToken;
 use common::node::Labels;
 use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Metrics};
+use common::wire::swarm::Priority;
 use futures_util::{Stream, StreamExt as _};
 use http_body_util::BodyExt as _;
 use hyper::Method;
@@ -27,6 +28,7 @@ use peer::daemon::{Peer, PeerOptions};
 use peer::engine::{Engine, EngineOptions, Request};
 use peer::error::FetchError;
 use peer::exchange::reveal::Style;
+use peer::limit::Rates;
 use peer::local_api::FetchRequest;
 use peer::origin::{OriginClient, OriginOptions, revised};
 use peer::store::{Store, StoreOptions};
@@ -161,8 +163,7 @@ async fn as_member(flags: &cli::Get, wanted: &Wanted) -> anyhow::Result<Done> {
         origin: typed_by_the_user(),
         content_store: Vec::new(),
         quota: None,
-        upload_limit: None,
-        download_limit: None,
+        rates: Rates::default(),
     };
     let peer = Peer::start(options).await?;
     let _ = tokio::time::timeout(SESSION_WAIT, peer.connected().wait_for(|connected| *connected)).await;
@@ -185,8 +186,7 @@ async fn alone(wanted: &Wanted) -> anyhow::Result<Done> {
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,
-        upload_limit: None,
-        download_limit: None,
+        rates: Rates::default(),
     });
     let length = keep(&engine, wanted).await;
     engine.close().await;
@@ -204,7 +204,7 @@ fn typed_by_the_user() -> OriginOptions {
 async fn keep(engine: &Engine, wanted: &Wanted) -> anyhow::Result<u64> {
     let source = revised(engine.origin(), wanted.source.clone(), &wanted.credentials).await;
     let source = source.map_err(FetchError::from)?;
-    let request = Request { source, credentials: wanted.credentials.clone() };
+    let request = Request { source, credentials: wanted.credentials.clone(), priority: Priority::Pull };
     let handle = engine.open(request).await?;
     let screen = Screen::new(wanted.quiet);
     let mut progress = screen.transfer(&name(&wanted.output), handle.length());

@@ -14,6 +14,7 @@ mod get;
 mod local;
 mod node;
 mod progress;
+mod reload;
 mod settings;
 mod setup;
 mod shutdown;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use common::config::{ByteSize, Key, Kind, ListenAddr, Rate, Schema, Settings, Sp
 use common::identity::JoinToken;
 use common::node::Labels;
 use peer::daemon::PeerOptions;
+use peer::limit::Rates;
 use peer::origin::guard::Pattern;
 use peer::origin::{OriginClient, OriginOptions};
 use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use supernode::admission::Capacity;
 use supernode::api::tls::Certificate;
 use supernode::daemon::{SupernodeOptions, WebOptions};
 use toml::Value;
@@ -35,6 +38,15 @@ const SUPERNODE: &[Key] = &[
     Key::new("api-token-file", Kind::Text, "/etc/longshore/api-token"),
     Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
     Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
+    Key::new("max-sessions", Kind::Number, "20000"),
+    Key::new("max-joins", Kind::Number, "5000"),
+    Key::new("upload-limit", Kind::Rate, "200mbit"),
+    Key::new("download-limit", Kind::Rate, "200mbit"),
+    Key::new("origin-limit", Kind::Rate, "200mbit"),
+    Key::new("task-upload-limit", Kind::Rate, "100mbit"),
+    Key::new("task-download-limit", Kind::Rate, "100mbit"),
+    Key::new("task-origin-limit", Kind::Rate, "100mbit"),
+    Key::new("max-uploads", Kind::Number, "32"),
 ];
 
 const PEER: &[Key] = &[
@@ -64,13 +76,18 @@ const PEER: &[Key] = &[
     Key::new("content-store", Kind::List, "/var/lib/containerd"),
     Key::new("upload-limit", Kind::Rate, "200mbit"),
     Key::new("download-limit", Kind::Rate, "200mbit"),
+    Key::new("origin-limit", Kind::Rate, "200mbit"),
+    Key::new("task-upload-limit", Kind::Rate, "100mbit"),
+    Key::new("task-download-limit", Kind::Rate, "100mbit"),
+    Key::new("task-origin-limit", Kind::Rate, "100mbit"),
+    Key::new("max-uploads", Kind::Number, "32"),
 ];
 
 const SCHEMA: Schema =
     Schema { sections: &[("supernode", SUPERNODE), ("peer", PEER)], exempt: &["LONGSHORE_TESTS_"] };
 
 /// Flags of one section, as they were typed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Flags(Vec<(&'static str, Value)>);
 
 #[derive(Default, Deserialize)]
@@ -90,6 +107,15 @@ struct SupernodeSection {
     api_token_file: Option<PathBuf>,
     http_cert: Option<PathBuf>,
     http_key: Option<PathBuf>,
+    max_sessions: Option<NonZeroU32>,
+    max_joins: Option<NonZeroU32>,
+    upload_limit: Option<Rate>,
+    download_limit: Option<Rate>,
+    origin_limit: Option<Rate>,
+    task_upload_limit: Option<Rate>,
+    task_download_limit: Option<Rate>,
+    task_origin_limit: Option<Rate>,
+    max_uploads: Option<NonZeroU32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -115,6 +141,11 @@ struct PeerSection {
     content_store: Vec<PathBuf>,
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
+    origin_limit: Option<Rate>,
+    task_upload_limit: Option<Rate>,
+    task_download_limit: Option<Rate>,
+    task_origin_limit: Option<Rate>,
+    max_uploads: Option<NonZeroU32>,
     permission_life: Option<Span>,
     permission_grace: Option<Span>,
     push: Option<String>,
@@ -180,8 +211,23 @@ impl Flags {
             .text("zone", carrier.zone)
             .text("rack", carrier.rack)
             .list("content-store", carrier.content_store)
-            .text("upload-limit", carrier.upload_limit)
-            .text("download-limit", carrier.download_limit)
+    }
+
+    /// How much may pass.
+    pub fn limits(self, limits: cli::Limits) -> Self {
+        self.text("upload-limit", limits.upload_limit)
+            .text("download-limit", limits.download_limit)
+            .text("origin-limit", limits.origin_limit)
+            .text("task-upload-limit", limits.task_upload_limit)
+            .text("task-download-limit", limits.task_download_limit)
+            .text("task-origin-limit", limits.task_origin_limit)
+            .number("max-uploads", limits.max_uploads)
+    }
+
+    /// A flag that is a number and may be missing.
+    pub fn number(mut self, key: &'static str, value: Option<u32>) -> Self {
+        self.0.extend(value.map(|value| (key, Value::Integer(value.into()))));
+        self
     }
 
     /// Which origins may be asked, and where they are.
@@ -243,6 +289,22 @@ fn checked(mut origin: OriginOptions, defaults: Defaults) -> anyhow::Result<Orig
     Ok(origin)
 }
 
+/// The limits of a section: both have the same keys.
+macro_rules! rates {
+    ($section:expr) => {{
+        let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
+        Rates {
+            upload: rate($section.upload_limit),
+            download: rate($section.download_limit),
+            origin: rate($section.origin_limit),
+            task_upload: rate($section.task_upload_limit),
+            task_download: rate($section.task_download_limit),
+            task_origin: rate($section.task_origin_limit),
+            uploads: $section.max_uploads.map(|most| u64::from(most.get())),
+        }
+    }};
+}
+
 /// The supernode's options.
 pub fn supernode(
     config: Option<&Path>,
@@ -262,8 +324,15 @@ pub fn supernode(
         token_file: settings.api_token_file,
         certificate: certificate(settings.http_cert, settings.http_key).map_err(usage)?,
     };
+    let capacity = Capacity::default();
+    let capacity = Capacity {
+        sessions: settings.max_sessions.map_or(capacity.sessions, |most| most.get() as usize),
+        joins: settings.max_joins.map_or(capacity.joins, NonZeroU32::get),
+    };
     Ok(SupernodeOptions {
         web,
+        capacity,
+        rates: rates!(settings),
         data_dir: prepared(settings.data_dir)?,
         quic_listen: on(interface.into(), settings.quic_listen, 7700),
         http_listen: on(interface.into(), settings.http_listen, 7701),
@@ -311,7 +380,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     let host = if settings.host.is_empty() { hostname() } else { std::mem::take(&mut settings.host) };
     // They are noted in the store, and the next start may be in another folder.
     let content_store = settings.content_store.iter().map(std::path::absolute).collect::<Result<_, _>>();
-    let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
+    let rates = rates!(settings);
     let proxy_listen = on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711);
     let data_dir = prepared(settings.data_dir.take())?;
     let proxy = proxy_options(&mut settings, proxy_listen, &data_dir).map_err(usage)?;
@@ -334,8 +403,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             origin: checked(origin, defaults)?,
             quota: settings.quota.map(|quota| quota.0),
             content_store: content_store.map_err(usage)?,
-            upload_limit: rate(settings.upload_limit),
-            download_limit: rate(settings.download_limit),
+            rates,
         },
         proxy_listen,
         proxy,

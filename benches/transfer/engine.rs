@@ -14,9 +14,11 @@ use common::task::{Credentials, TaskId};
 use common::telemetry::Metrics;
 use common::transport::{self, Inbound, Transport, TransportOptions};
 use common::wire::swarm::MAX_DIGESTS;
+use common::wire::swarm::Priority;
 use peer::coordinator::{Coordinator, Membership, Nobody, Notices, ORDERS, Order, Wish};
 use peer::engine::{Engine, EngineOptions, Request};
 use peer::exchange::reveal::Style;
+use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
 use tokio::sync::mpsc;
 
@@ -84,7 +86,8 @@ pub(crate) fn receive(task: &Task) {
         let engine = start(lab, "child", Some(transport.clone()), director.clone());
         // What the round before left.
         engine.store().remove(lab.task()).unwrap();
-        let request = Request { source: lab.source(), credentials: Credentials::none() };
+        let request =
+            Request { source: lab.source(), credentials: Credentials::none(), priority: Priority::Pull };
         let handle = engine.open(request).await.unwrap();
         touch(&handle.path().unwrap(), geometry.length());
         say("ready");
@@ -152,7 +155,6 @@ pub(crate) fn start_with(
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,
-        upload_limit: None,
-        download_limit: None,
+        rates: Rates::default(),
     })
 }

@@ -3,6 +3,9 @@
 //! changed; a new version adds a file of its own. `GOLDEN=write cargo test -p common --test golden` writes what is not
 //! there yet, and only that.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
+#![allow(clippy::single_range_in_vec_init, reason = "a link's words are runs, and one may be enough")]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fmt::Write as _;
@@ -28,7 +31,14 @@ const DIGEST: Digest = Digest([0xcd; 32]);
 
 /// What was written, by name, and whether this build reads it as what it was.
 #[derive(Default)]
-struct Samples(BTreeMap<String, (Vec<u8>, fn(&[u8]) -> String, String)>);
+struct Samples(BTreeMap<String, Sample>);
+
+struct Sample {
+    frame: Vec<u8>,
+    /// What a frame says, as this build reads it.
+    read: fn(&[u8]) -> String,
+    message: String,
+}
 
 // === impl Samples ===
 
@@ -39,7 +49,8 @@ impl Samples {
             format!("{:?}", read.unwrap())
         }
         let frame = codec::encode(&message).unwrap();
-        let former = self.0.insert(name.to_owned(), (frame, read::<T>, format!("{message:?}")));
+        let sample = Sample { frame, read: read::<T>, message: format!("{message:?}") };
+        let former = self.0.insert(name.to_owned(), sample);
         assert!(former.is_none(), "{name} twice");
     }
 
@@ -52,7 +63,7 @@ impl Samples {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(' ')).collect();
         assert_eq!(lines.keys().copied().collect::<Vec<_>>(), self.0.keys().collect::<Vec<_>>());
-        for (name, (frame, read, message)) in &self.0 {
+        for (name, Sample { frame, read, message }) in &self.0 {
             assert_eq!(lines[name.as_str()], hex::encode(frame), "{name} is written in another way");
             assert_eq!(
                 &read(&hex::decode(lines[name.as_str()]).unwrap()),
@@ -63,8 +74,8 @@ impl Samples {
     }
 
     fn write(&self, path: &PathBuf) {
-        let line = |mut text: String, (name, (frame, ..)): (&String, &(Vec<u8>, _, _))| {
-            writeln!(text, "{name} {}", hex::encode(frame)).unwrap();
+        let line = |mut text: String, (name, sample): (&String, &Sample)| {
+            writeln!(text, "{name} {}", hex::encode(&sample.frame)).unwrap();
             text
         };
         std::fs::write(path, self.0.iter().fold(String::new(), line)).unwrap();

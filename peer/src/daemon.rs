@@ -19,6 +19,7 @@ use crate::coordinator::remote::{self, Remote, RemoteOptions};
 use crate::coordinator::standing::Standing;
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
+use crate::limit::Rates;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tasks::Tasks;
@@ -53,10 +54,8 @@ pub struct PeerOptions {
     pub content_store: Vec<PathBuf>,
     /// Bytes to keep; none is as much as the disk holds.
     pub quota: Option<u64>,
-    /// Bytes a second out.
-    pub upload_limit: Option<u64>,
-    /// Bytes a second in.
-    pub download_limit: Option<u64>,
+    /// The limits to begin with.
+    pub rates: Rates,
 }
 
 /// Why a peer cannot run.
@@ -180,8 +179,7 @@ impl Peer {
             metrics,
             style: Style::Peer,
             sessions: None,
-            upload_limit: options.upload_limit,
-            download_limit: options.download_limit,
+            rates: options.rates,
         });
         let mut peer = Self {
             engine,

@@ -13,7 +13,7 @@ use common::telemetry::{Metrics, hold};
 use common::transport::{Connection, Transport};
 use common::wire::exchange::Refusal;
 use common::wire::inquiry::{Inquired, Inquiry};
-use common::wire::swarm::Failure;
+use common::wire::swarm::{Failure, Priority};
 use dashmap::DashMap;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -30,7 +30,7 @@ use crate::exchange::reveal::Style;
 use crate::exchange::serve::{self, SessionStream};
 use crate::handle::Handle;
 use crate::inquiry::{Desk, Outcome};
-use crate::limit::Limiter;
+use crate::limit::{Limits, Rates};
 use crate::origin::{self, OriginClient};
 use crate::provenance::Provenance;
 use crate::store::{Blob, Store};
@@ -59,10 +59,8 @@ pub struct EngineOptions {
     pub style: Style,
     /// Who takes sessions (a supernode); others refuse them.
     pub sessions: Option<mpsc::Sender<SessionStream>>,
-    /// Bytes a second out; none is no limit.
-    pub upload_limit: Option<u64>,
-    /// Bytes a second in; none is no limit.
-    pub download_limit: Option<u64>,
+    /// The limits to begin with.
+    pub rates: Rates,
 }
 
 /// What a client wants.
@@ -72,6 +70,8 @@ pub struct Request {
     pub source: Source,
     /// What opens it at the origin.
     pub credentials: Credentials,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// All tasks of one node. Cheap to clone.
@@ -103,6 +103,7 @@ impl Engine {
     pub fn start(options: EngineOptions) -> Self {
         let (dialled, mut connections) = mpsc::channel(16);
         let pool = options.transport.map(|transport| Arc::new(Pool::new(transport, dialled)));
+        let limits = Limits::new(&options.rates);
         let context = Context {
             store: options.store,
             pool,
@@ -110,10 +111,11 @@ impl Engine {
             origin: options.origin,
             metrics: options.metrics,
             style: options.style,
+            pulls: Line::default(),
             downlink: Line::default(),
             uplink: Line::default(),
             budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),
-            download_limit: Limiter::new(options.download_limit),
+            limits: limits.clone(),
         };
         let inner = Inner {
             desk: Desk::new(&context.origin),
@@ -121,7 +123,7 @@ impl Engine {
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
-            guests: Guests::new(Limiter::new(options.upload_limit)),
+            guests: Guests::new(limits),
             tasks: Tasks::default(),
         };
         let engine = Self { inner: Arc::new(inner) };
@@ -142,13 +144,18 @@ impl Engine {
     pub async fn open(&self, request: Request) -> Result<Handle, FetchError> {
         let task = request.source.task();
         let local = self.is_here(task).await?;
-        let start =
-            || Start::Wanted { source: request.source.clone(), credentials: request.credentials.clone() };
+        let start = || Start::Wanted {
+            source: request.source.clone(),
+            credentials: request.credentials.clone(),
+            priority: request.priority,
+        };
         let mut shared = self.session_for(task, start());
+        shared.hasten(request.priority);
         let mut started = shared.started().await;
         if matches!(started, Err(FetchError::Closing)) && !self.inner.tasks.is_closing() {
             // The session that was there was begun to serve a copy that has been evicted since.
             shared = self.session_for(task, start());
+            shared.hasten(request.priority);
             started = shared.started().await;
         }
         let geometry = started?;
@@ -157,7 +164,7 @@ impl Engine {
             shared.finished().await?;
         }
         let handle = Handle::new(shared, geometry, self.metrics().clone(), local);
-        let Request { source, credentials } = &request;
+        let Request { source, credentials, .. } = &request;
         let (tasks, origin) = (&self.inner.tasks, self.origin());
         self.inner.provenance.check((tasks, origin), &handle, source, credentials).await?;
         Ok(handle)
@@ -224,6 +231,11 @@ impl Engine {
     /// Where bytes are kept.
     pub fn store(&self) -> &Store {
         &self.inner.context.store
+    }
+
+    /// The limits, which may be changed.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.context.limits
     }
 
     /// Who we are.

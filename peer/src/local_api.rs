@@ -20,6 +20,7 @@ use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Recipient};
+use common::wire::swarm::Priority;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -161,7 +162,11 @@ async fn fetch(State(api): State<Api>, Json(wanted): Json<FetchRequest>) -> Resp
             return failed(status_of(&error), one_line(&error));
         }
     };
-    let handle = match api.engine.open(Request { source, credentials: wanted.headers }).await {
+    let handle = match api
+        .engine
+        .open(Request { source, credentials: wanted.headers, priority: Priority::Pull })
+        .await
+    {
         Ok(handle) => handle,
         Err(error) => return failed(status_of(&error), one_line(&error)),
     };

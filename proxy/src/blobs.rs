@@ -8,6 +8,7 @@ use bytes::Bytes;
 use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::Source;
+use common::wire::swarm::Priority;
 use futures_util::stream::{Stream, StreamExt};
 use http::StatusCode;
 use http::header::{
@@ -106,7 +107,7 @@ async fn of_engine(
 ) -> Result<Option<Handle>, Refusal> {
     let upstream = &ask.upstream;
     let source = Source::of_digest(upstream.url(path), digest);
-    let request = Request { source, credentials: upstream.credentials().clone() };
+    let request = Request { source, credentials: upstream.credentials().clone(), priority: Priority::Pull };
     match upstream.engine().open(request).await {
         Ok(handle) if is_same(granted, handle.length()) => Ok(Some(handle)),
         Ok(handle) => {

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::Source;
+use common::wire::swarm::Priority;
 use futures_util::StreamExt;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
@@ -93,7 +94,7 @@ async fn of_engine(ask: &Ask, name: &Name, digest: Digest, accept: &str) -> Resu
     let reference = Reference::Digest(ContentDigest::Sha256(digest));
     let url = upstream.url(&manifest_path(name, &reference));
     let source = Source { accept: Some(accept.to_owned()), ..Source::of_digest(url, digest) };
-    let request = Request { source, credentials: upstream.credentials().clone() };
+    let request = Request { source, credentials: upstream.credentials().clone(), priority: Priority::Pull };
     match read(ask, request).await {
         Ok(bytes) => Ok(bytes),
         // A registry may know a manifest by its tag only (converted ones); it is asked once more, as the client did.

@@ -16,8 +16,10 @@ use common::identity::JoinToken;
 use common::node::Labels;
 use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
+use peer::limit::Rates;
 use peer::origin::OriginOptions;
 use proxy::ProxyOptions;
+use supernode::admission::Capacity;
 use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
 use tokio::task::JoinSet;
 
@@ -131,6 +133,8 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
         cluster_dir: None,
         certificate_life: None,
         web: WebOptions::default(),
+        rates: Rates::default(),
+        capacity: Capacity::default(),
     };
     Ok(Supernode::start(options).await?)
 }
@@ -153,8 +157,7 @@ async fn start_peer(
         origin: origins(origin),
         content_store: Vec::new(),
         quota: None,
-        upload_limit: None,
-        download_limit: None,
+        rates: Rates::default(),
     };
     let default_registry = "demo.example".to_owned();
     let proxy = ProxyOptions { default_registry, ..ProxyOptions::default() };

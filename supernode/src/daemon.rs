@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use common::identity::{self, Admits, Authority, Identity, TokenBook};
 use common::node::{Contact, Labels, Role};
@@ -13,11 +13,13 @@ use common::transport::{self, Inbound, Transport, TransportOptions};
 use peer::daemon::{DaemonError, bind_socket, listen};
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
+use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
 use peer::store::{Store, StoreOptions};
 use peer::tasks::Tasks;
 use tokio::sync::mpsc;
 
+use crate::admission::{Admission, Capacity};
 use crate::api;
 use crate::api::guard::{API_TOKEN, Door, Token};
 use crate::api::tls::{Certificate, TlsListener};
@@ -60,6 +62,10 @@ pub struct SupernodeOptions {
     pub certificate_life: Option<Duration>,
     /// Its HTTP port.
     pub web: WebOptions,
+    /// The seed's limits to begin with.
+    pub rates: Rates,
+    /// How much it takes on.
+    pub capacity: Capacity,
 }
 
 /// How a supernode's HTTP port is to be.
@@ -90,8 +96,18 @@ impl Supernode {
     /// # Errors
     /// When the folder, the ports or the settings cannot be used.
     pub async fn start(options: SupernodeOptions) -> Result<Self, DaemonError> {
-        let SupernodeOptions { data_dir, quic_listen, http_listen, advertise, origin, quota, web, .. } =
-            options;
+        let SupernodeOptions {
+            data_dir,
+            quic_listen,
+            http_listen,
+            advertise,
+            origin,
+            quota,
+            web,
+            rates,
+            capacity,
+            ..
+        } = options;
         let store_dir = data_dir.clone();
         let store_options = StoreOptions { quota, durable: true };
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
@@ -127,8 +143,7 @@ impl Supernode {
             metrics: metrics.clone(),
             style: Style::Seed,
             sessions: Some(sessions),
-            upload_limit: None,
-            download_limit: None,
+            rates,
         });
         let contact = Contact { id: identity.node(), address: advertise.unwrap_or(quic) };
         let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
@@ -152,6 +167,8 @@ impl Supernode {
             engine: engine.clone(),
             hub: hub.clone(),
             membership: membership.clone(),
+            admission: Arc::new(Mutex::new(Admission::of_all(&capacity, Instant::now()))),
+            capacity,
             bulletins: Bulletins::new(notary.clone()),
             notary,
             memory,

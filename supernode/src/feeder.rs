@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use common::node::NodeId;
 use common::task::TaskId;
-use common::wire::swarm::{Failure, Join, MAX_INLINE, ToPeer};
+use common::wire::swarm::{Failure, Join, MAX_INLINE, Priority, ToPeer};
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
@@ -39,11 +39,11 @@ pub struct Feeder {
 
 impl Feeder {
     /// Serves one join to its end.
-    pub async fn run(self, join: Join) {
+    pub async fn run(self, join: Join, priority: Priority) {
         let task = join.source.task();
         self.engine.metrics().joins.inc();
         // Nothing is left to do for a peer that is gone.
-        let _: Result<(), Gone> = match self.feed(&join).await {
+        let _: Result<(), Gone> = match self.feed(&join, priority).await {
             Ok(said) => said,
             Err(FetchError::Poisoned { .. }) => self.outbox.say(ToPeer::Poisoned(task)).await,
             Err(error) => {
@@ -53,8 +53,8 @@ impl Feeder {
         };
     }
 
-    async fn feed(&self, join: &Join) -> Result<Result<(), Gone>, FetchError> {
-        let handle = self.open(join).await?;
+    async fn feed(&self, join: &Join, priority: Priority) -> Result<Result<(), Gone>, FetchError> {
+        let handle = self.open(join, priority).await?;
         let (task, geometry) = (handle.task(), handle.geometry());
         let mut bulletin = self.bulletins.read(handle.clone(), self.version);
         if self.is_inline(handle.length()) {
@@ -90,8 +90,9 @@ impl Feeder {
 
     /// The one origin fetch of the task, begun or joined. A fetch that others began may have failed for want of
     /// their credentials: it is tried once more with this peer's.
-    async fn open(&self, join: &Join) -> Result<Handle, FetchError> {
-        let request = Request { source: join.source.clone(), credentials: join.credentials.clone() };
+    async fn open(&self, join: &Join, priority: Priority) -> Result<Handle, FetchError> {
+        let (source, credentials) = (join.source.clone(), join.credentials.clone());
+        let request = Request { source, credentials, priority };
         match self.engine.open(request.clone()).await {
             Err(FetchError::Origin(failure)) if matches!(failure.status, 401 | 403 | 404) => {
                 self.engine.open(request).await

@@ -1,8 +1,10 @@
 //! The supernode: who has what ([`tracker`]), who gets it from whom ([`scheduler`], a pure state machine behind
 //! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`],
 //! [`bulletin`], [`outbox`]), what outlives a supernode
-//! ([`testimony`]), how strangers become members ([`enrolment`], [`tokens`]) and who is one ([`membership`]), its HTTP ([`api`]) and the [`daemon`] around them.
+//! ([`testimony`]), how much is taken on ([`admission`]), how strangers become members ([`enrolment`], [`tokens`]) and
+//! who is one ([`membership`]), its HTTP ([`api`]) and the [`daemon`] around them.
 
+pub mod admission;
 pub mod api;
 pub mod bulletin;
 pub mod daemon;

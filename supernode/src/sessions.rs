@@ -2,21 +2,22 @@
 //! feeders; what is to be said to it goes through one bounded queue, so messages keep their order.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::node::Contact;
 use common::piece::Geometry;
 use common::task::TaskId;
 use common::telemetry::TurnedAway;
 use common::wire::codec::CodecError;
-use common::wire::swarm::{Failure, Join, MAX_ENTRIES, ToPeer, ToSupernode};
+use common::wire::swarm::{Failure, Join, MAX_ENTRIES, Priority, ToPeer, ToSupernode};
 use peer::engine::Engine;
 use peer::exchange::serve::SessionStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{self, Admission, Capacity};
 use crate::bulletin::Bulletins;
 use crate::feeder::Feeder;
 use crate::hub::Hub;
@@ -31,6 +32,9 @@ const MAX_SLOTS: u16 = 64;
 /// Tasks that one peer may be joining at once: an image has at most some hundred layers.
 const MAX_FEEDERS: usize = 1024;
 
+/// What a peer hears that is one too many.
+const FULL: &str = "busy, retry in 10 s: there are as many sessions as this supernode takes (--max-sessions)";
+
 /// What all sessions share.
 #[derive(Clone)]
 pub struct Sessions {
@@ -40,6 +44,10 @@ pub struct Sessions {
     pub hub: Arc<Hub>,
     /// Renews certificates, and has news of the cluster for all peers.
     pub membership: Arc<Membership>,
+    /// How much is taken on.
+    pub capacity: Capacity,
+    /// The joins that may still be taken on, over all sessions.
+    pub admission: Arc<Mutex<Admission>>,
     /// What is told to all alike.
     pub bulletins: Bulletins,
     /// Knows the word of other supernodes.
@@ -55,6 +63,8 @@ struct Session {
     /// The feeder of each task, numbered, so that the end of an old one is not taken for the new one's.
     by_task: HashMap<TaskId, (u64, AbortHandle)>,
     joins: u64,
+    /// The joins that this peer may still ask for.
+    admission: Admission,
 }
 
 // === impl Sessions ===
@@ -67,6 +77,11 @@ impl Sessions {
             tokio::select! {
                 stream = streams.recv() => {
                     let Some(stream) = stream else { return };
+                    if sessions.len() >= self.capacity.sessions {
+                        self.engine.metrics().turned_away.of(TurnedAway::Busy).inc();
+                        stream.connection.close(FULL);
+                        continue;
+                    }
                     sessions.spawn(self.clone().session(stream));
                 }
                 Some(_) = sessions.join_next() => {}
@@ -88,8 +103,14 @@ impl Sessions {
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());
         let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, version, outbox };
-        let mut session =
-            Session { shared: self, feeder, feeding: JoinSet::new(), by_task: HashMap::new(), joins: 0 };
+        let mut session = Session {
+            admission: Admission::of_one(&self.capacity, Instant::now()),
+            shared: self,
+            feeder,
+            feeding: JoinSet::new(),
+            by_task: HashMap::new(),
+            joins: 0,
+        };
         let mut writer = JoinSet::new();
         writer.spawn(letters.send(send));
         let reason = loop {
@@ -129,7 +150,8 @@ impl Session {
     async fn heard(&mut self, message: ToSupernode) {
         let (hub, node) = (&self.feeder.hub, self.feeder.node);
         match message {
-            ToSupernode::Join(join) | ToSupernode::JoinAs { join, .. } => self.join(join).await,
+            ToSupernode::Join(join) => self.join(join, Priority::Pull).await,
+            ToSupernode::JoinAs { join, priority } => self.join(join, priority).await,
             ToSupernode::Testimony(said) if self.shared.notary.believes(&said) => {
                 self.shared.memory.learn(&said)
             }
@@ -164,8 +186,14 @@ impl Session {
         }
     }
 
-    async fn join(&mut self, join: Join) {
+    async fn join(&mut self, join: Join, priority: Priority) {
         let task = join.source.task();
+        if let Err(wait) = self.admit(priority) {
+            self.shared.engine.metrics().turned_away.of(TurnedAway::Busy).inc();
+            let failure = admission::busy(wait).for_version(self.feeder.version);
+            let _ = self.feeder.outbox.say(ToPeer::Failed { task, failure }).await;
+            return;
+        }
         if let Some((_, old)) = self.by_task.remove(&task) {
             old.abort();
         }
@@ -178,10 +206,18 @@ impl Session {
         self.joins += 1;
         let number = self.joins;
         let feeding = self.feeding.spawn(async move {
-            feeder.run(join).await;
+            feeder.run(join, priority).await;
             (task, number)
         });
         self.by_task.insert(task, (number, feeding));
+    }
+
+    /// Takes a join on, if this peer may ask for one more and there is room for it.
+    fn admit(&mut self, priority: Priority) -> Result<(), Duration> {
+        let now = Instant::now();
+        self.admission.take(priority, now)?;
+        let mut all = self.shared.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        all.take(priority, now).inspect_err(|_| self.admission.give_back())
     }
 
     fn fed(&mut self, ended: Result<(TaskId, u64), JoinError>) {

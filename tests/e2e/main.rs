@@ -20,6 +20,7 @@ mod get;
 mod harness;
 mod input;
 mod lifecycle;
+mod limits;
 mod membership;
 mod origins;
 mod permission;

@@ -17,7 +17,7 @@ use common::node::{Contact, NodeId};
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, Source, TaskId};
 use common::wire::inquiry::{Inquired, Inquiry};
-use common::wire::swarm::{Failure, Fault};
+use common::wire::swarm::{Failure, Fault, Priority};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -35,6 +35,8 @@ pub struct Wish {
     pub credentials: Credentials,
     /// Pieces that are here already.
     pub held: u32,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// A place in a swarm; it is given up by dropping it.

@@ -479,7 +479,7 @@ pub fn must_enrol(identity: &Identity, token: Option<&JoinToken>, now: SystemTim
 }
 
 fn join(wish: &Wish) -> ToSupernode {
-    let Wish { source, credentials, held } = wish.clone();
+    let Wish { source, credentials, held, .. } = wish.clone();
     ToSupernode::Join(Join { source, credentials, held })
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::error::FetchError;
-use crate::limit::Limiter;
+use crate::limit::{Allowance, Limits};
 use crate::origin::{Fetch, OriginClient, OriginError, OriginEvent, fetch};
 use crate::store::Blob;
 
@@ -49,7 +49,8 @@ pub struct Feed {
     events: mpsc::Receiver<OriginEvent>,
     fetching: JoinSet<Result<(), OriginError>>,
     writes: JoinSet<Result<(PieceIndex, Digest), FetchError>>,
-    limit: Limiter,
+    /// What it may take, of all downloads and of the origins.
+    allowances: [Allowance; 2],
     done: bool,
 }
 
@@ -57,18 +58,22 @@ pub struct Feed {
 
 impl Feed {
     /// Begins to fetch.
-    pub fn start(origin: OriginClient, wanted: Fetch, limit: Limiter) -> Self {
+    pub fn start(origin: OriginClient, wanted: Fetch, limits: &Limits) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
         let mut fetching = JoinSet::new();
         fetching.spawn(fetch(origin, wanted, sender));
-        Self { events, fetching, writes: JoinSet::new(), limit, done: false }
+        let allowances = [limits.download.allowance(), limits.origin.allowance()];
+        Self { events, fetching, writes: JoinSet::new(), allowances, done: false }
     }
 
     /// Writes a piece beside the async threads; [`Fed::Written`] follows.
     pub fn write(&mut self, blob: Blob, index: PieceIndex, chunks: Vec<Bytes>, digest: Digest) {
-        let limit = self.limit.clone();
+        let allowances = self.allowances.clone();
         self.writes.spawn(async move {
-            limit.pass(chunks.iter().map(|chunk| chunk.len() as u64).sum()).await;
+            let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+            for allowance in allowances {
+                allowance.pass(length).await;
+            }
             let write = move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest));
             tokio::task::spawn_blocking(write)
                 .await

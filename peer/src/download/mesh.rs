@@ -24,6 +24,7 @@ use crate::exchange::line::Share;
 use crate::exchange::link::{self, LinkEnd, LinkStream, Said};
 use crate::exchange::reveal::Reveal;
 use crate::exchange::select::{Ask, Select, Setback};
+use crate::limit::Allowance;
 use crate::store::StoreError;
 
 /// Links of one task; a supernode's scheduler stays below it, a flood does not.
@@ -94,6 +95,10 @@ pub struct Mesh {
     geometry: Geometry,
     digests: Vec<Option<Digest>>,
     select: Select,
+    /// What it may take from neighbours.
+    allowance: Allowance,
+    /// That somebody waits for it.
+    pull: Share,
     /// What it has asked for.
     down: Share,
     reveal: Reveal,
@@ -121,7 +126,10 @@ impl Mesh {
         let select = Select::new(geometry, PieceSet::new(pieces), context.seed_for(task));
         let reveal = Reveal::new(context.style, pieces);
         let (down, up) = (context.downlink.share(), context.uplink.share());
+        let (allowance, pull) = (context.limits.download.allowance(), context.pulls.share());
         Self {
+            allowance,
+            pull,
             context,
             shared,
             task,
@@ -255,12 +263,17 @@ impl Mesh {
                 self.links.keys().copied().filter(|node| self.reveal.child_is_full(*node)).collect();
             idle.into_iter().for_each(|node| self.link_down(node));
             self.down.set(0);
+            self.pull.set(0);
             return self.reveal.wake_at();
         }
         self.starved = false;
         self.down.set(self.select.flights());
+        let urgent = self.shared.is_urgent();
+        self.pull.set(usize::from(urgent));
         if self.asking {
-            for ask in self.select.poll(self.down.others(), now) {
+            // What is fetched ahead of need takes what the line has left beside what is waited for.
+            let others = if urgent || self.pull.others() == 0 { self.down.others() } else { usize::MAX };
+            for ask in self.select.poll(others, now) {
                 self.launch(ask, now);
             }
             self.down.set(self.select.flights());
@@ -401,7 +414,7 @@ impl Mesh {
         let budget = self.context.budget.clone();
         let permit = budget.try_acquire_many_owned(length.div_ceil(BUDGET_UNIT) as u32);
         // Asked last, since what it lets pass is paid for.
-        let permit = permit.ok().filter(|_| self.context.download_limit.try_pass(length).is_ok());
+        let permit = permit.ok().filter(|_| self.allowance.try_pass(length).is_ok());
         let connection = self.links.get(&node).map(|link| link.connection.clone());
         let (Some(permit), Some(connection), Some(digest), Some(blob)) =
             (permit, connection, self.vouched(index), self.shared.blob())

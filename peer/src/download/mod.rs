@@ -32,7 +32,7 @@ use crate::coordinator::Coordinator;
 use crate::exchange::line::Line;
 use crate::exchange::pool::Pool;
 use crate::exchange::reveal::Style;
-use crate::limit::Limiter;
+use crate::limit::Limits;
 use crate::origin::OriginClient;
 use crate::store::Store;
 
@@ -53,14 +53,16 @@ pub struct Context {
     pub metrics: Metrics,
     /// How thrifty this node shows its pieces.
     pub style: Style,
+    /// The downloads that somebody waits for.
+    pub pulls: Line,
     /// The pieces that all its tasks have asked for.
     pub downlink: Line,
     /// The pieces that all its tasks have shown to children that have not taken them yet.
     pub uplink: Line,
     /// Bytes that may be in memory on their way in, in units of [`BUDGET_UNIT`].
     pub budget: Arc<Semaphore>,
-    /// The download limit.
-    pub download_limit: Limiter,
+    /// The limits that the operator set.
+    pub limits: Limits,
 }
 
 // === impl Context ===

@@ -1,11 +1,13 @@
 //! What the outside sees of a task while its session runs: clients read from it and wait for pieces, neighbours
 //! are served from it, and the seed's sessions take piece digests from it. Only the session writes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::TaskId;
+use common::wire::swarm::Priority;
 use tokio::sync::watch;
 
 use crate::error::FetchError;
@@ -31,6 +33,8 @@ pub struct Shared {
     phase: watch::Sender<Phase>,
     /// Counts every change of the table.
     changes: watch::Sender<u64>,
+    /// Somebody waits for it; else it is fetched ahead of need.
+    urgent: AtomicBool,
 }
 
 /// What there is once the length is known.
@@ -56,6 +60,7 @@ impl Shared {
             known: OnceLock::new(),
             phase: watch::Sender::new(Phase::Starting),
             changes: watch::Sender::new(0),
+            urgent: AtomicBool::new(false),
         }
     }
 
@@ -116,6 +121,16 @@ impl Shared {
         let known = self.known.get()?;
         // A poisoned lock means a panic between two plain assignments: the data is still a valid table.
         Some(known.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Somebody else wants it, perhaps more urgently than those before.
+    pub fn hasten(&self, priority: Priority) {
+        self.urgent.fetch_or(priority == Priority::Pull, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for it.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Relaxed)
     }
 
     /// How far the task is.

@@ -6,6 +6,7 @@
 //! - The pieces on their way out never exceed `ROOM`.
 //! - A neighbour holds at most as much room as is left free: one takes half of it, three take a quarter each, and
 //!   somebody who has none yet finds some.
+//! - No more pieces are on their way out than the operator allows.
 //! - Of one neighbour's requests, one at a time waits for room and for the limit: those that it has queued do not stand
 //!   before another's.
 
@@ -13,10 +14,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::node::NodeId;
+use common::task::TaskId;
 use common::transport::Connection;
 use tokio::sync::Notify;
 
-use crate::limit::Limiter;
+use crate::limit::{Allowance, Limits};
 
 /// Bytes in memory on their way out.
 const ROOM: u64 = 32 * 1024 * 1024;
@@ -24,9 +26,14 @@ const ROOM: u64 = 32 * 1024 * 1024;
 /// left behind.
 const MAX_CONNECTIONS: usize = 4;
 
+/// Tasks whose share of the limit is remembered; with more at once each only gets a fresh bucket sooner.
+const MAX_ALLOWANCES: usize = 4096;
+
 /// Everybody who is served.
 pub struct Guests {
-    limit: Limiter,
+    limits: Limits,
+    /// What each task may take of the upload limit, while tasks have one of their own.
+    allowances: Mutex<HashMap<TaskId, Allowance>>,
     state: Mutex<State>,
     freed: Notify,
 }
@@ -48,6 +55,7 @@ struct Guest {
 struct Room {
     free: u64,
     held: HashMap<NodeId, u64>,
+    pieces: u64,
 }
 
 /// A connection's place; given up when dropped.
@@ -69,9 +77,10 @@ pub struct Slot {
 
 impl Guests {
     /// Nobody is here yet; all together get as much as `limit` lets pass.
-    pub fn new(limit: Limiter) -> Arc<Self> {
+    pub fn new(limits: Limits) -> Arc<Self> {
         let state = State { room: Room::new(ROOM), present: HashMap::new(), visits: 0 };
-        Arc::new(Self { limit, state: Mutex::new(state), freed: Notify::new() })
+        let allowances = Mutex::default();
+        Arc::new(Self { limits, allowances, state: Mutex::new(state), freed: Notify::new() })
     }
 
     /// Notes a connection. When its neighbour has too many, the oldest is closed: an honest one uses the newest.
@@ -93,6 +102,19 @@ impl Guests {
         Visit { guests: self.clone(), node, number, turn }
     }
 
+    /// What a task may take of the upload limit.
+    fn allowance(&self, task: TaskId) -> Allowance {
+        let lane = &self.limits.upload;
+        if !lane.limits_tasks() {
+            return lane.allowance();
+        }
+        let mut allowances = self.allowances.lock().unwrap_or_else(PoisonError::into_inner);
+        if allowances.len() >= MAX_ALLOWANCES {
+            allowances.clear();
+        }
+        allowances.entry(task).or_insert_with(|| lane.allowance()).clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in between can panic halfway; what is there is the best there is.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -102,20 +124,20 @@ impl Guests {
 // === impl Visit ===
 
 impl Visit {
-    /// Waits for room, and until the upload limit lets so many bytes pass. May be dropped at any await.
-    pub async fn slot(&self, bytes: u64) -> Slot {
+    /// Waits for room, and until the upload limits let so many bytes of a task pass. May be dropped at any await.
+    pub async fn slot(&self, task: TaskId, bytes: u64) -> Slot {
         let _turn = self.turn.lock().await;
         let slot = loop {
             let freed = self.guests.freed.notified();
             tokio::pin!(freed);
             // Heard from now on, so that nothing given back between the look and the wait is missed.
             freed.as_mut().enable();
-            if self.guests.lock().room.take(self.node, bytes) {
+            if self.guests.lock().room.take(self.node, bytes, self.guests.limits.uploads()) {
                 break Slot { guests: self.guests.clone(), node: self.node, bytes };
             }
             freed.await;
         };
-        self.guests.limit.pass(bytes).await;
+        self.guests.allowance(task).pass(bytes).await;
         slot
     }
 }
@@ -144,21 +166,23 @@ impl Drop for Slot {
 
 impl Room {
     fn new(free: u64) -> Self {
-        Self { free, held: HashMap::new() }
+        Self { free, held: HashMap::new(), pieces: 0 }
     }
 
-    /// Takes room, if there is some for this node.
-    fn take(&mut self, node: NodeId, bytes: u64) -> bool {
+    /// Takes room for a piece, if there is some for this node and fewer than `most` pieces are on their way.
+    fn take(&mut self, node: NodeId, bytes: u64, most: u64) -> bool {
         let held = self.held.get(&node).copied().unwrap_or(0);
-        if held + bytes > self.free {
+        if held + bytes > self.free || self.pieces >= most {
             return false;
         }
+        self.pieces += 1;
         self.free -= bytes;
         self.held.insert(node, held + bytes);
         true
     }
 
     fn give_back(&mut self, node: NodeId, bytes: u64) {
+        self.pieces -= 1;
         self.free += bytes;
         if let Some(held) = self.held.get_mut(&node) {
             *held -= bytes;
@@ -182,18 +206,18 @@ mod tests {
 
     /// Takes pieces until no more are given; how many it got.
     fn gorge(room: &mut Room, node: NodeId, bytes: u64) -> u64 {
-        (0..).take_while(|_| room.take(node, bytes)).count() as u64
+        (0..).take_while(|_| room.take(node, bytes, u64::MAX)).count() as u64
     }
 
     #[test]
     fn who_takes_all_that_it_can_leaves_room_for_others() {
         let mut room = Room::new(ROOM);
         assert_eq!(gorge(&mut room, node(1), PIECE), ROOM / PIECE / 2);
-        assert!(room.take(node(2), PIECE), "somebody who has none yet");
+        assert!(room.take(node(2), PIECE, u64::MAX), "somebody who has none yet");
         for greedy in 3..6 {
             gorge(&mut room, node(greedy), PIECE / 16);
         }
-        assert!(room.take(node(9), PIECE / 16), "even beside five greedy ones");
+        assert!(room.take(node(9), PIECE / 16, u64::MAX), "even beside five greedy ones");
     }
 
     #[test]
@@ -213,11 +237,13 @@ mod tests {
             for (number, bytes, back) in deeds {
                 if back && let Some((node, bytes)) = slots.pop() {
                     room.give_back(node, bytes);
-                } else if room.take(node(number), bytes) {
+                } else if room.take(node(number), bytes, 8) {
                     slots.push((node(number), bytes));
                     prop_assert!(room.held[&node(number)] <= room.free + bytes, "more than was free");
                 }
                 prop_assert_eq!(room.free + room.held.values().sum::<u64>(), ROOM);
+                prop_assert_eq!(room.pieces, slots.len() as u64);
+                prop_assert!(room.pieces <= 8);
             }
         }
     }

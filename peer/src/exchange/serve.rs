@@ -116,7 +116,7 @@ async fn piece(
         Err(refusal) => return refuse(send, refusal).await,
     };
     let range = blob.geometry().range(index);
-    let Ok(slot) = timeout(QUEUE_TIMEOUT, visit.slot(range.len())).await else {
+    let Ok(slot) = timeout(QUEUE_TIMEOUT, visit.slot(task, range.len())).await else {
         return refuse(send, Refusal::Busy).await;
     };
     let bytes = tokio::task::spawn_blocking(move || blob.read(range)).await??;

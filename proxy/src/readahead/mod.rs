@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use common::digest::Digest;
 use common::task::{Credentials, Source};
+use common::wire::swarm::Priority;
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
@@ -96,7 +97,9 @@ impl ReadAhead {
         credentials: Credentials,
     ) -> Result<(), FetchError> {
         let source = Source::of_digest(format!("{repository}/blobs/{}", layer.digest), layer.digest);
-        self.engine.open(Request { source, credentials }).await?.finished().await
+        // The runtime asks for it in a moment, and waits then.
+        let request = Request { source, credentials, priority: Priority::Pull };
+        self.engine.open(request).await?.finished().await
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {

@@ -10,6 +10,7 @@ use http::Method;
 use peer::coordinator::Nobody;
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
+use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
 use peer::store::{Store, StoreOptions};
 use proxy::{Proxy, ProxyOptions};
@@ -124,8 +125,7 @@ fn engine(dir: &Path, [registry, other]: [&str; 2], quota: Option<u64>) -> Engin
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,
-        upload_limit: None,
-        download_limit: None,
+        rates: Rates::default(),
     })
 }
 

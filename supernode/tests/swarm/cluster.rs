@@ -10,13 +10,16 @@ use common::node::{Labels, NodeId};
 use common::piece::{ByteRange, Geometry};
 use common::task::{Credentials, Source, TaskId};
 use common::telemetry::{ByteSource, LogFormat, Metrics, init_logging};
+use common::wire::swarm::Priority;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use peer::daemon::{DaemonError, Peer, PeerOptions};
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
+use peer::limit::Rates;
 use peer::origin::OriginOptions;
 use serde_json::Value;
+use supernode::admission::Capacity;
 use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
 use tempfile::TempDir;
 
@@ -64,8 +67,7 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
         origin: origins(origin),
         content_store: Vec::new(),
         quota: None,
-        upload_limit: None,
-        download_limit: None,
+        rates: Rates::default(),
     }
 }
 
@@ -80,6 +82,8 @@ async fn start_supernode(dir: &Path, origin: &Origin, quic_listen: SocketAddr) -
         cluster_dir: None,
         certificate_life: None,
         web: WebOptions::default(),
+        rates: Rates::default(),
+        capacity: Capacity::default(),
     };
     Supernode::start(options).await.unwrap()
 }
@@ -161,7 +165,7 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 pub(crate) async fn open(engine: &Engine, source: Source) -> Result<Handle, FetchError> {
-    engine.open(Request { source, credentials: Credentials::none() }).await
+    engine.open(Request { source, credentials: Credentials::none(), priority: Priority::Pull }).await
 }
 
 /// The digest of what a client reads of the whole.

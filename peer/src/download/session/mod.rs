@@ -21,7 +21,7 @@ use common::digest::Digest;
 use common::node::Contact;
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::{Credentials, Source};
-use common::wire::swarm::Failure;
+use common::wire::swarm::{Failure, Priority};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -68,6 +68,8 @@ pub enum Start {
         source: Source,
         /// What opens it there.
         credentials: Credentials,
+        /// How urgent it is.
+        priority: Priority,
     },
     /// It is whole in the store, and a neighbour wants it.
     Held,
@@ -184,7 +186,7 @@ impl Session {
             self.shared.set_phase(Phase::Proven);
             return Ok(());
         }
-        let Start::Wanted { source, credentials } = start else { return Err(FetchError::Closing) };
+        let Start::Wanted { source, credentials, priority } = start else { return Err(FetchError::Closing) };
         if let Some(blob) = stored {
             let (geometry, asked) = (blob.geometry(), blob.clone());
             let mut pieces = PieceSet::new(geometry.pieces());
@@ -194,7 +196,7 @@ impl Session {
             self.stored = Some(Stored { geometry, pieces, _pinned: blob });
         }
         let held = self.stored.as_ref().map_or(0, |stored| stored.pieces.count());
-        let wish = Wish { source: source.clone(), credentials: credentials.clone(), held };
+        let wish = Wish { source: source.clone(), credentials: credentials.clone(), held, priority };
         self.membership = Some(self.context.coordinator.join(task, wish));
         self.source = Some(source);
         self.credentials = credentials;

@@ -47,9 +47,10 @@ impl Session {
                 self.proof.spawn(proof::digest(self.shared.clone()));
             }
         }
-        let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel: PARALLEL };
-        self.feed =
-            Some(Feed::start(self.context.origin.clone(), wanted, self.context.download_limit.clone()));
+        // A registry, too, has better to do while pulls go on.
+        let parallel = if self.shared.is_urgent() { PARALLEL } else { 1 };
+        let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel };
+        self.feed = Some(Feed::start(self.context.origin.clone(), wanted, &self.context.limits));
     }
 
     pub(super) async fn fed(&mut self, fed: Fed) -> Result<(), FetchError> {
