@@ -58,6 +58,8 @@ pub enum Command {
     Get(Get),
     /// What is going on at the local daemon
     Status(Status),
+    /// Who takes part, how it stands, and what neighbours did wrong
+    Peers(Status),
     /// Point a container runtime at this machine's peer, or back
     Setup(Setup),
     /// Find out what is wrong with this machine's set-up, and how to mend it

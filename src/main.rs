@@ -13,6 +13,7 @@ mod doctor;
 mod get;
 mod local;
 mod node;
+mod peers;
 mod progress;
 mod reload;
 mod settings;
@@ -73,6 +74,7 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Demo(flags) => demo::run(flags).await,
         cli::Command::Get(flags) => get::run(flags).await,
         cli::Command::Status(flags) => status::run(flags).await,
+        cli::Command::Peers(flags) => peers::run(flags).await,
         cli::Command::Doctor(flags) => doctor::run(flags).await,
         cli::Command::Setup(flags) => setup::run(flags),
         cli::Command::Token(flags) => token::run(flags),

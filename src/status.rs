@@ -37,6 +37,10 @@ pub async fn run(flags: Status) -> anyhow::Result<()> {
             node(&status);
             let session = if status["supernode"] == true { "up" } else { "down: pulls go to the origin" };
             println!("  {:<16} {session}", "supernode");
+            for supernode in status["supernodes"].as_array().into_iter().flatten() {
+                let session = if supernode["connected"] == true { "up" } else { "down" };
+                println!("  {:<16} {} {session}", "", text(&supernode["address"]));
+            }
         }
     }
     Ok(())

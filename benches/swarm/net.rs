@@ -40,7 +40,7 @@ pub(crate) struct Plan {
 
 /// All hosts and what joins them.
 pub(crate) struct Network {
-    switch: Place,
+    pub(crate) switch: Place,
     hosts: Vec<Host>,
     zones: u16,
 }
@@ -51,12 +51,12 @@ pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) address: Ipv4Addr,
     pub(crate) zone: Option<u16>,
-    place: Place,
+    pub(crate) place: Place,
 }
 
 /// A network namespace.
 #[derive(Clone)]
-struct Place(String);
+pub(crate) struct Place(String);
 
 // === impl Network ===
 
@@ -116,7 +116,7 @@ impl Network {
 
     /// Gives a host its cable.
     fn plug(&self, host: &Host, rate: u64) -> anyhow::Result<()> {
-        let (cable, bridge, inside) = (format!("v-{}", host.name), bridge(host.zone), &host.place.0);
+        let (cable, bridge, inside) = (host.cable(), bridge(host.zone), &host.place.0);
         let links = format!(
             "link add {cable} type veth peer name eth0 netns {inside}\nlink set {cable} master {bridge} up\n"
         );
@@ -180,6 +180,11 @@ impl Host {
         told.await.with_context(|| format!("what was to be done on {} ended in a panic", self.name))?
     }
 
+    /// The switch's end of its cable.
+    pub(crate) fn cable(&self) -> String {
+        format!("v-{}", self.name)
+    }
+
     /// The bytes that it has sent since it was made, with the headers of Ethernet, IP and what is above.
     pub(crate) fn sent(&self) -> anyhow::Result<u64> {
         self.place.sent("eth0")
@@ -231,13 +236,13 @@ fn bridge(zone: Option<u16>) -> String {
 }
 
 /// A token bucket of 10 ms, and a queue of 50 ms before it.
-fn limit(card: &str, rate: u64) -> String {
+pub(crate) fn limit(card: &str, rate: u64) -> String {
     let burst = (rate / 8 / 100).max(LEAST_BURST);
     format!("qdisc replace dev {card} root tbf rate {rate}bit burst {burst} latency 50ms\n")
 }
 
 /// Has `ip` or `tc` do all of `orders`, one a line, in the namespace.
-fn batch(tool: &str, place: Option<&Place>, orders: &str) -> anyhow::Result<()> {
+pub(crate) fn batch(tool: &str, place: Option<&Place>, orders: &str) -> anyhow::Result<()> {
     let mut command = Command::new(tool);
     if let Some(place) = place {
         command.args(["-n", &place.0]);

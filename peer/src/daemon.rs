@@ -15,7 +15,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::content_store;
-use crate::coordinator::remote::{self, Remote, RemoteOptions};
+use crate::coordinator::directory::{Dns, Resolver};
+use crate::coordinator::remote::{Remote, RemoteOptions, SupernodeView};
+use crate::coordinator::session;
 use crate::coordinator::standing::Standing;
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
@@ -108,6 +110,7 @@ pub struct Peer {
     engine: Engine,
     transport: Transport,
     connected: watch::Receiver<bool>,
+    supernodes: watch::Receiver<Vec<SupernodeView>>,
     quic: SocketAddr,
     http: Option<SocketAddr>,
     socket: PathBuf,
@@ -135,6 +138,14 @@ impl Peer {
     /// # Errors
     /// When the folder, the ports, the settings or the token cannot be used.
     pub async fn start(options: PeerOptions) -> Result<Self, DaemonError> {
+        Self::start_with(options, Arc::new(Dns)).await
+    }
+
+    /// [`Peer::start`], with somebody else to say where supernodes are.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_with(options: PeerOptions, resolver: Arc<dyn Resolver>) -> Result<Self, DaemonError> {
         let PeerOptions { data_dir, supernodes, token, labels, origin, .. } = options;
         let store_options = StoreOptions { quota: options.quota, durable: true };
         let store_dir = data_dir.clone();
@@ -165,12 +176,13 @@ impl Peer {
             hello,
         })?;
         let quic = transport.local_addr().unwrap_or(options.quic_listen);
-        first_enrolment(&supernodes, token.as_ref(), &identity).await?;
+        first_enrolment((&supernodes, &*resolver), token.as_ref(), &identity).await?;
         let mark = mark(&identity, token.as_ref());
-        let remote = RemoteOptions { supernodes, identity, standing, token, metrics: metrics.clone() };
-        let (remote, session) = Remote::new(remote);
+        let remote =
+            RemoteOptions { supernodes, resolver, identity, standing, token, metrics: metrics.clone() };
+        let (remote, driver) = Remote::new(remote);
         let origin = OriginClient::new(origin)?.with_mark(&mark);
-        let connected = remote.connected();
+        let (connected, supernodes) = (remote.connected(), remote.supernodes());
         let engine = Engine::start(EngineOptions {
             store,
             transport: Some(transport.clone()),
@@ -185,12 +197,13 @@ impl Peer {
             engine,
             transport,
             connected,
+            supernodes,
             quic,
             http: None,
             socket: data_dir.join(SOCKET),
             tasks: Tasks::default(),
         };
-        peer.tasks.spawn(session.run(peer.transport.clone(), peer.engine.clone()));
+        peer.tasks.spawn(driver.run(peer.transport.clone(), peer.engine.clone()));
         peer.tasks.spawn(accept(peer.transport.clone(), peer.engine.clone()));
         if !content_store.is_empty() {
             let store = peer.engine.store().clone();
@@ -213,7 +226,7 @@ impl Peer {
         let router = health::router(engine.metrics().clone(), Arc::new(move || engine.sample()), ready);
         self.tasks.serve(listener, router);
         let socket = bind_socket(&self.socket)?;
-        self.tasks.serve(socket, local_api::router(self.engine.clone(), self.connected.clone()));
+        self.tasks.serve(socket, local_api::router(self.engine.clone(), self.supernodes.clone()));
         Ok(())
     }
 
@@ -222,9 +235,14 @@ impl Peer {
         &self.engine
     }
 
-    /// Whether there is a session with the supernode.
+    /// Whether there is a session with any supernode.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
+    }
+
+    /// The addresses of the supernodes, and how it is there.
+    pub fn supernodes(&self) -> watch::Receiver<Vec<SupernodeView>> {
+        self.supernodes.clone()
     }
 
     /// The UDP address that was bound.
@@ -260,16 +278,16 @@ fn mark(identity: &Identity, token: Option<&JoinToken>) -> String {
 
 /// A first certificate, while somebody watches the start: a refusal is an error now, silence is not.
 async fn first_enrolment(
-    supernodes: &[String],
+    (supernodes, resolver): (&[String], &dyn Resolver),
     token: Option<&JoinToken>,
     identity: &Identity,
 ) -> Result<(), DaemonError> {
-    let Some(token) = token.filter(|token| remote::must_enrol(identity, Some(token), SystemTime::now()))
+    let Some(token) = token.filter(|token| session::must_enrol(identity, Some(token), SystemTime::now()))
     else {
         return Ok(());
     };
     for name in supernodes {
-        let Ok(addresses) = tokio::net::lookup_host(name).await else { continue };
+        let Ok(addresses) = resolver.lookup(name.clone()).await else { continue };
         for address in addresses {
             match transport::enrol(address, token, identity).await {
                 Ok(()) => {

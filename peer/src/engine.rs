@@ -33,8 +33,10 @@ use crate::inquiry::{Desk, Outcome};
 use crate::limit::{Limits, Rates};
 use crate::origin::{self, OriginClient};
 use crate::provenance::Provenance;
+use crate::recheck::Looks;
 use crate::store::{Blob, Store};
 use crate::tasks::Tasks;
+use crate::trust::{Record, Trust};
 
 /// Bytes in memory on their way in, over all downloads of the node.
 const DOWNLOAD_BUDGET: u64 = 48 * 1024 * 1024;
@@ -87,6 +89,7 @@ struct Inner {
     guests: Arc<Guests>,
     desk: Desk,
     provenance: Provenance,
+    looks: Looks,
     tasks: Tasks,
 }
 
@@ -116,10 +119,12 @@ impl Engine {
             uplink: Line::default(),
             budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),
             limits: limits.clone(),
+            trust: Trust::default(),
         };
         let inner = Inner {
             desk: Desk::new(&context.origin),
             provenance: Provenance::new(),
+            looks: Looks::default(),
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
@@ -163,7 +168,7 @@ impl Engine {
             // There is no last piece to withhold until it is known that there should be none.
             shared.finished().await?;
         }
-        let handle = Handle::new(shared, geometry, self.metrics().clone(), local);
+        let handle = Handle::new(shared, geometry, self.metrics().clone(), (local, self.inner.looks.clone()));
         let Request { source, credentials, .. } = &request;
         let (tasks, origin) = (&self.inner.tasks, self.origin());
         self.inner.provenance.check((tasks, origin), &handle, source, credentials).await?;
@@ -180,7 +185,7 @@ impl Engine {
         }
         let shared = self.session_for(task, Start::Held);
         let geometry = shared.started().await?;
-        Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), true)))
+        Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), (true, self.inner.looks.clone()))))
     }
 
     /// Puts a question to an origin, once for all who put the same one at this moment: through the supernode, which hears
@@ -231,6 +236,11 @@ impl Engine {
     /// Where bytes are kept.
     pub fn store(&self) -> &Store {
         &self.inner.context.store
+    }
+
+    /// What neighbours did to this node, worst first.
+    pub fn neighbours(&self) -> Vec<Record> {
+        self.inner.context.trust.records()
     }
 
     /// The limits, which may be changed.
@@ -286,6 +296,7 @@ impl Engine {
         let (blobs, bytes) = self.store().adopted_usage();
         metrics.adopted_blobs.set(blobs as i64);
         metrics.adopted_bytes.set(bytes as i64);
+        metrics.neighbours_barred.set(self.neighbours().iter().filter(|record| record.barred).count() as i64);
         if let Some(pool) = &self.inner.context.pool {
             pool.sweep();
         }

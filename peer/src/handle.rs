@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use crate::download::shared::{Phase, Shared};
 use crate::error::FetchError;
+use crate::recheck::{Looks, Recheck};
+use crate::store::{Blob, StoreError};
 
 /// Bytes read from the disk at once: enough that the change of threads does not show, little enough that a
 /// thousand slow readers fit into memory.
@@ -26,13 +28,20 @@ pub struct Handle {
     metrics: Metrics,
     /// Whether the task was here, whole, before anybody asked: then its bytes come from this node.
     local: bool,
+    /// What was looked at of late.
+    looks: Looks,
 }
 
 // === impl Handle ===
 
 impl Handle {
-    pub(crate) fn new(shared: Arc<Shared>, geometry: Geometry, metrics: Metrics, local: bool) -> Self {
-        Self { shared, geometry, metrics, local }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        geometry: Geometry,
+        metrics: Metrics,
+        (local, looks): (bool, Looks),
+    ) -> Self {
+        Self { shared, geometry, metrics, local, looks }
     }
 
     /// Which task.
@@ -101,8 +110,13 @@ impl Handle {
     /// proven. Ends early with an error, never with wrong bytes.
     pub fn read(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, FetchError>> + Send + 'static {
         let range = ByteRange::new(range.start.min(self.length()), range.end.min(self.length()));
-        let reader =
-            Reader { handle: self.clone(), changes: self.shared.changes(), at: range.start, end: range.end };
+        let reader = Reader {
+            handle: self.clone(),
+            changes: self.shared.changes(),
+            at: range.start,
+            end: range.end,
+            recheck: Recheck::new(self.looks.clone()),
+        };
         futures_util::stream::try_unfold(reader, Reader::next)
     }
 }
@@ -112,6 +126,7 @@ struct Reader {
     changes: watch::Receiver<u64>,
     at: u64,
     end: u64,
+    recheck: Recheck,
 }
 
 // === impl Reader ===
@@ -135,13 +150,36 @@ impl Reader {
         };
         let range = ByteRange::new(self.at, ready.min(self.end).min(self.at + CHUNK));
         let blob = self.handle.shared.blob().ok_or(FetchError::Closing)?;
-        let read = tokio::task::spawn_blocking(move || blob.read(range)).await;
-        let bytes = read.map_err(|_| FetchError::Closing)??;
-        if self.handle.local {
-            self.handle.metrics.received_bytes.of(ByteSource::Local).inc_by(range.len());
+        if !self.handle.local {
+            let read = tokio::task::spawn_blocking(move || blob.read(range)).await;
+            let bytes = read.map_err(|_| FetchError::Closing)??;
+            self.at = range.end;
+            return Ok(Some((bytes, self)));
         }
-        self.at = range.end;
+        let bytes = self.read_stored(blob, range.start, range.end).await?;
+        self.handle.metrics.received_bytes.of(ByteSource::Local).inc_by(bytes.len() as u64);
+        self.at += bytes.len() as u64;
         Ok(Some((bytes, self)))
+    }
+
+    /// Reads what has lain on the disk, as far as one piece goes, and looks at it again.
+    async fn read_stored(&mut self, blob: Blob, start: u64, end: u64) -> Result<Bytes, FetchError> {
+        let piece = self.handle.geometry.piece_at(start);
+        let range = ByteRange::new(start, end.min(self.handle.geometry.range(piece).end));
+        let digest = self.handle.shared.digest(piece).ok_or(FetchError::Closing)?;
+        let fresh = Recheck::new(self.handle.looks.clone());
+        let (mut recheck, until) = (std::mem::replace(&mut self.recheck, fresh), self.end);
+        let read = tokio::task::spawn_blocking(move || {
+            let bytes = recheck.read(&blob, (range, until), digest);
+            (bytes, recheck)
+        });
+        let (bytes, recheck) = read.await.map_err(|_| FetchError::Closing)?;
+        self.recheck = recheck;
+        if let Err(error @ StoreError::Damaged { .. }) = &bytes {
+            tracing::warn!(task = ?self.handle.task(), "{error}");
+            self.handle.shared.set_damaged();
+        }
+        Ok(bytes?)
     }
 
     /// The byte up to which the bytes from here on may be read.

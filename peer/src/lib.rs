@@ -18,5 +18,7 @@ pub mod limit;
 pub mod local_api;
 pub mod origin;
 mod provenance;
+mod recheck;
 pub mod store;
 pub mod tasks;
+pub mod trust;

@@ -19,12 +19,13 @@ use axum::{Json, Router};
 use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::{Credentials, Source};
-use common::telemetry::{ByteSource, Recipient};
+use common::telemetry::{ByteSource, Label as _, Recipient};
 use common::wire::swarm::Priority;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::coordinator::remote::SupernodeView;
 use crate::engine::{Engine, Request};
 use crate::error::FetchError;
 use crate::origin::revised;
@@ -60,8 +61,11 @@ pub struct Status {
     pub node: String,
     /// Its release.
     pub version: String,
-    /// Whether it has a session with its supernode.
+    /// Whether it has a session with any supernode.
     pub supernode: bool,
+    /// The supernodes that it knows of.
+    #[serde(default)]
+    pub supernodes: Vec<SupernodeStatus>,
     /// Tasks that are being fetched or handed on.
     pub tasks: Vec<TaskStatus>,
     /// Whole tasks in the store.
@@ -74,10 +78,35 @@ pub struct Status {
     /// Their bytes.
     #[serde(default)]
     pub adopted_bytes: u64,
+    /// What neighbours did to this node, worst first.
+    #[serde(default)]
+    pub neighbours: Vec<NeighbourStatus>,
     /// Bytes received, by where they came from.
     pub received: BTreeMap<String, u64>,
     /// Bytes sent, by to whom.
     pub sent: BTreeMap<String, u64>,
+}
+
+/// How it is at an address of a supernode.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SupernodeStatus {
+    /// Where.
+    pub address: String,
+    /// Who was last met there.
+    pub node: Option<String>,
+    /// Whether there is a session with that node.
+    pub connected: bool,
+}
+
+/// What a neighbour did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NeighbourStatus {
+    /// Its id.
+    pub node: String,
+    /// How often it did what.
+    pub faults: BTreeMap<String, u64>,
+    /// Whether nothing is taken from it now.
+    pub barred: bool,
 }
 
 /// How a task is.
@@ -96,21 +125,27 @@ pub struct TaskStatus {
 #[derive(Clone)]
 struct Api {
     engine: Engine,
-    connected: watch::Receiver<bool>,
+    supernodes: watch::Receiver<Vec<SupernodeView>>,
 }
 
 /// The routes.
-pub fn router(engine: Engine, connected: watch::Receiver<bool>) -> Router {
+pub fn router(engine: Engine, supernodes: watch::Receiver<Vec<SupernodeView>>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/fetch", post(fetch))
-        .with_state(Api { engine, connected })
+        .with_state(Api { engine, supernodes })
 }
 
 async fn status(State(api): State<Api>) -> Response {
-    let connected = *api.connected.borrow();
+    let view = |seen: &SupernodeView| SupernodeStatus {
+        address: seen.address.to_string(),
+        node: seen.node.map(|node| node.to_string()),
+        connected: seen.connected,
+    };
+    let supernodes: Vec<_> = api.supernodes.borrow().iter().map(view).collect();
+    let connected = supernodes.iter().any(|supernode| supernode.connected);
     match tokio::task::spawn_blocking(move || of(&api.engine, connected)).await {
-        Ok(status) => Json(status).into_response(),
+        Ok(status) => Json(Status { supernodes, ..status }).into_response(),
         Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "the status could not be gathered".into()),
     }
 }
@@ -133,15 +168,22 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         ("local", ByteSource::Local),
     ];
     let sent = [("peer", Recipient::Peer), ("client", Recipient::Client)];
+    let neighbours = engine.neighbours().into_iter().map(|record| NeighbourStatus {
+        node: record.node.to_string(),
+        faults: record.faults.iter().map(|(fault, count)| (fault.value().to_owned(), *count)).collect(),
+        barred: record.barred,
+    });
     Status {
         node: engine.node().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         supernode,
+        supernodes: Vec::new(),
         tasks: tasks.collect(),
         stored_tasks: stored.iter().filter(|entry| entry.proven && !entry.adopted).count(),
         stored_bytes: engine.store().usage(),
         adopted_tasks,
         adopted_bytes,
+        neighbours: neighbours.collect(),
         received: received
             .map(|(name, source)| (name.into(), metrics.received_bytes.of(source).get()))
             .into(),

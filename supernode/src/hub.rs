@@ -90,6 +90,8 @@ impl Hub {
             tasks += 1;
             members += task.members as i64;
         }
+        let distrusted = state.scheduler.distrusted(Instant::now());
+        self.metrics.peers_distrusted.set(distrusted as i64);
         self.metrics.swarm_tasks.set(tasks);
         self.metrics.swarm_members.set(members);
     }
@@ -97,7 +99,7 @@ impl Hub {
     /// Number of sessions, the peers and the swarms in numbers; of each at most so many.
     pub fn summary(&self, most: usize) -> (usize, Vec<PeerView>, Vec<TaskSummary>) {
         let state = self.lock();
-        let peers = state.scheduler.peers().take(most).collect();
+        let peers = state.scheduler.peers(Instant::now()).take(most).collect();
         (state.sessions.len(), peers, state.scheduler.tasks().take(most).collect())
     }
 

@@ -67,7 +67,7 @@ impl World {
     /// Applies an event, follows the commands and checks all promises.
     fn apply(&mut self, event: Event) -> Vec<Command> {
         let commands = self.follow(event);
-        for task in self.scheduler.view().tasks {
+        for task in self.scheduler.view(self.now).tasks {
             self.check(&task);
         }
         commands

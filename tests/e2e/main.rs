@@ -26,5 +26,6 @@ mod origins;
 mod permission;
 mod privacy;
 mod runtimes;
+mod scale_out;
 mod setup;
 mod soak;

@@ -22,7 +22,7 @@ const HANGING: Duration = Duration::from_millis(600);
 /// See `peer::exchange::fetch`.
 const SLOWEST: Duration = Duration::from_secs(10);
 const SLOWEST_RATE: u64 = 128 * 1024;
-/// See `peer::coordinator::remote`.
+/// See `peer::coordinator::driver`.
 const BATCH: Duration = Duration::from_millis(100);
 
 /// A request under way.

@@ -79,6 +79,34 @@ label! {
 }
 
 label! {
+    /// What a neighbour did wrong.
+    FaultKind as "fault" {
+        /// It sent bytes that are not the piece.
+        WrongBytes = "wrong_bytes",
+        /// It did not give a piece that it had shown.
+        FalseClaim = "false_claim",
+        /// It does so again and again.
+        FalseSet = "false_set",
+        /// It could not be reached, or fell silent.
+        Silent = "silent",
+        /// It is many times slower than the others.
+        Slow = "slow",
+    }
+}
+
+// === impl FaultKind ===
+
+impl FaultKind {
+    /// Number of kinds.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in their order.
+    pub fn each() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied()
+    }
+}
+
+label! {
     /// How a download ended.
     Outcome as "result" {
         /// Complete and proven.

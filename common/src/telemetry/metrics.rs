@@ -13,7 +13,7 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result, TextEncoder};
 
 use super::labels::{
-    ByteSource, Code, Enrolment, Label, Outcome, Recipient, RejectReason, RequestKind, TurnedAway,
+    ByteSource, Code, Enrolment, FaultKind, Label, Outcome, Recipient, RejectReason, RequestKind, TurnedAway,
 };
 use super::process::Process;
 
@@ -33,6 +33,12 @@ pub struct Series {
     pub pieces_rejected: Counters<RejectReason>,
     /// Downloads that ended.
     pub downloads: Counters<Outcome>,
+    /// What neighbours did wrong, as this node saw it.
+    pub neighbour_faults: Counters<FaultKind>,
+    /// Neighbours that nothing is taken from now.
+    pub neighbours_barred: IntGauge,
+    /// Connected peers that are quarantined or worse, at a supernode.
+    pub peers_distrusted: IntGauge,
     /// Downloads that go on: [`hold`] it.
     pub downloads_active: IntGauge,
     /// Links to other nodes, one a task and neighbour: [`hold`] it.
@@ -51,7 +57,7 @@ pub struct Series {
     pub origin_requests: Counters<Code>,
     /// Requests that the proxy answered.
     pub proxy_requests: ProxyRequests,
-    /// 1 while there is a session with a supernode.
+    /// Sessions with supernodes.
     pub supernode_connected: IntGauge,
     /// Places taken in swarms, over all tasks.
     pub swarm_members: IntGauge,
@@ -137,6 +143,9 @@ impl Series {
             received_bytes: Counters::new(r, "received_bytes_total", "Bytes of verified pieces")?,
             sent_bytes: Counters::new(r, "sent_bytes_total", "Bytes sent")?,
             pieces_rejected: Counters::new(r, "pieces_rejected_total", "Pieces asked for and not taken")?,
+            neighbour_faults: Counters::new(r, "neighbour_faults_total", "What neighbours did wrong")?,
+            neighbours_barred: gauge(r, "neighbours_barred", "Neighbours that nothing is taken from")?,
+            peers_distrusted: gauge(r, "peers_distrusted", "Connected peers that others blame (supernode)")?,
             downloads: Counters::new(r, "downloads_total", "Downloads that ended")?,
             downloads_active: gauge(r, "downloads_active", "Downloads that go on")?,
             links: gauge(r, "links", "Links to other nodes, one a task and neighbour")?,
@@ -147,11 +156,7 @@ impl Series {
             adopted_bytes: gauge(r, "adopted_bytes", "Bytes of blobs read from a content store")?,
             origin_requests: Counters::new(r, "origin_requests_total", "Requests to origins")?,
             proxy_requests: ProxyRequests::new(r)?,
-            supernode_connected: gauge(
-                r,
-                "supernode_connected",
-                "1 while there is a session with a supernode",
-            )?,
+            supernode_connected: gauge(r, "supernode_connected", "Sessions with supernodes")?,
             swarm_members: gauge(r, "swarm_members", "Places taken in swarms, over all tasks")?,
             swarm_tasks: gauge(r, "swarm_tasks", "Tasks with a swarm")?,
             joins: counter(r, "joins_total", "Peers let into a swarm")?,

@@ -225,25 +225,32 @@ impl Transport {
     /// # Errors
     /// When it does not answer, proves to be somebody else, or turns us away.
     pub async fn dial(&self, contact: &Contact) -> Result<Connection, TransportError> {
-        let connection = self.connect(contact.address, &identity::server_name(contact.id)).await?;
-        Ok(connection)
+        let address = contact.address;
+        let config = settings::client(self.shared.identity.client_config()?, address)?;
+        self.connect(config, address, &identity::server_name(contact.id)).await
     }
 
-    /// Connects to the supernode at `address`, which must prove to be one of this cluster.
+    /// Connects to the supernode at `address`, which must prove to be one of this cluster. Its silence is noticed sooner
+    /// than another neighbour's.
     ///
     /// # Errors
     /// When it does not answer, is no supernode of this cluster, or turns us away.
     pub async fn dial_supernode(&self, address: SocketAddr) -> Result<Connection, TransportError> {
-        let connection = self.connect(address, identity::SUPERNODE_NAME).await?;
+        let config = settings::client_of_supernode(self.shared.identity.client_config()?, address)?;
+        let connection = self.connect(config, address, identity::SUPERNODE_NAME).await?;
         if connection.hello().role != Role::Supernode {
             return Err(TransportError::Failed { address, reason: "it is no supernode".into() });
         }
         Ok(connection)
     }
 
-    async fn connect(&self, address: SocketAddr, name: &str) -> Result<Connection, TransportError> {
+    async fn connect(
+        &self,
+        config: quinn::ClientConfig,
+        address: SocketAddr,
+        name: &str,
+    ) -> Result<Connection, TransportError> {
         let shared = &self.shared;
-        let config = settings::client(shared.identity.client_config()?, address)?;
         let dialling = async {
             let quic = establish(&shared.endpoint, config, address, name).await?;
             Connection::greet(quic, &shared.hello, shared.identity.roll()).await

@@ -27,6 +27,10 @@ const STRANGER_STREAMS: u32 = 1;
 /// A dead neighbour is noticed by silence within this; pieces are asked elsewhere long before.
 const IDLE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// A supernode that is lost without a word is to be noticed within five seconds, and its tasks moved to another. QUIC
+/// takes the smaller time of both ends, so it is enough that the peer wants it so.
+const SUPERNODE_IDLE: Duration = Duration::from_secs(4);
+const SUPERNODE_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// The settings of a node's UDP port; public for the same reason as [`transport_config`].
 pub fn endpoint_config() -> EndpointConfig {
@@ -47,10 +51,15 @@ pub fn transport_config() -> TransportConfig {
         .send_window(u64::from(CONNECTION_WINDOW))
         .max_concurrent_bidi_streams(VarInt::from_u32(FIRST_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE.as_millis() as u32))));
+        .datagram_receive_buffer_size(None);
+    watch(&mut config, IDLE, KEEP_ALIVE);
     config
+}
+
+/// After how much silence the other end counts as gone, and how often it is spoken to lest there be silence.
+fn watch(config: &mut TransportConfig, idle: Duration, keep_alive: Duration) {
+    let idle = IdleTimeout::from(VarInt::from_u32(idle.as_millis() as u32));
+    config.max_idle_timeout(Some(idle)).keep_alive_interval(Some(keep_alive));
 }
 
 pub(super) fn server(
@@ -78,9 +87,27 @@ pub(super) fn client(
     tls: rustls::ClientConfig,
     address: SocketAddr,
 ) -> Result<quinn::ClientConfig, TransportError> {
+    client_with(tls, address, transport_config())
+}
+
+/// As [`client`], towards a supernode.
+pub(super) fn client_of_supernode(
+    tls: rustls::ClientConfig,
+    address: SocketAddr,
+) -> Result<quinn::ClientConfig, TransportError> {
+    let mut transport = transport_config();
+    watch(&mut transport, SUPERNODE_IDLE, SUPERNODE_KEEP_ALIVE);
+    client_with(tls, address, transport)
+}
+
+fn client_with(
+    tls: rustls::ClientConfig,
+    address: SocketAddr,
+    transport: TransportConfig,
+) -> Result<quinn::ClientConfig, TransportError> {
     let crypto = QuicClientConfig::try_from(tls)
         .map_err(|error| TransportError::Failed { address, reason: error.to_string() })?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config()));
+    config.transport_config(Arc::new(transport));
     Ok(config)
 }

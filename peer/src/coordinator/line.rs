@@ -1,9 +1,13 @@
-//! The connection of a peer's present session, for questions that are put to the supernode beside it. Kept by
-//! [`super::remote`].
+//! The connections of a peer's present sessions, for questions that are put to the supernodes beside them: as with tasks,
+//! all peers put one question to one supernode. Kept by [`super::driver`].
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use common::digest::Digest;
+use common::node::NodeId;
+use common::rendezvous;
 use common::transport::{CONTROL_PRIORITY, Connection, TransportError};
 use common::wire::codec::{self, CodecError, FrameReader};
 use common::wire::exchange::Opening;
@@ -14,9 +18,16 @@ use tokio::time::timeout;
 /// The supernode asks an origin for so long at most before this node does it itself: a little longer than it tries.
 const INQUIRY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connection, if there is a session.
+/// The connections of the sessions that there are.
 #[derive(Default)]
-pub(super) struct Line(Mutex<Option<Connection>>);
+pub(super) struct Line(RwLock<Ends>);
+
+#[derive(Default)]
+struct Ends {
+    connections: BTreeMap<NodeId, Connection>,
+    /// Every supernode that there was a session with: what still comes from one that is lost is a seed's.
+    supernodes: BTreeSet<NodeId>,
+}
 
 /// Why a question could not be put.
 #[derive(Debug, thiserror::Error)]
@@ -30,23 +41,47 @@ enum LineError {
 // === impl Line ===
 
 impl Line {
-    /// A session has begun, or ended.
-    pub(super) fn set(&self, connection: Option<Connection>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+    /// A session has begun.
+    pub(super) fn begun(&self, connection: Connection) {
+        let mut ends = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        ends.supernodes.insert(connection.node());
+        ends.connections.insert(connection.node(), connection);
     }
 
-    /// Has the supernode ask; `None` when it cannot be asked to.
+    /// A session has ended.
+    pub(super) fn ended(&self, node: NodeId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).connections.remove(&node);
+    }
+
+    /// Whether the node is a supernode.
+    pub(super) fn is_supernode(&self, node: NodeId) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).supernodes.contains(&node)
+    }
+
+    /// Has a supernode ask; `None` when none can be asked to.
     pub(super) async fn inquire(&self, inquiry: Inquiry) -> Option<Inquired> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        match timeout(INQUIRY_TIMEOUT, inquire(&connection, inquiry)).await {
-            Ok(Ok(inquired)) => Some(inquired),
-            Ok(Err(error)) => {
-                tracing::debug!("the supernode does not ask for us: {error}");
-                None
-            }
+        match timeout(INQUIRY_TIMEOUT, self.inquire_any(inquiry)).await {
+            Ok(inquired) => inquired,
             // It would take as long for the next question.
             Err(_) => Some(Inquired::Unable(Failure::Unavailable("the supernode takes too long".to_owned()))),
         }
+    }
+
+    /// The one whose question it is, or the next, should that one be lost meanwhile.
+    async fn inquire_any(&self, inquiry: Inquiry) -> Option<Inquired> {
+        for connection in self.in_order(&inquiry.url) {
+            match inquire(&connection, inquiry.clone()).await {
+                Ok(inquired) => return Some(inquired),
+                Err(error) => tracing::debug!("the supernode does not ask for us: {error}"),
+            }
+        }
+        None
+    }
+
+    fn in_order(&self, url: &str) -> Vec<Connection> {
+        let ends = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let order = rendezvous::order(&Digest::of(url.as_bytes()).0, ends.connections.keys().copied());
+        order.iter().filter_map(|node| ends.connections.get(node).cloned()).collect()
     }
 }
 

@@ -1,14 +1,21 @@
-//! What a download sees of the supernode. The engine knows no roles: a peer gives it a session over QUIC
-//! ([`remote`]), the supernode's own seed the tracker itself, a lone `get` [`Nobody`].
+//! What a download sees of the supernode. The engine knows no roles: a peer gives it its sessions with the
+//! supernodes ([`remote`]), the supernode's own seed the tracker itself, a lone `get` [`Nobody`].
 //!
 //! Orders come down, notices go up. Both channels are bounded. A download never waits for room in its notices
 //! (they are soft state: what does not fit is dropped, and said again by later ones), so a coordinator may wait
 //! for room in the orders without a deadlock.
 
+pub mod directory;
+pub mod driver;
+mod fleet;
+mod harbour;
 mod hearsay;
 mod line;
+mod muster;
 pub mod remote;
+pub mod session;
 pub mod standing;
+mod testimony;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! A download's neighbours: opens links to the parents that the coordinator names, accepts those of children,
 //! asks for pieces as [`Select`] says and shows pieces as [`Reveal`] says. It owns every task that it starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ const MAX_LINKS: usize = 128;
 /// A parent that refused or did not answer is tried again after this, doubling with every attempt.
 const RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(5);
+/// A node that showed so many pieces and gave none of them does not err: what it shows is false.
+const FALSE_SET: u32 = 8;
 /// When the memory budget is used up, look again after this.
 const STARVED: Duration = Duration::from_millis(20);
 
@@ -112,6 +114,12 @@ pub struct Mesh {
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
     fetches: JoinSet<Fetched>,
     running: BTreeMap<(NodeId, PieceIndex), AbortHandle>,
+    /// Pieces that a neighbour showed and did not give.
+    false_claims: BTreeMap<NodeId, u32>,
+    /// What is to be told of neighbours.
+    blames: VecDeque<(NodeId, Fault)>,
+    /// What [`crate::trust::Trust::barrings`] was at the last look.
+    barrings: u64,
     /// False while the origin is asked: then only serving goes on.
     asking: bool,
     starved: bool,
@@ -147,6 +155,9 @@ impl Mesh {
             said: mpsc::channel(256),
             fetches: JoinSet::new(),
             running: BTreeMap::new(),
+            false_claims: BTreeMap::new(),
+            blames: VecDeque::new(),
+            barrings: 0,
             asking: true,
             starved: false,
         }
@@ -171,6 +182,9 @@ impl Mesh {
             if let Some(fetch) = self.running.remove(&(needless, index)) {
                 fetch.abort();
             }
+        }
+        for node in self.select.slow() {
+            self.blame(node, Fault::Slow);
         }
         if offer {
             self.shared.offer(index);
@@ -199,7 +213,9 @@ impl Mesh {
                 self.link_down(*node);
             }
         }
-        for contact in add.into_iter().filter(|contact| contact.id != self.context.node()) {
+        let ours = self.context.node();
+        let good = |contact: &Contact| contact.id != ours && !self.context.is_barred(contact.id);
+        for contact in add.into_iter().filter(good) {
             let parent = Parent { contact: contact.clone(), attempts: 0, retry: now, opening: false };
             self.parents.entry(contact.id).or_insert(parent);
         }
@@ -243,6 +259,7 @@ impl Mesh {
 
     /// Does what is due and returns when to be called again.
     pub fn pump(&mut self, complete: bool, now: Instant) -> Option<Instant> {
+        self.shun();
         self.open_links(complete, now);
         for tell in self.reveal.drain(self.up.others(), now) {
             let (show, hold) = (runs(&tell.show), runs(&tell.hold));
@@ -288,6 +305,9 @@ impl Mesh {
 
     /// The next thing that happens.
     pub async fn next(&mut self) -> News {
+        if let Some((node, fault)) = self.blames.pop_front() {
+            return News::Blame(node, fault);
+        }
         tokio::select! {
             Some(Said { node, generation, runs, shown }) = self.said.1.recv() => {
                 if self.links.get(&node).is_some_and(|link| link.generation == generation) {
@@ -309,6 +329,17 @@ impl Mesh {
                 // Aborted: its request was withdrawn already.
                 Err(_) => News::Nothing,
             },
+        }
+    }
+
+    /// Takes nothing more from those that were barred since the last look, by whatever task.
+    fn shun(&mut self) {
+        let barrings = self.context.trust.barrings();
+        if std::mem::replace(&mut self.barrings, barrings) != barrings {
+            for node in self.links.keys().filter(|node| self.context.is_barred(**node)) {
+                self.select.ban(*node);
+            }
+            self.parents.retain(|node, _| !self.context.is_barred(*node));
         }
     }
 
@@ -364,6 +395,9 @@ impl Mesh {
         let _counted = hold(&self.context.metrics.links);
         self.links.insert(node, Neighbour { connection, outbox, opener, generation, _counted });
         self.select.parent_up(node);
+        if self.context.is_barred(node) {
+            self.select.ban(node);
+        }
         if self.context.coordinator.is_seed(node) {
             self.select.seed_is(node);
         }
@@ -464,10 +498,23 @@ impl Mesh {
             tracing::warn!(task = ?self.task, piece = index.0, node = %from, "{fault}; it is avoided from now on");
             self.parents.remove(&from);
         }
-        match blame {
-            Some(blame) if linked => News::Blame(from, blame),
-            _ => News::Nothing,
+        if let Some(fault) = blame.filter(|_| linked) {
+            self.blame(from, fault);
         }
+        News::Nothing
+    }
+
+    /// Notes what a neighbour did, and has the supernode told.
+    fn blame(&mut self, node: NodeId, fault: Fault) {
+        let claims = self.false_claims.entry(node).or_default();
+        *claims += u32::from(fault == Fault::FalseClaim);
+        let fault = if *claims >= FALSE_SET { Fault::FalseSet } else { fault };
+        *claims %= FALSE_SET;
+        // Everybody hangs on the seed, which has no reason to lie: whoever rules it rules the digests, too.
+        if !self.context.coordinator.is_seed(node) {
+            self.context.trust.note(node, fault, &self.context.metrics);
+        }
+        self.blames.push_back((node, fault));
     }
 }
 

@@ -35,6 +35,7 @@ use crate::exchange::reveal::Style;
 use crate::limit::Limits;
 use crate::origin::OriginClient;
 use crate::store::Store;
+use crate::trust::Trust;
 
 /// Unit of the memory budget.
 pub const BUDGET_UNIT: u64 = 64 * 1024;
@@ -61,6 +62,8 @@ pub struct Context {
     pub uplink: Line,
     /// Bytes that may be in memory on their way in, in units of [`BUDGET_UNIT`].
     pub budget: Arc<Semaphore>,
+    /// What neighbours did, over all tasks.
+    pub trust: Trust,
     /// The limits that the operator set.
     pub limits: Limits,
 }
@@ -71,6 +74,11 @@ impl Context {
     /// Who we are; a lone fetch is nobody.
     pub fn node(&self) -> NodeId {
         self.pool.as_ref().map_or(NodeId([0; 16]), |pool| pool.node())
+    }
+
+    /// Whether nothing is to be taken from a neighbour for what it did.
+    pub fn is_barred(&self, node: NodeId) -> bool {
+        !self.coordinator.is_seed(node) && self.trust.is_barred(node)
     }
 
     /// A seed for this session's choices: different on every node and task, the same on every run.

@@ -1,5 +1,6 @@
 //! What the outside sees of a task while its session runs: clients read from it and wait for pieces, neighbours
-//! are served from it, and the seed's sessions take piece digests from it. Only the session writes.
+//! are served from it, and the seed's sessions take piece digests from it. Only the session writes, but that a reader says
+//! when the disk has changed what lay there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -35,6 +36,8 @@ pub struct Shared {
     changes: watch::Sender<u64>,
     /// Somebody waits for it; else it is fetched ahead of need.
     urgent: AtomicBool,
+    /// A reader found that the disk has changed what lay there.
+    damaged: watch::Sender<bool>,
 }
 
 /// What there is once the length is known.
@@ -61,6 +64,7 @@ impl Shared {
             phase: watch::Sender::new(Phase::Starting),
             changes: watch::Sender::new(0),
             urgent: AtomicBool::new(false),
+            damaged: watch::Sender::new(false),
         }
     }
 
@@ -187,6 +191,18 @@ impl Shared {
             known.insert(*index);
         });
         new
+    }
+
+    /// The store has forgotten a piece that is in the table: the session is to end, and the next wish to fetch it anew.
+    pub fn set_damaged(&self) {
+        self.damaged.send_replace(true);
+    }
+
+    /// Waits until the store has forgotten a piece.
+    pub async fn damaged(&self) {
+        let mut damaged = self.damaged.subscribe();
+        // It does not close before `self` goes.
+        let _ = damaged.wait_for(|damaged| *damaged).await;
     }
 
     /// A receiver that wakes with every change of pieces or phase.

@@ -59,6 +59,9 @@ const MAX_REST: Duration = Duration::from_secs(30);
 /// Rest of a parent that is busy: it will be free again within the time of a piece, and others are asked meanwhile.
 const BUSY_REST: Duration = Duration::from_millis(25);
 
+/// A parent that was outrun so often more than it delivered is called slow.
+const OUTRUN: u32 = 6;
+
 /// A request to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -100,6 +103,8 @@ struct Parent {
     failures: u32,
     rests_until: Option<Instant>,
     cost: Option<Duration>,
+    /// How often of late another was asked in its place, and was there first.
+    outrun: u32,
 }
 
 /// The state of one download's choices.
@@ -115,6 +120,8 @@ pub struct Select {
     seed: Option<NodeId>,
     /// Who sent wrong bytes; a new link washes nothing off.
     banned: BTreeSet<NodeId>,
+    /// Who was outrun too often, to be taken away by [`Select::slow`].
+    slow: Vec<NodeId>,
     /// Oldest first.
     flights: Vec<Flight>,
     /// Most requests at once.
@@ -141,6 +148,7 @@ impl Select {
             parents: BTreeMap::new(),
             seed: None,
             banned: BTreeSet::new(),
+            slow: Vec::new(),
             flights: Vec::new(),
             quota: FEW,
             resting: false,
@@ -174,6 +182,7 @@ impl Select {
             failures: 0,
             rests_until: None,
             cost: None,
+            outrun: 0,
         });
     }
 
@@ -204,12 +213,14 @@ impl Select {
             self.open.remove(index);
         }
         let mut needless = Vec::new();
+        let before = now.checked_sub(self.patience());
         for flight in self.flights.extract_if(.., |flight| flight.index == index) {
             let Some(parent) = self.parents.get_mut(&flight.node) else { continue };
             parent.flights -= 1;
             if Some(flight.node) == from {
                 let cost = now.saturating_duration_since(flight.since);
                 parent.failures = 0;
+                parent.outrun = parent.outrun.saturating_sub(1);
                 parent.cost = Some(parent.cost.map_or(cost, |old| (old * 3 + cost) / 4));
                 self.usual = (self.usual * 7 + cost) / 8;
                 match cost {
@@ -219,9 +230,26 @@ impl Select {
                 }
             } else {
                 needless.push(flight.node);
+                if from.is_some() && before.is_some_and(|before| flight.since <= before) {
+                    parent.outrun += 1;
+                    if parent.outrun >= OUTRUN {
+                        parent.outrun = 0;
+                        self.slow.push(flight.node);
+                    }
+                }
             }
         }
         needless
+    }
+
+    /// Parents that were outrun by others again and again, since the last call.
+    pub fn slow(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.slow)
+    }
+
+    /// Nothing more is asked of a node, whatever it shows.
+    pub fn ban(&mut self, node: NodeId) {
+        self.banned.insert(node);
     }
 
     /// A request came to nothing.

@@ -337,6 +337,11 @@ impl OriginClient {
         }
     }
 
+    /// The same client, which does not give up as soon.
+    pub(super) fn persistent(&self) -> Self {
+        self.with_retry(self.retry.persistent())
+    }
+
     pub(super) fn retry(&self) -> Retry {
         Retry::new(self.retry)
     }

@@ -98,6 +98,7 @@ async fn run(client: OriginClient, fetch: Fetch, events: &Sender<OriginEvent>) -
     let content_type = opened.answer.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
     announce(events, geometry, content_type).await;
+    let asking = Arc::new(asking.persistent());
     let mut have = have.map_or_else(|| PieceSet::new(geometry.pieces()), |(_, had)| had);
     let Some(everything) = hull(geometry, &have) else { return Ok(()) };
     let ranged = opened.ranged;

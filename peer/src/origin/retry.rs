@@ -9,6 +9,8 @@ use rand::Rng;
 
 /// How often one thing is asked for before the origin's own answer is final.
 const ATTEMPTS: u32 = 5;
+/// And so often more once it has begun to answer.
+const PERSISTENCE: u32 = 4;
 /// The first wait: a hiccup of a load balancer is over by then.
 const BASE: Duration = Duration::from_millis(200);
 /// The longest wait of our own making.
@@ -33,6 +35,15 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self { attempts: ATTEMPTS, base: BASE, patience: MAX_RETRY_AFTER }
+    }
+}
+
+// === impl RetryPolicy ===
+
+impl RetryPolicy {
+    /// The same for an origin that has begun to give: with the default's waits some 20 s in all, a restart of a registry.
+    pub fn persistent(self) -> Self {
+        Self { attempts: self.attempts + PERSISTENCE, ..self }
     }
 }
 

@@ -99,6 +99,13 @@ impl Asking {
         OriginError::Changed { url: self.label(), what: what.into() }
     }
 
+    /// The same, once the origin has begun to give: it is waited for longer. To give up then would send every node of a
+    /// swarm to an origin that is just coming back, each for all of it.
+    pub(super) fn persistent(&self) -> Self {
+        let Self { client, source, credentials } = self;
+        Self { client: client.persistent(), source: source.clone(), credentials: credentials.clone() }
+    }
+
     /// Asks for `range`, or without one for everything.
     pub(super) async fn open(
         &self,

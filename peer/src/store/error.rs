@@ -95,6 +95,17 @@ pub enum StoreError {
         /// Pieces in the task.
         pieces: u32,
     },
+    /// A piece's bytes are others than those that were written.
+    #[error(
+        "piece {} in {} has changed on the disk and is forgotten: ask again, and check the disk if it happens again",
+        index.0, path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Which piece.
+        index: PieceIndex,
+    },
     /// Somebody else's file holds the task's bytes.
     #[error("{} is not this store's: it is read and never written", path.display())]
     Foreign {

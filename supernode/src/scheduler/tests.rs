@@ -249,7 +249,7 @@ fn holders_are_parents_at_once_and_another_length_is_no_holder() {
     let commands = scene.join(3, Labels::default());
     let add = vec![contact(node(1))];
     assert_eq!(commands, [Command::Parents { to: node(3), task: TASK, add, remove: Vec::new() }]);
-    assert_eq!(scene.scheduler.peers().map(|peer| peer.tasks).collect::<Vec<_>>(), [1, 0, 1]);
+    assert_eq!(scene.scheduler.peers(scene.now).map(|peer| peer.tasks).collect::<Vec<_>>(), [1, 0, 1]);
 }
 
 #[test]
@@ -265,5 +265,5 @@ fn abandoned_swarms_are_forgotten() {
     scene.plain(0..5);
     assert_eq!(scene.apply(Event::SeedFailed(TASK)), []);
     assert_eq!(scene.scheduler.tasks().count(), 0);
-    assert!(scene.scheduler.peers().all(|peer| peer.tasks == 0));
+    assert!(scene.scheduler.peers(scene.now).all(|peer| peer.tasks == 0));
 }

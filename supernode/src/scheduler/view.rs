@@ -1,6 +1,8 @@
 //! The scheduler's state for people and programs: what the HTTP API, the dashboard and `longshore status` show.
 //! Read-only copies; nothing here is kept.
 
+use std::time::Instant;
+
 use common::node::{Contact, Labels, NodeId};
 use common::task::TaskId;
 use serde::{Serialize, Serializer};
@@ -114,6 +116,8 @@ pub struct PeerView {
     pub tasks: usize,
     /// Accusations alive against it.
     pub blames: usize,
+    /// How it stands for that.
+    pub standing: Standing,
 }
 
 fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -132,9 +136,9 @@ fn as_texts<S: Serializer>(values: &[NodeId], serializer: S) -> Result<S::Ok, S:
 
 impl Scheduler {
     /// All of it. In a big cluster that is much: the accessors give less.
-    pub fn view(&self) -> View {
+    pub fn view(&self, now: Instant) -> View {
         let tasks = self.swarms.iter().map(|(&task, swarm)| detailed(task, swarm)).collect();
-        View { tasks, peers: self.peers().collect() }
+        View { tasks, peers: self.peers(now).collect() }
     }
 
     /// The swarms in numbers, by task.
@@ -147,10 +151,15 @@ impl Scheduler {
         self.swarms.get(&task).map(|swarm| detailed(task, swarm))
     }
 
+    /// Number of connected peers that are quarantined or worse.
+    pub fn distrusted(&self, now: Instant) -> usize {
+        self.peers(now).filter(|peer| peer.standing >= Standing::Quarantined).count()
+    }
+
     /// The connected peers, by id.
-    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
+    pub fn peers(&self, now: Instant) -> impl Iterator<Item = PeerView> + '_ {
         let ledger = &self.tracker.ledger;
-        self.tracker.sorted().into_iter().map(|(node, known)| {
+        self.tracker.sorted().into_iter().map(move |(node, known)| {
             let member = &known.member;
             let Contact { address, .. } = member.contact;
             let labels = member.labels.clone();
@@ -161,6 +170,7 @@ impl Scheduler {
                 slots: member.slots,
                 tasks: known.task_count(),
                 blames: ledger.against(node),
+                standing: ledger.standing(node, now),
             }
         })
     }

@@ -71,9 +71,9 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
     }
 }
 
-async fn start_supernode(dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> Supernode {
+pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> Supernode {
     let options = SupernodeOptions {
-        data_dir: dir.join("supernode"),
+        data_dir: data_dir.to_owned(),
         quic_listen,
         http_listen: loopback(),
         advertise: None,
@@ -96,7 +96,7 @@ impl Cluster {
         init_logging(LogFormat::Human, "off");
         let dir = tempfile::tempdir().unwrap();
         let origin = Origin::start().await;
-        let supernode = start_supernode(dir.path(), &origin, loopback()).await;
+        let supernode = start_supernode(&dir.path().join("supernode"), &origin, loopback()).await;
         let token = JoinToken::read(supernode.token()).unwrap();
         Self { supernode, origin, token, dir }
     }
@@ -106,7 +106,7 @@ impl Cluster {
         let Self { supernode, origin, token, dir } = self;
         let address = supernode.quic();
         supernode.close().await;
-        let supernode = start_supernode(dir.path(), &origin, address).await;
+        let supernode = start_supernode(&dir.path().join("supernode"), &origin, address).await;
         Self { supernode, origin, token, dir }
     }
 
@@ -136,8 +136,7 @@ impl Cluster {
 
     /// What the supernode says of itself.
     pub(crate) async fn status(&self) -> Value {
-        let url = format!("http://{}/api/v1/status", self.supernode.http());
-        reqwest::get(url).await.unwrap().json().await.unwrap()
+        status(&self.supernode).await
     }
 
     /// What the supernode knows of a peer; nothing when it is not connected.
@@ -146,6 +145,12 @@ impl Cluster {
         let peers = status["peers"].as_array().unwrap();
         peers.iter().find(|peer| peer["node"] == node.to_string()).cloned().unwrap_or(Value::Null)
     }
+}
+
+/// What a supernode says of itself.
+pub(crate) async fn status(supernode: &Supernode) -> Value {
+    let url = format!("http://{}/api/v1/status", supernode.http());
+    reqwest::get(url).await.unwrap().json().await.unwrap()
 }
 
 /// Runs a test's body within [`LIMIT`].

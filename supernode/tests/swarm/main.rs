@@ -10,5 +10,6 @@ mod origin;
 
 mod cheats;
 mod doors;
+mod fleets;
 mod losses;
 mod pulls;

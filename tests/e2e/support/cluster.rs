@@ -132,7 +132,7 @@ impl World {
     }
 
     /// The flags that both daemons take.
-    fn flags(&self) -> Vec<String> {
+    pub(crate) fn flags(&self) -> Vec<String> {
         let flag = |name: &'static str| move |value: &String| [name.to_owned(), value.clone()];
         let registries = self.registries.iter().flat_map(flag("--registry"));
         let insecure = self.insecure.iter().flat_map(flag("--insecure-registry"));
@@ -360,6 +360,7 @@ pub(crate) fn sample(metrics: &str, name: &str, label: &str) -> u64 {
     sum
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+/// Arguments.
+pub(crate) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }

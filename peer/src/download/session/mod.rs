@@ -279,6 +279,8 @@ impl Session {
                 }
                 Ok(())
             }
+            // It is proven, so this ends the session and no more; what is left of the blob stays.
+            () = self.shared.damaged() => Err(FetchError::Closing),
             () = sleep => Ok(()),
         }
     }
