@@ -203,6 +203,7 @@ fn supernode_flags(flags: cli::Supernode) -> Flags {
         .text("http-listen", flags.http_listen)
         .text("advertise", flags.advertise)
         .cache(flags.cache)
+        .text("cluster-dir", flags.cluster_dir)
         .text("api-token-file", flags.api_token_file)
         .text("http-cert", flags.http_cert)
         .text("http-key", flags.http_key)

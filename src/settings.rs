@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::config::{Key, Kind, ListenAddr, Percent, Rate, Schema, Settings, Share, Span, environment};
 use common::identity::JoinToken;
@@ -43,6 +44,7 @@ const SUPERNODE: &[Key] = &[
     Key::new("cache-endpoint", Kind::Text, "https://minio.example:9000"),
     Key::new("cache-region", Kind::Text, "eu-central-1"),
     Key::new("cache-credentials-file", Kind::Text, "/etc/longshore/cache-credentials"),
+    Key::new("cluster-dir", Kind::Text, "/etc/longshore/cluster"),
     Key::new("api-token-file", Kind::Text, "/etc/longshore/api-token"),
     Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
     Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
@@ -126,6 +128,7 @@ struct SupernodeSection {
     cache_endpoint: Option<String>,
     cache_region: Option<String>,
     cache_credentials_file: Option<PathBuf>,
+    cluster_dir: Option<PathBuf>,
     api_token_file: Option<PathBuf>,
     http_cert: Option<PathBuf>,
     http_key: Option<PathBuf>,
@@ -422,9 +425,16 @@ pub fn supernode(
         advertise: settings.advertise,
         origin: checked(origin, defaults)?,
         limits: limits.map_err(usage)?,
-        quota: settings.quota.map(|quota| quota.0),
         cache,
+        cluster_dir: settings.cluster_dir,
+        certificate_life: certificate_life()?,
     })
+}
+
+/// How long certificates last, for tests that wait for renewals. Not a setting: a cluster's last a day.
+fn certificate_life() -> anyhow::Result<Option<Duration>> {
+    let Ok(text) = std::env::var("LONGSHORE_TESTS_CERTIFICATE_LIFE") else { return Ok(None) };
+    Ok(Some(text.parse::<Span>().map_err(usage)?.0))
 }
 
 /// Where the certificate of the HTTP port comes from.

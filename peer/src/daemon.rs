@@ -18,6 +18,7 @@ use crate::content_store;
 use crate::coordinator::directory::{Dns, Resolver};
 use crate::coordinator::remote::{Remote, RemoteOptions, SupernodeView};
 use crate::coordinator::session;
+use crate::coordinator::standing::Standing;
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
 use crate::limit::Rates;
@@ -165,7 +166,9 @@ impl Peer {
         })
         .await;
         let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let identity = Identity::open(&data_dir.join("identity"))?;
+        let identity_dir = data_dir.join("identity");
+        let identity = Identity::open(&identity_dir)?;
+        let standing = Standing::open(identity.clone(), &identity_dir)?;
         let mut hello = transport::hello(identity.node(), Role::Peer);
         hello.advertise = options.advertise;
         hello.labels = labels;
@@ -179,7 +182,8 @@ impl Peer {
         let quic = transport.local_addr().unwrap_or(options.quic_listen);
         first_enrolment((&supernodes, &*resolver), token.as_ref(), &identity).await?;
         let mark = mark(&identity, token.as_ref());
-        let remote = RemoteOptions { supernodes, resolver, identity, token, metrics: metrics.clone() };
+        let remote =
+            RemoteOptions { supernodes, resolver, identity, standing, token, metrics: metrics.clone() };
         let (remote, driver) = Remote::new(remote);
         let origin = OriginClient::new(origin)?.with_mark(&mark);
         let (connected, supernodes) = (remote.connected(), remote.supernodes());

@@ -132,6 +132,8 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
         origin,
         limits: Limits::default(),
         cache: None,
+        cluster_dir: None,
+        certificate_life: None,
         web: WebOptions::default(),
         rates: Rates::default(),
         capacity: Capacity::default(),

@@ -22,6 +22,7 @@ mod harness;
 mod input;
 mod lifecycle;
 mod limits;
+mod membership;
 mod origins;
 mod permission;
 mod privacy;

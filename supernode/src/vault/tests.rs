@@ -11,7 +11,7 @@ use common::task::TaskId;
 use futures_util::StreamExt as _;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore as _;
-use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use object_store::ObjectStoreExt as _;
 use peer::store::{Store, StoreOptions};
 use peer::vault::{Kept, Trouble, Vault as _};
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ impl Cluster {
     }
 
     fn side_in(&self, dir: TempDir) -> Side {
-        let store = Store::open(dir.path(), StoreOptions { quota: None, durable: true }).unwrap();
+        let store = Store::open(dir.path(), StoreOptions { durable: true, ..StoreOptions::default() }).unwrap();
         let sealer = Sealer::new(&Authority::open(self.ca.path()).unwrap());
         let (objects, name) = (self.objects.clone(), "s3://test".to_owned());
         let bucket = Bucket::over(objects, name, PREFIX, dir.path(), sealer, store.clone()).unwrap();

@@ -81,6 +81,8 @@ pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_liste
         origin: origins(origin),
         limits: Limits::default(),
         cache: None,
+        cluster_dir: None,
+        certificate_life: None,
         web: WebOptions::default(),
         rates: Rates::default(),
         capacity: Capacity::default(),

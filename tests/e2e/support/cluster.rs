@@ -288,18 +288,28 @@ impl Node {
 
     /// Starts it again after its end: same data directory, same ports.
     pub(crate) async fn restart(&mut self) {
-        self.restart_unready().await;
+        self.start_again();
         self.ready().await;
     }
 
     /// The same, and waits only until its ports are bound.
     pub(crate) async fn restart_unready(&mut self) {
+        self.start_again();
+        self.bound().await;
+    }
+
+    /// The same, without waiting for it.
+    pub(crate) fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "{} still runs", self.name);
         let home = self.log.parent().expect("the log lies in the cluster's folder");
         let mut command = longshore(home);
         command.args(&self.arguments).envs(self.settings.iter().cloned());
         self.process = Process::spawn(&self.name, &mut command, &self.log);
-        self.bound().await;
+    }
+
+    /// All that it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.process.said()
     }
 
     /// `kill -9`.
