@@ -28,7 +28,7 @@ use crate::enrolment::Office;
 use crate::hub::Hub;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
-use crate::sessions::Sessions;
+use crate::sessions::{self, Sessions};
 use crate::testimony::Notary;
 
 /// The first join token's file in the data folder.
@@ -39,6 +39,8 @@ pub const SOCKET: &str = "supernode.sock";
 const TICK: Duration = Duration::from_secs(1);
 /// How often the own certificate's age is looked at.
 const RENEWAL_CHECK: Duration = Duration::from_secs(600);
+/// Strangers whose requests wait for a certificate; one too many is cut off, and comes again.
+const MAX_ENROLLING: usize = 512;
 /// Open requests get so long to end when the daemon stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -164,6 +166,7 @@ impl Supernode {
             bulletins: Bulletins::new(notary.clone()),
             notary,
             memory,
+            paces: sessions::paces(),
         };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
@@ -265,6 +268,9 @@ async fn accept(transport: Transport, engine: Engine, office: Office) {
         tokio::select! {
             inbound = transport.accept() => match inbound {
                 Some(Inbound::Member(connection)) => engine.adopt(connection),
+                Some(Inbound::Enrolling(_)) if enrolments.len() >= MAX_ENROLLING => {
+                    engine.metrics().turned_away.of(TurnedAway::Busy).inc();
+                }
                 Some(Inbound::Enrolling(enrolling)) => {
                     enrolments.spawn(office.clone().answer(enrolling));
                 }
