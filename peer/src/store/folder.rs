@@ -163,6 +163,12 @@ impl Folder {
         Ok(aside)
     }
 
+    /// Bytes of the file system, used or not.
+    pub(super) fn size(&self) -> io::Result<u64> {
+        let disk = rustix::fs::fstatvfs(&self.lock)?;
+        Ok(disk.f_blocks.saturating_mul(disk.f_frsize))
+    }
+
     /// How much of the disk must become free before `bytes` more leave the index what it needs.
     pub(super) fn shortfall(&self, bytes: u64) -> io::Result<u64> {
         let disk = rustix::fs::fstatvfs(&self.lock)?;

@@ -193,6 +193,15 @@ impl Inner {
         turns.into_iter().try_for_each(|turn| self.unlink(turn))
     }
 
+    /// Whether a task can be here at all. A sparse file takes no room, but its table of pieces takes memory, and its length
+    /// is what some origin claims.
+    pub(super) fn fits(&self, bytes: u64) -> Result<(), StoreError> {
+        match self.folder.size() {
+            Ok(size) if bytes > size => Err(self.full(bytes, FullCause::Disk(Errno::NOSPC.into()))),
+            _ => Ok(()),
+        }
+    }
+
     /// Reserves `bytes` under the quota, evicting what must go.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>, StoreError> {
         self.balance()?;
