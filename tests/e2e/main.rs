@@ -18,6 +18,7 @@ mod crashes;
 mod doctor;
 mod get;
 mod harness;
+mod hostile;
 mod input;
 mod lifecycle;
 mod limits;
