@@ -203,11 +203,12 @@ impl Engine {
         if self.inner.desk.is_worth_asking(&place, Instant::now()) {
             match self.inner.context.coordinator.inquire(inquiry.clone()).await {
                 Some(Inquired::Answered(answered)) => return Ok(answered),
+                // It asks for others, and would for us a moment later.
+                Some(Inquired::Unable(Failure::Busy { .. })) | None => {}
                 Some(Inquired::Unable(why)) => {
                     tracing::debug!(place, "the supernode cannot ask: {why}");
                     self.inner.desk.was_unable(place, Instant::now());
                 }
-                None => {}
             }
         }
         self.inner.desk.ask(inquiry).await

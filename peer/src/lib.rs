@@ -19,6 +19,7 @@ pub mod inquiry;
 pub mod limit;
 pub mod local_api;
 pub mod origin;
+pub mod paces;
 mod provenance;
 mod recheck;
 pub mod store;

@@ -30,7 +30,7 @@ use crate::hub::Hub;
 use crate::membership::Membership;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
-use crate::sessions::Sessions;
+use crate::sessions::{self, Sessions};
 use crate::testimony::Notary;
 use crate::tokens::{self, Tokens};
 use crate::vault::{self, CacheOptions};
@@ -41,6 +41,8 @@ pub const JOIN_TOKEN: &str = "join-token";
 pub const SOCKET: &str = "supernode.sock";
 /// The scheduler's clock.
 const TICK: Duration = Duration::from_secs(1);
+/// Strangers whose requests wait for a certificate; one too many is cut off, and comes again.
+const MAX_ENROLLING: usize = 512;
 /// Open requests get so long to end when the daemon stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -185,6 +187,7 @@ impl Supernode {
             bulletins: Bulletins::new(notary.clone()),
             notary,
             memory,
+            paces: sessions::paces(),
         };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
@@ -254,6 +257,9 @@ async fn accept(transport: Transport, engine: Engine, office: Office) {
         tokio::select! {
             inbound = transport.accept() => match inbound {
                 Some(Inbound::Member(connection)) => engine.adopt(connection),
+                Some(Inbound::Enrolling(_)) if enrolments.len() >= MAX_ENROLLING => {
+                    engine.metrics().turned_away.of(TurnedAway::Busy).inc();
+                }
                 Some(Inbound::Enrolling(enrolling)) => {
                     enrolments.spawn(office.clone().answer(enrolling));
                 }

@@ -13,6 +13,7 @@ use common::wire::codec::CodecError;
 use common::wire::swarm::{Failure, Join, MAX_ENTRIES, Priority, ToPeer, ToSupernode};
 use peer::engine::Engine;
 use peer::exchange::serve::SessionStream;
+use peer::paces::Paces;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,15 @@ use crate::testimony::Notary;
 const MAX_SLOTS: u16 = 64;
 /// Tasks that one peer may be joining at once: an image has at most some hundred layers.
 const MAX_FEEDERS: usize = 1024;
+
+/// What a join names and shows at most: twice the longest that registries and their token services are known to use.
+const MAX_WORDS: usize = 64 * 1024;
+/// Words that a peer may say in one go: all that a large node holds, some times over. Each costs the scheduler some
+/// microseconds, so the rate is a few hundredths of a core.
+const WORDS: u32 = 65_536;
+const WORD_RATE: u32 = 5_000;
+/// What a message that moves much costs, in words: a signature, a look at all tasks of the accused, a seal to check.
+const COSTLY: u32 = 50;
 
 /// What a peer hears that is one too many.
 const FULL: &str = "busy, retry in 10 s: there are as many sessions as this supernode takes (--max-sessions)";
@@ -54,6 +64,13 @@ pub struct Sessions {
     pub notary: Notary,
     /// What they vouched for.
     pub memory: Memory,
+    /// The words that each peer may say.
+    pub paces: Arc<Mutex<Paces>>,
+}
+
+/// The paces at which peers are heard.
+pub fn paces() -> Arc<Mutex<Paces>> {
+    Arc::new(Mutex::new(Paces::new(WORDS, WORD_RATE)))
 }
 
 struct Session {
@@ -113,7 +130,13 @@ impl Sessions {
         };
         let mut writer = JoinSet::new();
         writer.spawn(letters.send(send));
+        let mut rested = tokio::time::Instant::now();
         let reason = loop {
+            // Who says too much is not read for a while: the rest waits where it comes from.
+            let next = async {
+                tokio::time::sleep_until(rested).await;
+                reader.next::<ToSupernode>().await
+            };
             tokio::select! {
                 biased;
                 // Before anything that this session is asked for: parents may be known by these CAs only.
@@ -123,8 +146,11 @@ impl Sessions {
                         break "it does not read".to_owned();
                     }
                 }
-                message = reader.next::<ToSupernode>() => match message {
-                    Ok(Some(message)) => session.heard(message).await,
+                message = next => match message {
+                    Ok(Some(message)) => {
+                        rested = tokio::time::Instant::now() + session.rest(&message);
+                        session.heard(message).await;
+                    }
                     Ok(None) => break "it said goodbye".to_owned(),
                     Err(CodecError::Io(_)) => break "the connection is gone".to_owned(),
                     Err(error) => {
@@ -147,16 +173,25 @@ impl Sessions {
 // === impl Session ===
 
 impl Session {
+    /// How long the peer is not heard after this message.
+    fn rest(&self, message: &ToSupernode) -> Duration {
+        let mut paces = self.shared.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.charge(self.feeder.node, words(message), Instant::now())
+    }
+
     async fn heard(&mut self, message: ToSupernode) {
         let (hub, node) = (&self.feeder.hub, self.feeder.node);
         match message {
             ToSupernode::Join(join) => self.join(join, Priority::Pull).await,
             ToSupernode::JoinAs { join, priority } => self.join(join, priority).await,
+            // It is said after the join, and of use only while that lasts.
+            ToSupernode::Testimony(said) if !self.by_task.contains_key(&said.task) => {}
             ToSupernode::Testimony(said) if self.shared.notary.believes(&said) => {
                 self.shared.memory.learn(&said)
             }
             ToSupernode::Testimony(said) => {
-                tracing::warn!(%node, task = ?said.task, "a testimony without a true seal")
+                self.shared.engine.metrics().turned_away.of(TurnedAway::Malformed).inc();
+                tracing::debug!(%node, task = ?said.task, "a testimony without a true seal")
             }
             ToSupernode::Revoked(entries) => self.shared.membership.hear(entries).await,
             ToSupernode::Progress(entries) => {
@@ -188,6 +223,12 @@ impl Session {
 
     async fn join(&mut self, join: Join, priority: Priority) {
         let task = join.source.task();
+        if length(&join) > MAX_WORDS {
+            self.shared.engine.metrics().turned_away.of(TurnedAway::Malformed).inc();
+            let failure = Failure::Refused(format!("its URL and credentials are above {MAX_WORDS} bytes"));
+            let _ = self.feeder.outbox.say(ToPeer::Failed { task, failure }).await;
+            return;
+        }
         if let Err(wait) = self.admit(priority) {
             self.shared.engine.metrics().turned_away.of(TurnedAway::Busy).inc();
             let failure = admission::busy(wait).for_version(self.feeder.version);
@@ -233,4 +274,25 @@ impl Session {
         let answer = self.shared.membership.renew(csr, who, SystemTime::now());
         let _ = self.feeder.outbox.say(answer).await;
     }
+}
+
+/// What a message costs to hear.
+fn words(message: &ToSupernode) -> u32 {
+    match message {
+        ToSupernode::Progress(entries) => 1 + entries.len() as u32,
+        ToSupernode::Holdings(entries) => 1 + entries.len() as u32,
+        ToSupernode::Revoked(revoked) => COSTLY + revoked.len() as u32,
+        ToSupernode::Testimony(said) => COSTLY + said.digests.len() as u32 / 16,
+        ToSupernode::Blame { .. } | ToSupernode::Renew(_) => COSTLY,
+        // Joins have their own measure.
+        ToSupernode::Join(_) | ToSupernode::JoinAs { .. } => 1,
+        ToSupernode::Leave(_) | ToSupernode::MoreParents(_) => 1,
+    }
+}
+
+/// How much is kept for a join while it lasts.
+fn length(join: &Join) -> usize {
+    let Join { source, credentials, .. } = join;
+    let shown: usize = credentials.expose().map(|(name, value)| name.len() + value.len()).sum();
+    shown + source.url.len() + source.tag.len() + source.accept.as_ref().map_or(0, String::len)
 }

@@ -19,6 +19,7 @@ mod crashes;
 mod doctor;
 mod get;
 mod harness;
+mod hostile;
 mod input;
 mod lifecycle;
 mod limits;

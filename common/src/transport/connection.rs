@@ -50,7 +50,7 @@ impl Connection {
         };
         let (mut send, receive) = quic.open_bi().await.map_err(|error| explain(address, &error))?;
         codec::send(&mut send, ours).await.map_err(broken)?;
-        let reply = FrameReader::new(receive).expect::<Reply>().await.map_err(broken)?;
+        let reply = FrameReader::limited(receive, MAX_HELLO).expect::<Reply>().await.map_err(broken)?;
         match reply {
             Reply::Welcome(theirs) => Self::agree(quic, ours, theirs, roll),
             Reply::Refused(reason) => Err(TransportError::TurnedAway { address, reason }),

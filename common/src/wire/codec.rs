@@ -6,15 +6,21 @@
 //! - A value that claims more than its frame holds, or leaves bytes over, is an error: never a huge allocation.
 //! - [`FrameReader::next`] may be dropped at any await and called again; no byte is lost.
 
+use std::time::Duration;
+
 use bytes::{Buf, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 
 /// The longest message: an inline blob of 128 KiB, or 8192 piece digests, fits with room.
 pub const MAX_FRAME: usize = 512 * 1024;
 
 const HEADER: usize = 4;
+/// A message that has begun must be whole within this: the longest takes some 25 KiB a second, and who sends a byte now and
+/// then keeps no buffer for ever.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why a message could not be sent or read.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,9 @@ pub enum CodecError {
     /// The stream ended in the middle of a message.
     #[error("the stream ended inside a message")]
     Truncated,
+    /// The neighbour began a message and does not go on.
+    #[error("a message took longer than {} s", FRAME_TIMEOUT.as_secs())]
+    Slow,
     /// The stream failed.
     #[error("stream: {0}")]
     Io(#[from] std::io::Error),
@@ -97,6 +106,10 @@ pub struct FrameReader<R> {
     stream: R,
     buffer: BytesMut,
     limit: usize,
+    /// When the message that is not whole yet was first seen.
+    begun: Option<Instant>,
+    /// How long it may take from then on.
+    patience: Duration,
 }
 
 // === impl FrameReader ===
@@ -109,7 +122,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// A reader of messages from somebody who has no long ones to send.
     pub fn limited(stream: R, limit: usize) -> Self {
-        Self { stream, buffer: BytesMut::new(), limit: limit.min(MAX_FRAME) }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            limit: limit.min(MAX_FRAME),
+            begun: None,
+            patience: FRAME_TIMEOUT,
+        }
     }
 
     /// Takes messages of another length from now on.
@@ -120,14 +139,22 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next message; `None` when the stream ended between messages.
     ///
     /// # Errors
-    /// When a frame is too long or malformed, or the stream fails or ends inside a message.
+    /// When a frame is too long, malformed or too slow, or the stream fails or ends inside a message.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, CodecError> {
         loop {
             if let Some(message) = decode_limited(&mut self.buffer, self.limit)? {
+                self.begun = None;
                 return Ok(Some(message));
             }
             self.buffer.reserve(1024);
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            let read = if self.buffer.is_empty() {
+                self.stream.read_buf(&mut self.buffer).await?
+            } else {
+                let begun = *self.begun.get_or_insert_with(Instant::now);
+                let reading = self.stream.read_buf(&mut self.buffer);
+                timeout_at(begun + self.patience, reading).await.map_err(|_| CodecError::Slow)??
+            };
+            if read == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(CodecError::Truncated) };
             }
         }
@@ -184,6 +211,30 @@ mod tests {
         }
         writer.await.unwrap();
         assert_eq!(got, sent);
+    }
+
+    #[tokio::test]
+    async fn half_a_message_is_not_waited_for_for_ever_and_silence_between_messages_is() {
+        let (mut near, far) = tokio::io::duplex(64);
+        let mut reader = FrameReader::new(far);
+        reader.patience = Duration::from_millis(20);
+        let idle = tokio::time::timeout(reader.patience * 5, reader.next::<String>()).await;
+        assert!(idle.is_err(), "nothing has begun");
+        let frame = encode(&"a".repeat(60_000)).unwrap();
+        let dripping = tokio::spawn(async move {
+            for byte in frame {
+                let _ = near.write_all(&[byte]).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        // Given up and taken up again, as in a loop over several streams.
+        let said = loop {
+            if let Ok(said) = tokio::time::timeout(Duration::from_millis(3), reader.next::<String>()).await {
+                break said;
+            }
+        };
+        assert!(matches!(said, Err(CodecError::Slow)), "{said:?}");
+        dripping.abort();
     }
 
     proptest! {

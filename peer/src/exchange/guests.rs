@@ -1,6 +1,6 @@
 //! What one neighbour may have of this node at once, however many connections and streams it opens: of the memory for
-//! pieces on their way out ([`Visit::slot`]), of the upload limit, and of connections ([`Guests::enter`]). Asked by
-//! [`super::serve`].
+//! pieces on their way out ([`Visit::slot`]), of the upload limit, of connections ([`Guests::enter`]), of attention to what it
+//! wants ([`Visit::ear`]) and of questions to origins ([`Visit::question`]). Asked by [`super::serve`].
 //!
 //! # Invariants
 //! - The pieces on their way out never exceed `ROOM`.
@@ -9,22 +9,33 @@
 //! - No more pieces are on their way out than the operator allows.
 //! - Of one neighbour's requests, one at a time waits for room and for the limit: those that it has queued do not stand
 //!   before another's.
+//! - Of one neighbour, a few streams are listened to at once, and a few questions asked; its others wait in QUIC's window.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use common::node::NodeId;
 use common::task::TaskId;
 use common::transport::Connection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::limit::{Allowance, Limits};
+use crate::paces::Paces;
 
 /// Bytes in memory on their way out.
 const ROOM: u64 = 32 * 1024 * 1024;
 /// Connections of one neighbour: one is usual, two when both dial at the same moment, and as many again that a restart
 /// left behind.
 const MAX_CONNECTIONS: usize = 4;
+/// Streams of one neighbour that are listened to or looked something up for at once: each may fill a buffer and take a
+/// thread. An honest neighbour's openings come whole, so that it never waits here.
+const EARS: usize = 32;
+/// Questions of one neighbour that origins are asked at once: a node's runtimes resolve some tags side by side.
+const QUESTIONS_AT_ONCE: usize = 64;
+/// Questions that may come in one go, as a node starts all its containers, and a second from then on.
+const QUESTIONS: u32 = 512;
+const QUESTION_RATE: u32 = 50;
 
 /// Tasks whose share of the limit is remembered; with more at once each only gets a fresh bucket sooner.
 const MAX_ALLOWANCES: usize = 4096;
@@ -35,6 +46,7 @@ pub struct Guests {
     /// What each task may take of the upload limit, while tasks have one of their own.
     allowances: Mutex<HashMap<TaskId, Allowance>>,
     state: Mutex<State>,
+    questions: Mutex<Paces>,
     freed: Notify,
 }
 
@@ -48,7 +60,15 @@ struct State {
 struct Guest {
     /// Oldest first, numbered.
     connections: VecDeque<(u64, Connection)>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    shared: Arc<Shared>,
+}
+
+/// What all connections of a neighbour have together.
+struct Shared {
+    /// Whose request waits for room.
+    turn: tokio::sync::Mutex<()>,
+    ears: Semaphore,
+    questions: Semaphore,
 }
 
 /// Who holds how much.
@@ -63,7 +83,7 @@ pub struct Visit {
     guests: Arc<Guests>,
     node: NodeId,
     number: u64,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    shared: Arc<Shared>,
 }
 
 /// Room for a piece; given back when dropped.
@@ -80,26 +100,27 @@ impl Guests {
     pub fn new(limits: Limits) -> Arc<Self> {
         let state = State { room: Room::new(ROOM), present: HashMap::new(), visits: 0 };
         let allowances = Mutex::default();
-        Arc::new(Self { limits, allowances, state: Mutex::new(state), freed: Notify::new() })
+        let questions = Mutex::new(Paces::new(QUESTIONS, QUESTION_RATE));
+        Arc::new(Self { limits, allowances, state: Mutex::new(state), questions, freed: Notify::new() })
     }
 
     /// Notes a connection. When its neighbour has too many, the oldest is closed: an honest one uses the newest.
     pub fn enter(self: &Arc<Self>, connection: &Connection) -> Visit {
         let node = connection.node();
-        let (number, turn, surplus) = {
+        let (number, shared, surplus) = {
             let mut state = self.lock();
             state.visits += 1;
             let number = state.visits;
             let guest = state.present.entry(node).or_default();
             guest.connections.push_back((number, connection.clone()));
             let surplus = guest.connections.len() > MAX_CONNECTIONS;
-            (number, guest.turn.clone(), if surplus { guest.connections.pop_front() } else { None })
+            (number, guest.shared.clone(), if surplus { guest.connections.pop_front() } else { None })
         };
         if let Some((_, oldest)) = surplus {
             tracing::debug!(%node, "a connection too many: its oldest is closed");
             oldest.close("too many connections of one node");
         }
-        Visit { guests: self.clone(), node, number, turn }
+        Visit { guests: self.clone(), node, number, shared }
     }
 
     /// What a task may take of the upload limit.
@@ -121,12 +142,36 @@ impl Guests {
     }
 }
 
+// === impl Shared ===
+
+impl Default for Shared {
+    fn default() -> Self {
+        let (ears, questions) = (Semaphore::new(EARS), Semaphore::new(QUESTIONS_AT_ONCE));
+        Self { turn: tokio::sync::Mutex::default(), ears, questions }
+    }
+}
+
 // === impl Visit ===
 
 impl Visit {
+    /// Waits until one more of the neighbour's streams may be listened to.
+    pub async fn ear(&self) -> SemaphorePermit<'_> {
+        self.shared.ears.acquire().await.expect("invariant: it is never closed")
+    }
+
+    /// Waits until one more of the neighbour's questions may be asked.
+    ///
+    /// # Errors
+    /// How long to wait before it comes again, when it asks too much.
+    pub async fn question(&self) -> Result<SemaphorePermit<'_>, Duration> {
+        let permit = self.shared.questions.acquire().await.expect("invariant: it is never closed");
+        let mut questions = self.guests.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.ask(self.node, 1, Instant::now()).map(|()| permit)
+    }
+
     /// Waits for room, and until the upload limits let so many bytes of a task pass. May be dropped at any await.
     pub async fn slot(&self, task: TaskId, bytes: u64) -> Slot {
-        let _turn = self.turn.lock().await;
+        let _turn = self.shared.turn.lock().await;
         let slot = loop {
             let freed = self.guests.freed.notified();
             tokio::pin!(freed);

@@ -138,11 +138,8 @@ pub async fn carry(
                     Ok(Some(other)) => return LinkEnd::Broken(format!("unexpected {other:?}")),
                     Err(error) => return broken(error),
                 };
-                if said.runs.len() > MAX_RUNS || !ascending(&said.runs) {
-                    return LinkEnd::Broken("runs that are too many or do not ascend".into());
-                }
-                if !allowance.covers(&said.runs) {
-                    return LinkEnd::Broken("it says the same again and again".into());
+                if let Err(end) = allowance.hear(&said.runs) {
+                    return end;
                 }
                 if inbox.send(said).await.is_err() {
                     return LinkEnd::Closed;
@@ -153,13 +150,25 @@ pub async fn carry(
 }
 
 /// How much a neighbour may still say on a link: of each piece that it holds it, and then that it may be asked for.
-struct Allowance(u64);
+pub(super) struct Allowance(u64);
 
 // === impl Allowance ===
 
 impl Allowance {
-    fn new(pieces: u32) -> Self {
+    /// Of a link about a task of so many pieces.
+    pub(super) fn new(pieces: u32) -> Self {
         Self(2 * u64::from(pieces) + SLACK)
+    }
+
+    /// Takes a message in, unless it makes no sense or is one too many.
+    pub(super) fn hear(&mut self, runs: &[Range<u32>]) -> Result<(), LinkEnd> {
+        if runs.len() > MAX_RUNS || !ascending(runs) {
+            return Err(LinkEnd::Broken("runs that are too many or do not ascend".into()));
+        }
+        if !self.covers(runs) {
+            return Err(LinkEnd::Broken("it says the same again and again".into()));
+        }
+        Ok(())
     }
 
     /// Takes a message's runs off it; false when it is used up.

@@ -4,6 +4,7 @@
 //! tasks of this node have under way together.
 
 pub mod fetch;
+pub mod fuzz;
 pub mod guests;
 pub mod line;
 pub mod link;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::piece::PieceIndex;
 use common::task::TaskId;
-use common::telemetry::{Recipient, hold};
+use common::telemetry::{Recipient, TurnedAway, hold};
 use common::transport::{CONTROL_PRIORITY, Connection, DATA_PRIORITY, FIRST_STREAMS};
 use common::wire::codec::{self, CodecError, FrameReader, MAX_FRAME};
 use common::wire::exchange::{Opening, PieceReply, Refusal};
-use common::wire::inquiry::Inquiry;
+use common::wire::inquiry::{Inquired, Inquiry};
+use common::wire::swarm::Failure;
 use quinn::{RecvStream, SendStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use super::guests::Visit;
 use super::link::LinkStream;
 use crate::engine::Engine;
+use crate::store::Blob;
 
 /// An opening is short, and a message on a link is some runs of pieces.
 const MAX_WORDS: usize = 64 * 1024;
@@ -70,33 +72,53 @@ async fn stream(
     (send, receive): (SendStream, RecvStream),
 ) {
     let mut reader = FrameReader::limited(receive, MAX_WORDS);
+    let ear = visit.ear().await;
     let Ok(Ok(opening)) = timeout(OPENING_TIMEOUT, reader.expect::<Opening>()).await else {
+        engine.metrics().turned_away.of(TurnedAway::Malformed).inc();
         tracing::debug!(node = %connection.node(), "a stream without a proper opening");
         return;
     };
     match opening {
         Opening::Link { task, geometry } => {
+            drop(ear);
             engine.incoming_link(task, geometry, LinkStream { connection, send, reader, ours: false }).await;
         }
         Opening::Piece { task, index } => {
-            if let Err(error) = piece(&engine, &visit, send, (task, index)).await {
+            let found = engine.servable(task, index).await;
+            drop(ear);
+            if let Err(error) = piece(&engine, &visit, send, (task, index), found).await {
                 tracing::debug!(node = %connection.node(), ?task, piece = index.0, "piece not sent: {error}");
             }
         }
         Opening::Inquiry(inquiry) => {
-            if let Err(error) = answer(&engine, send, inquiry).await {
+            drop(ear);
+            if let Err(error) = answer(&engine, &visit, &connection, send, inquiry).await {
                 tracing::debug!(node = %connection.node(), "an answer was not taken: {error}");
             }
         }
         Opening::Session => {
+            drop(ear);
             reader.set_limit(MAX_FRAME);
             engine.session(SessionStream { connection, send, reader }).await;
         }
     }
 }
 
-async fn answer(engine: &Engine, mut send: SendStream, inquiry: Inquiry) -> Result<(), CodecError> {
-    let inquired = engine.inquire_for_neighbour(inquiry).await;
+async fn answer(
+    engine: &Engine,
+    visit: &Visit,
+    connection: &Connection,
+    mut send: SendStream,
+    inquiry: Inquiry,
+) -> Result<(), CodecError> {
+    let inquired = match visit.question().await {
+        Ok(_asking) => engine.inquire_for_neighbour(inquiry).await,
+        Err(wait) => {
+            engine.metrics().turned_away.of(TurnedAway::Busy).inc();
+            let retry_after_millis = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+            Inquired::Unable(Failure::Busy { retry_after_millis }.for_version(connection.version()))
+        }
+    };
     let _ = send.set_priority(CONTROL_PRIORITY);
     let sent = timeout(SEND_TIMEOUT, codec::send(&mut send, &inquired)).await;
     sent.unwrap_or_else(|elapsed| Err(CodecError::Io(elapsed.into())))?;
@@ -109,9 +131,10 @@ async fn piece(
     visit: &Visit,
     send: SendStream,
     (task, index): (TaskId, PieceIndex),
+    found: Result<Blob, Refusal>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let _ = send.set_priority(DATA_PRIORITY);
-    let blob = match engine.servable(task, index).await {
+    let blob = match found {
         Ok(blob) => blob,
         Err(refusal) => return refuse(send, refusal).await,
     };

@@ -14,6 +14,7 @@ pub mod answer;
 pub mod client;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod fuzz;
 pub mod guard;
 mod pass;
 pub(crate) mod plan;

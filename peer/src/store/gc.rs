@@ -214,6 +214,17 @@ impl Inner {
         bounds.counted(u64::try_from(self.meter.overhead()).unwrap_or(0))
     }
 
+    /// Whether a task can be here at all. A sparse file takes no room, but its table of pieces takes memory, and its length
+    /// is what some origin claims.
+    pub(super) fn fits(&self, bytes: u64) -> Result<(), StoreError> {
+        match self.folder.disk() {
+            Ok(disk) if disk.total > 0 && bytes > disk.total => {
+                Err(self.full(bytes, FullCause::Disk(Errno::NOSPC.into())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reserves `bytes` under the quota, evicting what must go.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>, StoreError> {
         self.balance()?;

@@ -194,6 +194,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`] when there is no room; else when the index or the file fails.
     pub fn create(&self, task: TaskId, geometry: Geometry, source_url: &str) -> Result<Blob, StoreError> {
+        self.0.fits(geometry.length())?;
         loop {
             if let Some(blob) = self.get(task)? {
                 if blob.geometry() == geometry {

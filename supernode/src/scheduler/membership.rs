@@ -112,7 +112,7 @@ impl Swarm {
         let known = context.tracker.get(node)?;
         let seat =
             self.seat(&known.member.contact, known.place, usize::from(known.member.slots), context.now);
-        self.at_mut(seat).standing = context.tracker.ledger.standing(node, context.now);
+        self.at_mut(seat).standing = known.standing;
         self.draw_in(known.place.zone);
         Some(seat)
     }

@@ -33,7 +33,7 @@ use common::wire::swarm::Fault;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::tracker::{Known, Place, Tracker};
+use crate::tracker::{Place, Tracker};
 use swarm::{Copy, Swarm};
 
 pub use crate::tracker::{Member, Standing};
@@ -77,7 +77,7 @@ impl Scheduler {
             Event::PeerDown(node) => self.peer_down(node, now),
             Event::Join { task, node, held } => self.join(task, node, held, now),
             Event::Hold { task, node, pieces } => {
-                if !self.enlist(task, node, now) {
+                if !self.enlist(task, node, false, now) {
                     return Vec::new();
                 }
                 let commands = self.within(task, now, |swarm, context| swarm.hold(node, pieces, context));
@@ -115,7 +115,7 @@ impl Scheduler {
             return Vec::new();
         }
         let commands = self.peer_down(node, now);
-        self.tracker.insert(member);
+        self.tracker.insert(member, now);
         commands
     }
 
@@ -129,7 +129,7 @@ impl Scheduler {
     }
 
     fn join(&mut self, task: TaskId, node: NodeId, held: u32, now: Instant) -> Vec<Command> {
-        if !self.enlist(task, node, now) {
+        if !self.enlist(task, node, true, now) {
             return Vec::new();
         }
         let seated = self.swarms[&task].seat_of(node).is_some();
@@ -163,7 +163,11 @@ impl Scheduler {
     /// Lets all swarms of a node know how it stands now.
     fn judge(&mut self, node: NodeId, now: Instant) -> Vec<Command> {
         let standing = self.tracker.ledger.standing(node, now);
-        let tasks = self.tracker.get(node).map(Known::tasks).unwrap_or_default();
+        let Some(known) = self.tracker.get_mut(node).filter(|known| known.standing != standing) else {
+            return Vec::new();
+        };
+        known.standing = standing;
+        let tasks = known.tasks();
         let tell = |task: TaskId| {
             self.within(task, now, |swarm, context| swarm.set_standing(node, standing, context))
         };
@@ -203,10 +207,12 @@ impl Scheduler {
         commands
     }
 
-    /// Makes sure that the swarm exists and that its node is known to be in it; false for a stranger.
-    fn enlist(&mut self, task: TaskId, node: NodeId, now: Instant) -> bool {
-        let Some(known) = self.tracker.get_mut(node) else { return false };
-        known.enlist(task);
+    /// Makes sure that the swarm exists and that its node is known to be in it; false for a stranger, and for who is in too
+    /// many.
+    fn enlist(&mut self, task: TaskId, node: NodeId, wanted: bool, now: Instant) -> bool {
+        if !self.tracker.get_mut(node).is_some_and(|known| known.enlist(task, wanted)) {
+            return false;
+        }
         self.swarm(task, now);
         true
     }

@@ -2,18 +2,25 @@
 //! [scheduler](crate::scheduler) owns the one tracker and asks it; nobody else does.
 //!
 //! # Invariants
-//! Pure: no clock, no I/O. The memory grows with connected peers, their tasks and the accusations still alive.
+//! Pure: no clock, no I/O. The memory grows with connected peers, their tasks and the accusations still alive; of tasks a
+//! peer has a limited number, whatever it claims.
 
 mod ledger;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
 
 use common::node::{Contact, Labels, NodeId};
 use common::task::TaskId;
 
 pub(crate) use ledger::Ledger;
 pub use ledger::Standing;
+
+/// Tasks that one peer is known to hold: those of some thousand images. Who holds more is a parent of these.
+const MAX_HELD: usize = 16_384;
+/// And those that it joins beside them.
+const MAX_TASKS: usize = 2 * MAX_HELD;
 
 /// A connected peer, as its hello describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +62,8 @@ pub(crate) enum Nearness {
 pub(crate) struct Known {
     pub(crate) member: Member,
     pub(crate) place: Place,
+    /// How it stood when it was last judged: in all its swarms alike.
+    pub(crate) standing: Standing,
     tasks: HashSet<TaskId>,
 }
 
@@ -106,9 +115,10 @@ fn number(path: &[&String]) -> u64 {
 // === impl Known ===
 
 impl Known {
-    /// It wants or holds a task.
-    pub(crate) fn enlist(&mut self, task: TaskId) {
-        self.tasks.insert(task);
+    /// It wants a task, or holds it unasked; false when that is one too many.
+    pub(crate) fn enlist(&mut self, task: TaskId, wanted: bool) -> bool {
+        let most = if wanted { MAX_TASKS } else { MAX_HELD };
+        self.tasks.contains(&task) || self.tasks.len() < most && self.tasks.insert(task)
     }
 
     /// It does no more.
@@ -133,10 +143,11 @@ impl Known {
 
 impl Tracker {
     /// A peer came. One that was there already must have been [taken out](Self::take) before.
-    pub(crate) fn insert(&mut self, member: Member) {
+    pub(crate) fn insert(&mut self, member: Member, now: Instant) {
+        let standing = self.ledger.standing(member.contact.id, now);
         let place = Place::of(&member.labels);
         *self.zones.entry(place.zone).or_default() += 1;
-        self.nodes.insert(member.contact.id, Known { member, place, tasks: HashSet::new() });
+        self.nodes.insert(member.contact.id, Known { member, place, standing, tasks: HashSet::new() });
     }
 
     /// A peer went; what it did stays in the ledger, so that a reconnect washes nothing off.
@@ -196,7 +207,7 @@ mod tests {
         for (byte, zone) in [(1, "a"), (2, "b"), (3, "b")] {
             let contact = Contact { id: NodeId([byte; 16]), address: ([10, 0, 0, byte], 7710).into() };
             let labels = Labels { zone: zone.into(), ..Labels::default() };
-            tracker.insert(Member { contact, labels, slots: 8 });
+            tracker.insert(Member { contact, labels, slots: 8 }, Instant::now());
         }
         assert!(!tracker.single_zone());
         assert!(tracker.take(NodeId([1; 16])).is_some());

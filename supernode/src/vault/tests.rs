@@ -1,5 +1,7 @@
 //! Buckets over object_store's memory: two supernodes of one cluster, and one of another.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +11,9 @@ use common::identity::{Authority, Sealer};
 use common::piece::{ByteRange, Geometry, PieceIndex};
 use common::task::TaskId;
 use futures_util::StreamExt as _;
+use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore as _;
-use object_store::ObjectStoreExt as _;
 use peer::store::{Store, StoreOptions};
 use peer::vault::{Kept, Trouble, Vault as _};
 use tempfile::TempDir;
@@ -45,7 +47,8 @@ impl Cluster {
     }
 
     fn side_in(&self, dir: TempDir) -> Side {
-        let store = Store::open(dir.path(), StoreOptions { durable: true, ..StoreOptions::default() }).unwrap();
+        let store =
+            Store::open(dir.path(), StoreOptions { durable: true, ..StoreOptions::default() }).unwrap();
         let sealer = Sealer::new(&Authority::open(self.ca.path()).unwrap());
         let (objects, name) = (self.objects.clone(), "s3://test".to_owned());
         let bucket = Bucket::over(objects, name, PREFIX, dir.path(), sealer, store.clone()).unwrap();

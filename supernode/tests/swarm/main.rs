@@ -6,6 +6,7 @@
 
 mod cluster;
 mod evil;
+mod old;
 mod origin;
 
 mod cheats;
@@ -13,3 +14,4 @@ mod doors;
 mod fleets;
 mod losses;
 mod pulls;
+mod versions;

@@ -1,0 +1,4 @@
+//! Whole streams of a neighbour. What is done with it: `fuzz/bodies`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_bodies::pieces(data));
