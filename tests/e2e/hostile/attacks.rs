@@ -16,11 +16,12 @@ use common::wire::exchange::{Link, Opening, PieceReply, Refusal};
 use common::wire::hello::{self, Hello};
 use common::wire::inquiry::{Inquired, Inquiry};
 use common::wire::swarm::{Failure, Fault, Join, MAX_DIGESTS, MAX_ENTRIES, Testimony, ToSupernode};
-use quinn::Connection;
+use quinn::{Connection, SendStream};
 use tokio::task::JoinSet;
 
-use super::Field;
-use super::villain::{Target, Villain, bare, dial, greet, say, write};
+use super::villain::{Target, bare, dial, greet, say, write};
+use super::{Field, LOOK};
+use crate::support::LIMIT;
 
 /// Tasks that a supernode believes of one peer that it holds.
 const MAX_HELD: u64 = 16_384;
@@ -54,7 +55,9 @@ pub(super) async fn joins(field: Arc<Field>) -> String {
     let _ = send.finish();
     let told = told.await.unwrap();
     assert_eq!(told.get("refused"), Some(&100), "words without end: {told:?}");
-    assert!(told["busy"] + told["failed"] > 8_000, "{told:?}");
+    // Whether it is told to wait or that these are too many depends on how fast it is.
+    let turned_away = ["busy", "failed"].into_iter().filter_map(|kind| told.get(kind)).sum::<usize>();
+    assert!(turned_away > 8_000, "{told:?}");
     format!("10100 joins: {told:?}")
 }
 
@@ -103,13 +106,22 @@ pub(super) async fn drips(field: Arc<Field>) -> String {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let mut ended = 0;
-    for (mut send, _) in streams {
-        // Said to and not heard: the other side has let go of the stream.
-        ended += usize::from(field.until(async || send.write_all(&[0]).await.is_err()).await);
+    for (send, _) in streams {
+        ended += usize::from(is_let_go(send).await);
     }
     told.await.unwrap();
     assert_eq!(ended, 40);
     format!("a session and {ended} streams ended after {bytes} bytes")
+}
+
+/// Whether the other side lets go of a stream in the end: said to, and not heard.
+async fn is_let_go(mut send: SendStream) -> bool {
+    let saying = async {
+        while send.write_all(&[0]).await.is_ok() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, saying).await.is_ok()
 }
 
 /// Lengths beyond what there can be, and beyond what there is.
@@ -125,10 +137,7 @@ pub(super) async fn giants(field: Arc<Field>) -> String {
     let holdings = ToSupernode::Holdings(vec![(task(1), largest)]);
     write(&mut send, &patched(codec::encode(&holdings).unwrap())).await;
     told.await.unwrap();
-    assert!(
-        connection.close_reason().is_some()
-            || field.until(async || connection.close_reason().is_some()).await
-    );
+    connection.closed().await;
 
     let (_connection, mut send, told) = villain.session(&field.supernode).await;
     for number in 20_000..20_050 {
@@ -194,7 +203,9 @@ pub(super) async fn claims(field: Arc<Field>) -> String {
         for round in 0..100 {
             let tasks = (round * MAX_ENTRIES..).take(MAX_ENTRIES).map(task);
             let held: Vec<_> = tasks.map(|task| (task, geometry())).collect();
-            let progress = held.iter().map(|(task, _)| (*task, round as u32)).collect();
+            // Of others than those that it holds: who falls back in thousands of tasks at once is told more than it can read.
+            let progress =
+                (usize::MAX / 2 + round..).take(MAX_ENTRIES).map(|number| (task(number), 7)).collect();
             say(&mut send, &ToSupernode::Holdings(held)).await;
             say(&mut send, &ToSupernode::Progress(progress)).await;
             for node in &field.nodes {
@@ -206,8 +217,8 @@ pub(super) async fn claims(field: Arc<Field>) -> String {
         }
     };
     let through = tokio::time::timeout(Duration::from_secs(30), flood).await.is_ok();
+    assert!(connection.close_reason().is_none(), "{:?}", connection.close_reason());
     assert!(!through, "it is heard no faster than a pace, and that would take two minutes");
-    assert!(connection.close_reason().is_none());
     let held = field.tasks_of(villain.node()).await;
     assert!((1..=MAX_HELD).contains(&held), "{held} tasks");
     format!("{held} tasks believed")

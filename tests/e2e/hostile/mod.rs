@@ -90,16 +90,6 @@ impl Field {
         let seen = peers.iter().find(|peer| peer["node"] == node.to_string());
         seen.and_then(|peer| peer["tasks"].as_u64()).unwrap_or_default()
     }
-
-    /// Waits until something is so; false when it never is.
-    async fn until(&self, mut is_so: impl AsyncFnMut() -> bool) -> bool {
-        let waiting = async {
-            while !is_so().await {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::time::timeout(LIMIT, waiting).await.is_ok()
-    }
 }
 
 // === impl Memory ===
