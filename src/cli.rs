@@ -66,6 +66,10 @@ pub enum Command {
     Doctor(Doctor),
     /// Make, list or revoke the tokens that let peers join; on the supernode's machine
     Token(Token),
+    /// Turn a member out, or let it in again; on the supernode's machine
+    Node(Node),
+    /// Change the cluster's CA while the cluster works; on the supernode's machine
+    Ca(Ca),
 }
 
 /// Where a daemon lives.
@@ -77,9 +81,40 @@ pub struct Home {
     /// Where keys and blobs are kept [default: /var/lib/longshore as root, else the XDG data directory]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// How much of the disk may be used, for example 50GiB [default: no limit]
-    #[arg(long, value_name = "SIZE")]
+    /// How much of the disk may be used, for example 50GiB or 80% [default: no limit]
+    #[arg(long, value_name = "SIZE|PERCENT")]
     pub quota: Option<String>,
+    /// Above this part of the quota the least recently used blobs go, in the background [default: 95%]
+    #[arg(long, value_name = "PERCENT")]
+    pub high_watermark: Option<String>,
+    /// Down to this part of the quota [default: 85%]
+    #[arg(long, value_name = "PERCENT")]
+    pub low_watermark: Option<String>,
+    /// What the disk must have free, for example 20GiB or 15%: blobs go for it, and are streamed through when none is
+    /// left to go [default: 15% on a Kubernetes node, else 5%]
+    #[arg(long, value_name = "SIZE|PERCENT")]
+    pub keep_free: Option<String>,
+    /// Blobs that nobody used for so long go, for example 30d [default: never]
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<String>,
+}
+
+/// A bucket behind the supernode's disk.
+#[derive(Args)]
+pub struct Cache {
+    /// An S3-compatible bucket that keeps the registry blobs of all supernodes of a cluster, as s3://BUCKET/PREFIX
+    /// [default: this machine's disk alone]
+    #[arg(long, value_name = "URL")]
+    pub cache_url: Option<String>,
+    /// Its server, as https://HOST[:PORT], or http:// where that is meant [default: AWS]
+    #[arg(long, value_name = "URL")]
+    pub cache_endpoint: Option<String>,
+    /// Its region [default: AWS_REGION, or us-east-1]
+    #[arg(long, value_name = "NAME")]
+    pub cache_region: Option<String>,
+    /// An AWS-style credentials file that nobody else may read [default: the AWS_* variables, or the machine's role]
+    #[arg(long, value_name = "FILE")]
+    pub cache_credentials_file: Option<String>,
 }
 
 /// Where a peer stands, and what it carries.
@@ -165,6 +200,10 @@ pub struct Supernode {
     /// The address that peers are told, if not the one that they dial
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<String>,
+    /// Where the cluster's CA, join tokens and revocations are, for several supernodes of one cluster: a shared folder, a copy,
+    /// or a mounted Kubernetes Secret; it may be read-only [default: <data-dir>/identity]
+    #[arg(long, value_name = "DIR")]
+    pub cluster_dir: Option<String>,
     /// The API's bearer token, which is asked for wherever HTTP listens beyond loopback [default: <data-dir>/api-token, made
     /// at the first start]
     #[arg(long, value_name = "FILE")]
@@ -183,6 +222,8 @@ pub struct Supernode {
     pub max_joins: Option<u32>,
     #[command(flatten)]
     pub limits: Limits,
+    #[command(flatten)]
+    pub cache: Cache,
     #[command(flatten)]
     pub origins: Origins,
 }
@@ -393,12 +434,72 @@ pub struct Doctor {
 pub struct Token {
     #[command(subcommand)]
     pub deed: TokenDeed,
+    #[command(flatten)]
+    pub folder: ClusterFolder,
+}
+
+/// Where the cluster's CA, tokens and revocations are.
+#[derive(Args)]
+pub struct ClusterFolder {
     /// The supernode's data directory
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "cluster_dir")]
     pub data_dir: Option<PathBuf>,
+    /// The folder that the supernodes have as --cluster-dir [default: <data-dir>/identity]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cluster_dir: Option<PathBuf>,
     /// For programs
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Node {
+    #[command(subcommand)]
+    pub deed: NodeDeed,
+    #[command(flatten)]
+    pub folder: ClusterFolder,
+}
+
+#[derive(Subcommand)]
+pub enum NodeDeed {
+    /// Turn a node out: supernodes and peers refuse it and drop its connections within a minute
+    Revoke {
+        /// Its id, as `longshore status` shows it
+        id: String,
+        /// For how long: a certificate lasts a day, so that its key is worthless after that, but a join token brings another
+        #[arg(long, value_name = "TIME", default_value = "30d")]
+        r#for: String,
+    },
+    /// List the nodes that are turned out
+    List,
+    /// Let a node in again; where supernodes have copies of the cluster's folder, at each of them
+    Allow {
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Args)]
+pub struct Ca {
+    #[command(subcommand)]
+    pub deed: CaDeed,
+    #[command(flatten)]
+    pub folder: ClusterFolder,
+}
+
+#[derive(Subcommand)]
+pub enum CaDeed {
+    /// Show the CA, and how far a rotation is
+    Status,
+    /// Begin a rotation: a new CA issues from now on, and the present one is believed beside it. All nodes must be of this
+    /// release; tokens made so far work until the end
+    Rotate,
+    /// End a rotation: the former CA is believed no more, and its join tokens end
+    Finish {
+        /// Although certificates of the former CA may still be good: nodes that have not renewed must enrol again
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Subcommand)]

@@ -202,6 +202,8 @@ fn supernode_flags(flags: cli::Supernode) -> Flags {
         .text("quic-listen", flags.quic_listen)
         .text("http-listen", flags.http_listen)
         .text("advertise", flags.advertise)
+        .cache(flags.cache)
+        .text("cluster-dir", flags.cluster_dir)
         .text("api-token-file", flags.api_token_file)
         .text("http-cert", flags.http_cert)
         .text("http-key", flags.http_key)

@@ -31,7 +31,7 @@ use peer::exchange::reveal::Style;
 use peer::limit::Rates;
 use peer::local_api::FetchRequest;
 use peer::origin::{OriginClient, OriginOptions, revised};
-use peer::store::{Store, StoreOptions};
+use peer::store::{Limits, Store, StoreOptions};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -162,7 +162,7 @@ async fn as_member(flags: &cli::Get, wanted: &Wanted) -> anyhow::Result<Done> {
         labels: Labels::default(),
         origin: typed_by_the_user(),
         content_store: Vec::new(),
-        quota: None,
+        limits: Limits::default(),
         rates: Rates::default(),
     };
     let peer = Peer::start(options).await?;
@@ -176,13 +176,13 @@ async fn as_member(flags: &cli::Get, wanted: &Wanted) -> anyhow::Result<Done> {
 async fn alone(wanted: &Wanted) -> anyhow::Result<Done> {
     let draft = Draft::folder(&wanted.output)?;
     let dir = draft.0.clone();
-    let opened =
-        tokio::task::spawn_blocking(move || Store::open(&dir, StoreOptions { quota: None, durable: false }));
+    let opened = tokio::task::spawn_blocking(move || Store::open(&dir, StoreOptions::default()));
     let engine = Engine::start(EngineOptions {
         store: opened.await??,
         transport: None,
         coordinator: Arc::new(Nobody),
         origin: OriginClient::new(typed_by_the_user())?,
+        vault: None,
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,

@@ -4,12 +4,15 @@
 #![allow(unreachable_pub, reason = "a binary has no outside; `pub` marks what other modules use")]
 
 mod addresses;
+mod ca;
 mod cli;
+mod cluster_folder;
 mod daemons;
 mod demo;
 mod doctor;
 mod get;
 mod local;
+mod node;
 mod peers;
 mod progress;
 mod reload;
@@ -75,6 +78,8 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Doctor(flags) => doctor::run(flags).await,
         cli::Command::Setup(flags) => setup::run(flags),
         cli::Command::Token(flags) => token::run(flags),
+        cli::Command::Node(flags) => node::run(flags),
+        cli::Command::Ca(flags) => ca::run(flags),
     }
 }
 

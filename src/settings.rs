@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use common::config::{ByteSize, Key, Kind, ListenAddr, Rate, Schema, Settings, Span, environment};
+use common::config::{Key, Kind, ListenAddr, Percent, Rate, Schema, Settings, Share, Span, environment};
 use common::identity::JoinToken;
 use common::node::Labels;
 use peer::daemon::PeerOptions;
 use peer::limit::Rates;
 use peer::origin::guard::Pattern;
 use peer::origin::{OriginClient, OriginOptions};
+use peer::store::Limits;
 use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use supernode::admission::Capacity;
 use supernode::api::tls::Certificate;
 use supernode::daemon::{SupernodeOptions, WebOptions};
+use supernode::vault::CacheOptions;
 use toml::Value;
 
 use crate::{cli, usage};
@@ -32,7 +35,16 @@ const SUPERNODE: &[Key] = &[
     Key::new("insecure-registry", Kind::List, "registry.local:5000"),
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
     Key::new("registry-ca", Kind::Table, "registry.local:5000=/etc/ssl/registry-ca.pem"),
-    Key::new("quota", Kind::Size, "100GiB"),
+    Key::new("quota", Kind::Share, "100GiB"),
+    Key::new("high-watermark", Kind::Percent, "95%"),
+    Key::new("low-watermark", Kind::Percent, "85%"),
+    Key::new("keep-free", Kind::Share, "15%"),
+    Key::new("ttl", Kind::Span, "30d"),
+    Key::new("cache-url", Kind::Text, "s3://BUCKET/PREFIX"),
+    Key::new("cache-endpoint", Kind::Text, "https://minio.example:9000"),
+    Key::new("cache-region", Kind::Text, "eu-central-1"),
+    Key::new("cache-credentials-file", Kind::Text, "/etc/longshore/cache-credentials"),
+    Key::new("cluster-dir", Kind::Text, "/etc/longshore/cluster"),
     Key::new("api-token-file", Kind::Text, "/etc/longshore/api-token"),
     Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
     Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
@@ -64,7 +76,11 @@ const PEER: &[Key] = &[
     Key::new("insecure-registry", Kind::List, "registry.local:5000"),
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),
     Key::new("registry-ca", Kind::Table, "registry.local:5000=/etc/ssl/registry-ca.pem"),
-    Key::new("quota", Kind::Size, "50GiB"),
+    Key::new("quota", Kind::Share, "50GiB"),
+    Key::new("high-watermark", Kind::Percent, "95%"),
+    Key::new("low-watermark", Kind::Percent, "85%"),
+    Key::new("keep-free", Kind::Share, "15%"),
+    Key::new("ttl", Kind::Span, "30d"),
     Key::new("permission-life", Kind::Span, "5m"),
     Key::new("permission-grace", Kind::Span, "1h"),
     Key::new("push", Kind::Text, "as-proxy"),
@@ -84,6 +100,9 @@ const PEER: &[Key] = &[
 const SCHEMA: Schema =
     Schema { sections: &[("supernode", SUPERNODE), ("peer", PEER)], exempt: &["LONGSHORE_TESTS_"] };
 
+/// Where the kubelet keeps its state, whoever runs it.
+const KUBELET: &str = "/var/lib/kubelet";
+
 /// Flags of one section, as they were typed.
 #[derive(Clone, Default)]
 pub struct Flags(Vec<(&'static str, Value)>);
@@ -100,7 +119,16 @@ struct SupernodeSection {
     insecure_registry: Vec<String>,
     ca_file: Vec<PathBuf>,
     registry_ca: BTreeMap<String, PathBuf>,
-    quota: Option<ByteSize>,
+    quota: Option<Share>,
+    high_watermark: Option<Percent>,
+    low_watermark: Option<Percent>,
+    keep_free: Option<Share>,
+    ttl: Option<Span>,
+    cache_url: Option<String>,
+    cache_endpoint: Option<String>,
+    cache_region: Option<String>,
+    cache_credentials_file: Option<PathBuf>,
+    cluster_dir: Option<PathBuf>,
     api_token_file: Option<PathBuf>,
     http_cert: Option<PathBuf>,
     http_key: Option<PathBuf>,
@@ -134,7 +162,11 @@ struct PeerSection {
     insecure_registry: Vec<String>,
     ca_file: Vec<PathBuf>,
     registry_ca: BTreeMap<String, PathBuf>,
-    quota: Option<ByteSize>,
+    quota: Option<Share>,
+    high_watermark: Option<Percent>,
+    low_watermark: Option<Percent>,
+    keep_free: Option<Share>,
+    ttl: Option<Span>,
     content_store: Vec<PathBuf>,
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
@@ -197,7 +229,20 @@ impl Flags {
 impl Flags {
     /// Where a daemon lives; the file is read before.
     pub fn home(self, home: cli::Home) -> Self {
-        self.text("data-dir", home.data_dir).text("quota", home.quota)
+        self.text("data-dir", home.data_dir)
+            .text("quota", home.quota)
+            .text("high-watermark", home.high_watermark)
+            .text("low-watermark", home.low_watermark)
+            .text("keep-free", home.keep_free)
+            .text("ttl", home.ttl)
+    }
+
+    /// A bucket behind the supernode's disk.
+    pub fn cache(self, cache: cli::Cache) -> Self {
+        self.text("cache-url", cache.cache_url)
+            .text("cache-endpoint", cache.cache_endpoint)
+            .text("cache-region", cache.cache_region)
+            .text("cache-credentials-file", cache.cache_credentials_file)
     }
 
     /// Where a peer stands, and what it carries.
@@ -286,6 +331,37 @@ fn checked(mut origin: OriginOptions, defaults: Defaults) -> anyhow::Result<Orig
     Ok(origin)
 }
 
+/// How much a daemon keeps.
+fn limits(
+    quota: Option<Share>,
+    [high, low]: [Option<Percent>; 2],
+    keep_free: Option<Share>,
+    ttl: Option<Span>,
+) -> anyhow::Result<Limits> {
+    let limits = Limits {
+        quota,
+        high: high.unwrap_or(Limits::NONE.high),
+        // Who sets the high one alone need not think of the other.
+        low: low.unwrap_or(Limits::NONE.low.min(high.unwrap_or(Limits::NONE.high))),
+        keep_free: keep_free.unwrap_or_else(keep_free_here),
+        ttl: ttl.map(|ttl| ttl.0),
+    };
+    anyhow::ensure!(
+        limits.low <= limits.high,
+        "--low-watermark {} is above --high-watermark {}: evicting ends at the low one",
+        limits.low,
+        limits.high
+    );
+    Ok(limits)
+}
+
+/// What the disk has to have free where nobody said. The kubelet drives pods away at 15 % of the images' disk; other
+/// machines only need room to go on.
+fn keep_free_here() -> Share {
+    let node = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() || Path::new(KUBELET).exists();
+    Share::Percent(Percent::new(if node { 15 } else { 5 }))
+}
+
 /// The limits of a section: both have the same keys.
 macro_rules! rates {
     ($section:expr) => {{
@@ -310,6 +386,19 @@ pub fn supernode(
 ) -> anyhow::Result<SupernodeOptions> {
     let settings: SupernodeSection = section(&gather(config, "supernode", flags)?, "supernode")?;
     let interface = defaults.interface;
+    let limits = limits(
+        settings.quota,
+        [settings.high_watermark, settings.low_watermark],
+        settings.keep_free,
+        settings.ttl,
+    );
+    let cache = CacheOptions::read(
+        settings.cache_url.as_deref(),
+        settings.cache_endpoint,
+        settings.cache_region,
+        settings.cache_credentials_file,
+    );
+    let cache = cache.map_err(usage)?;
     let origin = OriginOptions {
         allow: settings.origin_allow,
         registries: settings.registry,
@@ -335,8 +424,17 @@ pub fn supernode(
         http_listen: on(interface.into(), settings.http_listen, 7701),
         advertise: settings.advertise,
         origin: checked(origin, defaults)?,
-        quota: settings.quota.map(|quota| quota.0),
+        limits: limits.map_err(usage)?,
+        cache,
+        cluster_dir: settings.cluster_dir,
+        certificate_life: certificate_life()?,
     })
+}
+
+/// How long certificates last, for tests that wait for renewals. Not a setting: a cluster's last a day.
+fn certificate_life() -> anyhow::Result<Option<Duration>> {
+    let Ok(text) = std::env::var("LONGSHORE_TESTS_CERTIFICATE_LIFE") else { return Ok(None) };
+    Ok(Some(text.parse::<Span>().map_err(usage)?.0))
 }
 
 /// Where the certificate of the HTTP port comes from.
@@ -371,6 +469,12 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     let content_store = settings.content_store.iter().map(std::path::absolute).collect::<Result<_, _>>();
     let rates = rates!(settings);
     let proxy_listen = on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711);
+    let limits = limits(
+        settings.quota,
+        [settings.high_watermark, settings.low_watermark],
+        settings.keep_free,
+        settings.ttl,
+    );
     let data_dir = prepared(settings.data_dir.take())?;
     let proxy = proxy_options(&mut settings, proxy_listen, &data_dir).map_err(usage)?;
     let origin = OriginOptions {
@@ -390,7 +494,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             advertise: settings.advertise,
             labels: Labels { zone: settings.zone, rack: settings.rack, host },
             origin: checked(origin, defaults)?,
-            quota: settings.quota.map(|quota| quota.0),
+            limits: limits.map_err(usage)?,
             content_store: content_store.map_err(usage)?,
             rates,
         },

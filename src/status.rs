@@ -52,6 +52,15 @@ fn node(status: &Value) {
     println!("  {:<16} {}", "node", text(&status["node"]));
     println!("  {:<16} {}", "version", text(&status["version"]));
     println!("  {:<16} {} in {} tasks", "stored", count(&status["stored_bytes"]), status["stored_tasks"]);
+    let quota =
+        status["quota_bytes"].as_u64().map(|quota| format!(" of {}", bytes(quota))).unwrap_or_default();
+    println!(
+        "  {:<16} {}{quota}, {} free, {} tasks pinned",
+        "disk",
+        count(&status["disk_bytes"]),
+        count(&status["free_bytes"]),
+        status["pinned_tasks"].as_u64().unwrap_or_default()
+    );
     if status["adopted_tasks"].as_u64().is_some_and(|tasks| tasks > 0) {
         println!(
             "  {:<16} {} in {} tasks",

@@ -3,23 +3,17 @@
 
 use std::time::SystemTime;
 
-use anyhow::bail;
 use common::config::Span;
 use common::identity::{Authority, TokenBook, TokenInfo, TokenOptions, TokenState};
 use serde_json::json;
 
 use crate::cli::{Token, TokenDeed};
-use crate::usage;
+use crate::{cluster_folder, node, usage};
 
 /// Runs the command.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub fn run(flags: Token) -> anyhow::Result<()> {
-    let dir = flags.data_dir.unwrap_or_else(common::config::data_dir_default);
-    // `longshore up` keeps its supernode one folder below.
-    let homes = [dir.join("identity"), dir.join("supernode").join("identity")];
-    let Some(identity) = homes.into_iter().find(|home| home.join("ca.pem").exists()) else {
-        bail!("no supernode lives in {}: name its folder with --data-dir", dir.display());
-    };
+    let identity = cluster_folder::find(&flags.folder)?;
     let book = TokenBook::open(&identity)?;
     match flags.deed {
         TokenDeed::Create { expires, uses, note } => {
@@ -28,7 +22,7 @@ pub fn run(flags: Token) -> anyhow::Result<()> {
             let authority = Authority::open(&identity)?;
             let options = TokenOptions { note, expires_in, uses };
             let token = book.create(authority.fingerprint(), options, SystemTime::now())?;
-            if flags.json {
+            if flags.folder.json {
                 println!("{}", json!({ "id": token.id(), "token": token.to_string() }));
             } else {
                 println!("{token}");
@@ -36,21 +30,29 @@ pub fn run(flags: Token) -> anyhow::Result<()> {
         }
         TokenDeed::List => {
             let tokens = book.list()?;
-            if flags.json {
+            if flags.folder.json {
                 let rows: Vec<_> = tokens.iter().map(row).collect();
                 println!("{}", serde_json::to_string_pretty(&rows)?);
             } else {
-                println!("{:<10} {:<9} {:>6} NOTE", "ID", "STATE", "USES");
+                println!("{:<10} {:<9} {:>9} {:<14} NOTE", "ID", "STATE", "USES", "EXPIRES IN");
                 for token in &tokens {
-                    let left =
-                        token.uses.map_or_else(|| "any".into(), |uses| format!("{}/{uses}", token.used));
-                    println!("{:<10} {:<9} {left:>6} {}", token.id, state(token), token.note);
+                    // Of a token without a limit some uses may not be written down yet.
+                    let uses = token
+                        .uses
+                        .map_or_else(|| format!("≥{}", token.used), |uses| format!("{}/{uses}", token.used));
+                    println!(
+                        "{:<10} {:<9} {uses:>9} {:<14} {}",
+                        token.id,
+                        state(token),
+                        ends(token),
+                        token.note
+                    );
                 }
             }
         }
         TokenDeed::Revoke { id } => {
             book.revoke(&id)?;
-            if flags.json {
+            if flags.folder.json {
                 println!("{}", json!({ "revoked": true }));
             } else {
                 println!("revoked");
@@ -61,7 +63,23 @@ pub fn run(flags: Token) -> anyhow::Result<()> {
 }
 
 fn row(token: &TokenInfo) -> serde_json::Value {
-    json!({ "id": token.id, "state": state(token), "used": token.used, "uses": token.uses, "note": token.note })
+    let expires = token.expires.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    json!({
+        "id": token.id,
+        "state": state(token),
+        "used": token.used,
+        "uses": token.uses,
+        "expires": expires.map(|at| at.as_secs()),
+        "note": token.note,
+    })
+}
+
+fn ends(token: &TokenInfo) -> String {
+    match token.expires.map(|at| at.duration_since(SystemTime::now())) {
+        None => "never".into(),
+        Some(Ok(left)) => node::in_words(left),
+        Some(Err(_)) => "over".into(),
+    }
 }
 
 fn state(token: &TokenInfo) -> &'static str {

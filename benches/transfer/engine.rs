@@ -152,6 +152,7 @@ pub(crate) fn start_with(
         transport,
         coordinator,
         origin: OriginClient::new(origin).unwrap(),
+        vault: None,
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,

@@ -11,11 +11,11 @@ use common::identity::{Authority, Identity};
 use common::node::Role as NodeRole;
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Source, TaskId};
-use peer::store::{Blob, Store, StoreOptions};
+use peer::store::{Blob, Limits, Store, StoreOptions};
 
 /// The repository that the content is a blob of.
 const REPOSITORY: &str = "bench/content";
-const STORE: StoreOptions = StoreOptions { quota: None, durable: true };
+const STORE: StoreOptions = StoreOptions { limits: Limits::NONE, durable: true };
 
 pub(crate) struct Lab {
     folder: PathBuf,

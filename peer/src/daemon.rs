@@ -18,13 +18,14 @@ use crate::content_store;
 use crate::coordinator::directory::{Dns, Resolver};
 use crate::coordinator::remote::{Remote, RemoteOptions, SupernodeView};
 use crate::coordinator::session;
+use crate::coordinator::standing::Standing;
 use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
 use crate::limit::Rates;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{Limits, Store, StoreError, StoreOptions};
 use crate::tasks::Tasks;
-use crate::{health, local_api};
+use crate::{health, housekeeping, local_api};
 
 /// Children served at once, per task.
 const SLOTS: u16 = 8;
@@ -53,8 +54,8 @@ pub struct PeerOptions {
     pub origin: OriginOptions,
     /// Folders of whole blobs that are a container runtime's, and are offered from where they lie.
     pub content_store: Vec<PathBuf>,
-    /// Bytes to keep; none is as much as the disk holds.
-    pub quota: Option<u64>,
+    /// How much to keep.
+    pub limits: Limits,
     /// The limits to begin with.
     pub rates: Rates,
 }
@@ -79,6 +80,9 @@ pub enum DaemonError {
         "cannot join the cluster: {0}; make a token for it with `longshore token create` on its supernode"
     )]
     Token(TransportError),
+    /// Something that only one kind of daemon has.
+    #[error(transparent)]
+    Part(Box<dyn std::error::Error + Send + Sync>),
     /// A TCP port.
     #[error("cannot listen on {address}/tcp for {purpose}: {source}; choose another with {flag}")]
     Listen {
@@ -146,12 +150,14 @@ impl Peer {
     /// As there.
     pub async fn start_with(options: PeerOptions, resolver: Arc<dyn Resolver>) -> Result<Self, DaemonError> {
         let PeerOptions { data_dir, supernodes, token, labels, origin, .. } = options;
-        let store_options = StoreOptions { quota: options.quota, durable: true };
+        let store_options = StoreOptions { limits: options.limits, durable: true };
+        let metrics = Metrics::new();
+        let counted = metrics.clone();
         let store_dir = data_dir.clone();
         let content_store = options.content_store;
         let none_foreign = content_store.is_empty();
         let opened = tokio::task::spawn_blocking(move || {
-            let store = Store::open(&store_dir, store_options)?;
+            let store = Store::open_counted(&store_dir, store_options, counted)?;
             // Nobody watches over what an earlier run adopted.
             if none_foreign {
                 store.adopted()?.into_iter().try_for_each(|(task, _)| store.disown(task).map(drop))?;
@@ -160,8 +166,9 @@ impl Peer {
         })
         .await;
         let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let identity = Identity::open(&data_dir.join("identity"))?;
-        let metrics = Metrics::new();
+        let identity_dir = data_dir.join("identity");
+        let identity = Identity::open(&identity_dir)?;
+        let standing = Standing::open(identity.clone(), &identity_dir)?;
         let mut hello = transport::hello(identity.node(), Role::Peer);
         hello.advertise = options.advertise;
         hello.labels = labels;
@@ -175,7 +182,8 @@ impl Peer {
         let quic = transport.local_addr().unwrap_or(options.quic_listen);
         first_enrolment((&supernodes, &*resolver), token.as_ref(), &identity).await?;
         let mark = mark(&identity, token.as_ref());
-        let remote = RemoteOptions { supernodes, resolver, identity, token, metrics: metrics.clone() };
+        let remote =
+            RemoteOptions { supernodes, resolver, identity, standing, token, metrics: metrics.clone() };
         let (remote, driver) = Remote::new(remote);
         let origin = OriginClient::new(origin)?.with_mark(&mark);
         let (connected, supernodes) = (remote.connected(), remote.supernodes());
@@ -184,6 +192,7 @@ impl Peer {
             transport: Some(transport.clone()),
             coordinator: Arc::new(remote),
             origin,
+            vault: None,
             metrics,
             style: Style::Peer,
             sessions: None,
@@ -201,6 +210,7 @@ impl Peer {
         };
         peer.tasks.spawn(driver.run(peer.transport.clone(), peer.engine.clone()));
         peer.tasks.spawn(accept(peer.transport.clone(), peer.engine.clone()));
+        peer.tasks.spawn(housekeeping::run(peer.engine.store().clone()));
         if !content_store.is_empty() {
             let store = peer.engine.store().clone();
             peer.tasks.spawn(content_store::watch(store, content_store));

@@ -37,6 +37,7 @@ use crate::recheck::Looks;
 use crate::store::{Blob, Store};
 use crate::tasks::Tasks;
 use crate::trust::{Record, Trust};
+use crate::vault::Vault;
 
 /// Bytes in memory on their way in, over all downloads of the node.
 const DOWNLOAD_BUDGET: u64 = 48 * 1024 * 1024;
@@ -55,6 +56,8 @@ pub struct EngineOptions {
     pub coordinator: Arc<dyn Coordinator>,
     /// How origins are asked.
     pub origin: OriginClient,
+    /// Where whole blobs are looked for before the origin is asked; none for all but a seed.
+    pub vault: Option<Arc<dyn Vault>>,
     /// What is counted.
     pub metrics: Metrics,
     /// How thrifty the node shows its pieces.
@@ -112,6 +115,7 @@ impl Engine {
             pool,
             coordinator: options.coordinator,
             origin: options.origin,
+            vault: options.vault,
             metrics: options.metrics,
             style: options.style,
             pulls: Line::default(),
@@ -293,7 +297,7 @@ impl Engine {
     /// Refreshes the gauges that are not counted as things happen.
     pub fn sample(&self) {
         let metrics = self.metrics();
-        metrics.store_bytes.set(self.store().usage() as i64);
+        self.store().room().show(metrics);
         let (blobs, bytes) = self.store().adopted_usage();
         metrics.adopted_blobs.set(blobs as i64);
         metrics.adopted_bytes.set(bytes as i64);

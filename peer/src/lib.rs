@@ -1,7 +1,8 @@
 //! Longshore's engine: the blob store ([`store`]), fetching and serving pieces ([`exchange`]), the origin client
 //! ([`origin`]), the download session ([`download`]) and what it sees of the supernode ([`coordinator`]), behind
 //! one [`engine::Engine`]; questions that many ask an origin at once ([`inquiry`]); and the peer daemon around it
-//! ([`daemon`], [`local_api`]), which also offers what a container runtime has already ([`content_store`]).
+//! ([`daemon`], [`local_api`], [`housekeeping`]), which also offers what a container runtime has already
+//! ([`content_store`]). A seed may keep whole blobs in a second place, too ([`vault`]).
 
 pub mod content_store;
 pub mod coordinator;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod exchange;
 pub mod handle;
 pub mod health;
+pub mod housekeeping;
 pub mod http;
 pub mod inquiry;
 pub mod limit;
@@ -23,3 +25,4 @@ mod recheck;
 pub mod store;
 pub mod tasks;
 pub mod trust;
+pub mod vault;

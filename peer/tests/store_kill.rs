@@ -1,5 +1,8 @@
 //! Kills a process that writes to the store, again and again, and looks at what it left: every start succeeds,
-//! and every claimed piece has the bytes that it is claimed to have.
+//! every claimed piece has the bytes that it is claimed to have, and what was pinned is there.
+//!
+//! Meanwhile tasks are evicted for the quota, above the watermark and for their age, pinned and unpinned, and the index
+//! is written. `STORE_KILL_CYCLES` says how often.
 //!
 //! The test runs itself as the process to kill: [`child`] is that process, and does nothing in an ordinary run.
 
@@ -13,17 +16,28 @@ use bytes::Bytes;
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex};
 use common::task::TaskId;
-use peer::store::{Blob, Store, StoreOptions};
+use peer::store::{Blob, Limits, Store, StoreOptions};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 
-const CYCLES: u64 = 60;
+const CYCLES: &str = "STORE_KILL_CYCLES";
+/// Enough for an ordinary run of the tests.
+const FEW_CYCLES: u64 = 60;
 const FOLDER: &str = "STORE_KILL_FOLDER";
 const SEED: &str = "STORE_KILL_SEED";
 const PIECE: u64 = 256 * 1024;
 const TASKS: u8 = 8;
-/// Low enough that the child evicts now and then.
-const OPTIONS: StoreOptions = StoreOptions { quota: Some(24 * PIECE), durable: true };
+/// Tasks below this may be pinned: what can go must leave room for one more.
+const PINNABLE: u8 = 2;
+/// What a child was told that it has pinned, one file a task.
+const PINS: &str = "pins";
+
+/// A quota low enough that the child evicts now and then, and an age that some tasks reach.
+fn options() -> StoreOptions {
+    let limits = Limits { ttl: Some(Duration::from_millis(400)), ..Limits::quota(48 * PIECE) };
+    StoreOptions { limits, durable: true }
+}
+
 /// A child that is still not writing after this has hung.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -57,7 +71,9 @@ fn child() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let seed: u64 = std::env::var(SEED).unwrap().parse().unwrap();
     let mut dice = SmallRng::seed_from_u64(seed);
-    let store = Store::open(&folder, OPTIONS).unwrap();
+    let store = Store::open(&folder, options()).unwrap();
+    let pins = folder.with_file_name(PINS);
+    std::fs::create_dir_all(&pins).unwrap();
     std::fs::write(folder.join("writing"), b"").unwrap();
     for step in 0.. {
         let task = task(dice.random_range(0..TASKS));
@@ -66,6 +82,7 @@ fn child() {
         let generation = match known {
             // Now and then the task begins again, with other bytes and perhaps another length.
             Some(_) if dice.random_ratio(1, 12) => {
+                unpin(&store, task, &pins);
                 store.remove(task).unwrap();
                 fresh
             }
@@ -83,7 +100,25 @@ fn child() {
         if blob.pieces().unwrap().len() as u32 == geometry.pieces() {
             blob.prove().unwrap();
         }
+        drop(blob);
+        match dice.random_range(0..12) {
+            0 | 1 if task.0[0] <= PINNABLE => {
+                assert!(store.pin(task).unwrap());
+                // Only once the pin is confirmed: from here on the task must stay.
+                std::fs::write(pins.join(task.hex()), b"").unwrap();
+            }
+            2 => unpin(&store, task, &pins),
+            3 => drop(store.evict(task).unwrap()),
+            4 | 5 => store.tend().unwrap(),
+            6 => store.measure().unwrap(),
+            _ => {}
+        }
     }
+}
+
+fn unpin(store: &Store, task: TaskId, pins: &Path) {
+    let _ = std::fs::remove_file(pins.join(task.hex()));
+    store.unpin(task).unwrap();
 }
 
 /// The child while it runs; killed when dropped, so that a failing test leaves nobody behind.
@@ -137,9 +172,15 @@ impl Drop for Victim {
     }
 }
 
-/// Looks at every claimed piece; returns how many there are.
+/// Looks at every claimed piece and every pin; returns how many claims there are.
 fn check(folder: &Path) -> usize {
-    let store = Store::open(folder, OPTIONS).expect("every start succeeds");
+    let store = Store::open(folder, options()).expect("every start succeeds");
+    let pinned: Vec<String> =
+        store.list().unwrap().iter().filter(|entry| entry.pinned).map(|entry| entry.task.hex()).collect();
+    for pin in std::fs::read_dir(folder.with_file_name(PINS)).into_iter().flatten() {
+        let pin = pin.unwrap().file_name().into_string().unwrap();
+        assert!(pinned.contains(&pin), "{pin} was pinned, and is gone");
+    }
     let (mut checked, mut present) = (0, 0);
     for entry in store.list().unwrap() {
         let generation = generation_in(&entry.source_url);
@@ -166,9 +207,11 @@ fn claims_are_true_after_every_kill() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("store");
     let sign = folder.join("writing");
+    let cycles = std::env::var(CYCLES).map_or(FEW_CYCLES, |cycles| cycles.parse().unwrap());
+    let begun = Instant::now();
     let mut dice = SmallRng::seed_from_u64(7);
     let (mut checked, mut most, mut opening) = (0, 0, 0);
-    for cycle in 0..CYCLES {
+    for cycle in 0..cycles {
         let _ = std::fs::remove_file(&sign);
         let mut victim = Victim::start(&folder, cycle + 1);
         if cycle % 3 == 0 {
@@ -185,7 +228,8 @@ fn claims_are_true_after_every_kill() {
         most = most.max(pieces);
     }
     println!(
-        "{CYCLES} kills, {opening} before the store was open: {checked} claims checked, at most {most} at once"
+        "{cycles} kills in {:?}, {opening} before the store was open: {checked} claims checked, at most {most} at once",
+        begun.elapsed()
     );
     assert!(most > 10, "the children wrote too little to prove anything");
 }

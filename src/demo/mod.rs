@@ -18,6 +18,7 @@ use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
 use peer::limit::Rates;
 use peer::origin::OriginOptions;
+use peer::store::Limits;
 use proxy::ProxyOptions;
 use supernode::admission::Capacity;
 use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
@@ -129,7 +130,10 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
         http_listen,
         advertise: None,
         origin,
-        quota: None,
+        limits: Limits::default(),
+        cache: None,
+        cluster_dir: None,
+        certificate_life: None,
         web: WebOptions::default(),
         rates: Rates::default(),
         capacity: Capacity::default(),
@@ -154,7 +158,7 @@ async fn start_peer(
         labels: Labels { host, ..Labels::default() },
         origin: origins(origin),
         content_store: Vec::new(),
-        quota: None,
+        limits: Limits::default(),
         rates: Rates::default(),
     };
     let default_registry = "demo.example".to_owned();

@@ -35,8 +35,7 @@ pub(super) async fn all(outlook: &Outlook, homes: &[Home]) -> Vec<Finding> {
     }
     let token = outlook.join_token_file.as_deref().map(|path| (path, JoinToken::read(path)));
     if let Some((path, read)) = &token {
-        let certificate = member.as_ref().and_then(Identity::certificate);
-        findings.push(join_token(path, read.as_ref(), certificate.as_ref()));
+        findings.push(join_token(path, read.as_ref(), member.as_ref()));
     }
     let token = token.and_then(|(_, read)| read.ok());
     for supernode in supernodes(outlook, homes) {
@@ -46,17 +45,14 @@ pub(super) async fn all(outlook: &Outlook, homes: &[Home]) -> Vec<Finding> {
 }
 
 /// Whether the token can be read, and is of the cluster that this node is in.
-fn join_token(
-    path: &Path,
-    read: Result<&JoinToken, &IdentityError>,
-    certificate: Option<&CertificateInfo>,
-) -> Finding {
+fn join_token(path: &Path, read: Result<&JoinToken, &IdentityError>, member: Option<&Identity>) -> Finding {
     const CHECK: &str = "join token";
-    match (read, certificate) {
+    let member = member.filter(|member| member.certificate().is_some());
+    match (read, member) {
         (Err(error), _) => {
             Finding::fail(CHECK, error.to_string(), "copy it from the supernode's <data-dir>/join-token")
         }
-        (Ok(token), Some(certificate)) if token.ca() != certificate.ca_fingerprint => {
+        (Ok(token), Some(member)) if !member.is_of_cluster(token.ca()) => {
             let what = format!(
                 "{} holds token {}, which is for another cluster than this node's certificate",
                 path.display(),
@@ -212,6 +208,9 @@ pub(super) fn way_out(error: Option<&TransportError>) -> &'static str {
         }
         Some(TransportError::OtherCluster { .. }) => {
             "copy the join token of that supernode, from its <data-dir>/join-token"
+        }
+        Some(TransportError::TurnedAway { reason, .. }) if reason.contains("was revoked") => {
+            "ask who runs the cluster why; `longshore node allow NODE-ID` on the supernode's machine lets it in again"
         }
         Some(TransportError::Distrusted { .. } | TransportError::TurnedAway { .. }) => {
             "this node is of another cluster, or a clock is wrong: move <data-dir>/identity aside and enrol again"

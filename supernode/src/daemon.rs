@@ -4,18 +4,19 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use common::identity::{self, Admits, Authority, Identity, JoinToken, TokenBook, TokenOptions};
+use common::identity::{self, Admits, Authority, Identity, TokenBook};
 use common::node::{Contact, Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportOptions};
 use peer::daemon::{DaemonError, bind_socket, listen};
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
+use peer::housekeeping;
 use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
-use peer::store::{Store, StoreOptions};
+use peer::store::{Limits, Store, StoreOptions};
 use peer::tasks::Tasks;
 use tokio::sync::mpsc;
 
@@ -26,10 +27,13 @@ use crate::api::tls::{Certificate, TlsListener};
 use crate::bulletin::Bulletins;
 use crate::enrolment::Office;
 use crate::hub::Hub;
+use crate::membership::Membership;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::{self, Sessions};
 use crate::testimony::Notary;
+use crate::tokens::{self, Tokens};
+use crate::vault::{self, CacheOptions};
 
 /// The first join token's file in the data folder.
 pub const JOIN_TOKEN: &str = "join-token";
@@ -37,8 +41,6 @@ pub const JOIN_TOKEN: &str = "join-token";
 pub const SOCKET: &str = "supernode.sock";
 /// The scheduler's clock.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the own certificate's age is looked at.
-const RENEWAL_CHECK: Duration = Duration::from_secs(600);
 /// Strangers whose requests wait for a certificate; one too many is cut off, and comes again.
 const MAX_ENROLLING: usize = 512;
 /// Open requests get so long to end when the daemon stops.
@@ -56,8 +58,14 @@ pub struct SupernodeOptions {
     pub advertise: Option<SocketAddr>,
     /// Which origins, and how.
     pub origin: OriginOptions,
-    /// Bytes to keep; none is as much as the disk holds.
-    pub quota: Option<u64>,
+    /// How much to keep.
+    pub limits: Limits,
+    /// The bucket behind the store; none is the disk alone.
+    pub cache: Option<CacheOptions>,
+    /// Where the cluster's CA, tokens and revocations are, if not beside the supernode's own key.
+    pub cluster_dir: Option<PathBuf>,
+    /// How long certificates last, in tests; none is as long as they do.
+    pub certificate_life: Option<Duration>,
     /// Its HTTP port.
     pub web: WebOptions,
     /// The seed's limits to begin with.
@@ -100,24 +108,31 @@ impl Supernode {
             http_listen,
             advertise,
             origin,
-            quota,
+            limits,
+            cache,
             web,
             rates,
             capacity,
+            ..
         } = options;
         let store_dir = data_dir.clone();
-        let store_options = StoreOptions { quota, durable: true };
-        let opened = tokio::task::spawn_blocking(move || Store::open(&store_dir, store_options)).await;
+        let store_options = StoreOptions { limits, durable: true };
+        let metrics = Metrics::new();
+        let counted = metrics.clone();
+        let opened =
+            tokio::task::spawn_blocking(move || Store::open_counted(&store_dir, store_options, counted))
+                .await;
         let store = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let identity_dir = data_dir.join("identity");
-        let authority = Arc::new(Authority::open(&identity_dir)?);
-        let tokens = Arc::new(TokenBook::open(&identity_dir)?);
+        let cluster_dir = options.cluster_dir.unwrap_or_else(|| identity_dir.clone());
+        let life = options.certificate_life.unwrap_or(identity::LIFETIME);
+        let authority = Arc::new(Authority::open(&cluster_dir)?.with_lifetime(life));
+        let book = Arc::new(TokenBook::open(&cluster_dir)?);
         let token = data_dir.join(JOIN_TOKEN);
-        first_token(&token, &tokens, &authority)?;
+        tokens::first(&token, &book, &authority)?;
         let identity = Identity::open(&identity_dir)?;
-        certify(&identity, &authority)?;
+        let membership = Arc::new(Membership::open(authority.clone(), identity.clone(), &cluster_dir)?);
 
-        let metrics = Metrics::new();
         let mut hello = transport::hello(identity.node(), Role::Supernode);
         hello.advertise = advertise;
         let admits = Admits::MembersAndStrangers;
@@ -127,6 +142,9 @@ impl Supernode {
         let listener = listen(http_listen, "the API, metrics and health", "--http-listen").await?;
         let http = listener.local_addr().unwrap_or(http_listen);
 
+        let tasks = Tasks::default();
+        let behind = |cache: CacheOptions| vault::open(&cache, &data_dir, &authority, &store, &tasks);
+        let vault = cache.map(behind).transpose().map_err(|error| DaemonError::Part(error.into()))?;
         let (coordinator, notices) = SeedCoordinator::new(identity.node());
         let memory = coordinator.memory();
         let (sessions, streams) = mpsc::channel(64);
@@ -135,6 +153,7 @@ impl Supernode {
             transport: Some(transport.clone()),
             coordinator: Arc::new(coordinator),
             origin: OriginClient::new(origin)?.with_mark(&authority.fingerprint().hex()[..12]),
+            vault,
             metrics: metrics.clone(),
             style: Style::Seed,
             sessions: Some(sessions),
@@ -143,16 +162,18 @@ impl Supernode {
         let contact = Contact { id: identity.node(), address: advertise.unwrap_or(quic) };
         let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
         let hub = Arc::new(Hub::new(contact, settings, metrics.clone()));
-        let office = Office::new(authority.clone(), tokens, metrics);
+        let roll = identity.roll().clone();
+        let office = Office::new(authority.clone(), book.clone(), roll, metrics);
         let running = Self {
             engine: engine.clone(),
             transport: transport.clone(),
             quic,
             http,
-            token,
+            token: token.clone(),
             socket: data_dir.join(SOCKET),
-            tasks: Tasks::default(),
+            tasks,
         };
+        running.tasks.spawn(housekeeping::run(engine.store().clone()));
         let door = door(&data_dir, &web, http)?;
         let tls = web.certificate.map(|certificate| (certificate, identity.clone()));
         running.tasks.spawn(seed::listen(hub.clone(), memory.clone(), notices));
@@ -160,7 +181,7 @@ impl Supernode {
         let shared = Sessions {
             engine: engine.clone(),
             hub: hub.clone(),
-            authority: authority.clone(),
+            membership: membership.clone(),
             admission: Arc::new(Mutex::new(Admission::of_all(&capacity, Instant::now()))),
             capacity,
             bulletins: Bulletins::new(notary.clone()),
@@ -170,7 +191,8 @@ impl Supernode {
         };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
-        running.tasks.spawn(keep_time(hub.clone(), identity, authority));
+        running.tasks.spawn(keep_time(hub.clone()));
+        running.tasks.spawn(tokens::watch(membership, Tokens { book, file: token, authority }));
         let socket = bind_socket(&running.socket)?;
         running.tasks.serve(socket, api::router(hub.clone(), engine.clone(), Door::Open));
         let router = api::router(hub, engine, door);
@@ -221,44 +243,11 @@ fn door(data_dir: &Path, web: &WebOptions, listens: SocketAddr) -> Result<Door, 
     Ok(Door::Token(Token::open(path, web.token_file.is_none())?))
 }
 
-/// The first start makes a token that does not end, so that a peer needs a file and an address and nothing else.
-fn first_token(path: &std::path::Path, tokens: &TokenBook, authority: &Authority) -> Result<(), DaemonError> {
-    let ours = |token: &JoinToken| token.ca() == authority.fingerprint();
-    let usable = path.exists() && JoinToken::read(path).is_ok_and(|token| ours(&token));
-    // Somebody who took the file away after all had joined does not want another.
-    let taken_away = !path.exists() && !tokens.list()?.is_empty();
-    if usable || taken_away {
-        return Ok(());
-    }
-    let options = TokenOptions { note: "made at the first start".into(), ..TokenOptions::default() };
-    let token = tokens.create(authority.fingerprint(), options, SystemTime::now())?;
-    identity::write_secret(path, format!("{token}\n").as_bytes())?;
-    Ok(())
-}
-
-/// The supernode's own certificate, which it can always issue.
-fn certify(identity: &Identity, authority: &Authority) -> Result<(), DaemonError> {
-    let now = SystemTime::now();
-    let ours = identity.certificate().is_some_and(|own| own.ca_fingerprint == authority.fingerprint());
-    if !ours || identity.renewal_due(now) {
-        let issued = authority.issue(&identity.csr()?, Role::Supernode, now)?;
-        identity.install(&issued.chain)?;
-    }
-    Ok(())
-}
-
-async fn keep_time(hub: Arc<Hub>, identity: Identity, authority: Arc<Authority>) {
+async fn keep_time(hub: Arc<Hub>) {
     let mut ticks = tokio::time::interval(TICK);
-    let mut renewals = tokio::time::interval(RENEWAL_CHECK);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => hub.apply(Event::Tick),
-            _ = renewals.tick() => {
-                if let Err(error) = certify(&identity, &authority) {
-                    tracing::error!("the supernode's certificate cannot be renewed: {error}");
-                }
-            }
-        }
+        ticks.tick().await;
+        hub.apply(Event::Tick);
     }
 }
 

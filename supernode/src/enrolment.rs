@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use common::identity::{Authority, TokenBook};
+use common::identity::{Authority, IdentityError, Issued, Roll, TokenBook, TokenRefusal};
 use common::node::Role;
 use common::telemetry::{Enrolment, Metrics};
 use common::transport::Enrolling;
-use common::wire::enrol::Reply;
+use common::wire::enrol::{Reply, Request};
 use tokio::sync::Semaphore;
 
 /// Enrolments at once; the others wait, and give up by their own time limit.
@@ -19,6 +19,7 @@ const AT_ONCE: usize = 16;
 pub struct Office {
     authority: Arc<Authority>,
     tokens: Arc<TokenBook>,
+    roll: Roll,
     metrics: Metrics,
     desks: Arc<Semaphore>,
 }
@@ -26,9 +27,9 @@ pub struct Office {
 // === impl Office ===
 
 impl Office {
-    /// An office that issues under `authority` for the tokens of the book.
-    pub fn new(authority: Arc<Authority>, tokens: Arc<TokenBook>, metrics: Metrics) -> Self {
-        Self { authority, tokens, metrics, desks: Arc::new(Semaphore::new(AT_ONCE)) }
+    /// An office that issues under `authority` for the tokens of the book, but to nobody who is turned out.
+    pub fn new(authority: Arc<Authority>, tokens: Arc<TokenBook>, roll: Roll, metrics: Metrics) -> Self {
+        Self { authority, tokens, roll, metrics, desks: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Answers one request.
@@ -36,14 +37,7 @@ impl Office {
         let remote = enrolling.remote();
         let Ok(desk) = self.desks.clone().acquire_owned().await else { return };
         let (office, request) = (self.clone(), enrolling.request().clone());
-        let decided = tokio::task::spawn_blocking(move || {
-            office
-                .tokens
-                .redeem(&request.token_id, &request.secret, SystemTime::now())
-                .map_err(|e| e.to_string())?;
-            office.authority.issue(&request.csr, Role::Peer, SystemTime::now()).map_err(|e| e.to_string())
-        });
-        let decided = decided.await;
+        let decided = tokio::task::spawn_blocking(move || office.decide(&request, SystemTime::now())).await;
         // A stranger who is slow to hear the answer holds up nobody else.
         drop(desk);
         let reply = match decided {
@@ -62,5 +56,21 @@ impl Office {
         if let Err(error) = enrolling.answer(&reply).await {
             tracing::debug!(%remote, "the answer was not heard: {error}");
         }
+    }
+
+    /// The certificate, or why there is none.
+    fn decide(&self, request: &Request, now: SystemTime) -> Result<Issued, String> {
+        let words = |error: IdentityError| error.to_string();
+        // Who is turned out does not use up a token.
+        self.roll.admits(Authority::node_of(&request.csr).map_err(words)?, now)?;
+        let shown = (request.token_id.as_str(), request.secret.as_str());
+        let opened = self.tokens.redeem_or_plain(shown, |ca| self.authority.is_ours(ca), now);
+        opened.map_err(|refusal| {
+            if let TokenRefusal::Unavailable(error) = &refusal {
+                tracing::error!("join tokens cannot be checked: {error}");
+            }
+            refusal.to_string()
+        })?;
+        self.authority.issue(&request.csr, Role::Peer, now).map_err(words)
     }
 }

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::identity::Authority;
-use common::node::{Contact, Role};
+use common::node::Contact;
 use common::piece::Geometry;
 use common::task::TaskId;
 use common::telemetry::TurnedAway;
@@ -23,7 +22,8 @@ use crate::admission::{self, Admission, Capacity};
 use crate::bulletin::Bulletins;
 use crate::feeder::Feeder;
 use crate::hub::Hub;
-use crate::outbox::Outbox;
+use crate::membership::Membership;
+use crate::outbox::{Letter, Outbox};
 use crate::scheduler::{Event, Member};
 use crate::seed::Memory;
 use crate::testimony::Notary;
@@ -52,8 +52,8 @@ pub struct Sessions {
     pub engine: Engine,
     /// The scheduler.
     pub hub: Arc<Hub>,
-    /// Renews certificates.
-    pub authority: Arc<Authority>,
+    /// Renews certificates, and has news of the cluster for all peers.
+    pub membership: Arc<Membership>,
     /// How much is taken on.
     pub capacity: Capacity,
     /// The joins that may still be taken on, over all sessions.
@@ -114,11 +114,11 @@ impl Sessions {
         let (outbox, letters) = Outbox::new();
         let stop = CancellationToken::new();
         let member = Member { contact, labels: hello.labels, slots: hello.slots.min(MAX_SLOTS) };
-        let hub = self.hub.clone();
+        let (hub, version) = (self.hub.clone(), connection.version());
+        let mut news = self.membership.news();
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());
-        let version = connection.version();
         let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, version, outbox };
         let mut session = Session {
             admission: Admission::of_one(&self.capacity, Instant::now()),
@@ -130,17 +130,29 @@ impl Sessions {
         };
         let mut writer = JoinSet::new();
         writer.spawn(letters.send(send));
-        let mut rested = tokio::time::Instant::now();
+        let mut rested = None;
         let reason = loop {
             // Who says too much is not read for a while: the rest waits where it comes from.
             let next = async {
-                tokio::time::sleep_until(rested).await;
+                // Even a moment that has passed takes the timer a millisecond.
+                if let Some(rested) = rested {
+                    tokio::time::sleep_until(rested).await;
+                }
                 reader.next::<ToSupernode>().await
             };
             tokio::select! {
+                biased;
+                // Before anything that this session is asked for: parents may be known by these CAs only.
+                Ok(()) = news.changed(), if version >= 2 => {
+                    let letter = Letter::Frames(news.borrow_and_update().clone());
+                    if session.feeder.outbox.push(letter).is_err() {
+                        break "it does not read".to_owned();
+                    }
+                }
                 message = next => match message {
                     Ok(Some(message)) => {
-                        rested = tokio::time::Instant::now() + session.rest(&message);
+                        let rest = session.rest(&message);
+                        rested = (!rest.is_zero()).then(|| tokio::time::Instant::now() + rest);
                         session.heard(message).await;
                     }
                     Ok(None) => break "it said goodbye".to_owned(),
@@ -185,7 +197,7 @@ impl Session {
                 self.shared.engine.metrics().turned_away.of(TurnedAway::Malformed).inc();
                 tracing::debug!(%node, task = ?said.task, "a testimony without a true seal")
             }
-            ToSupernode::Revoked(_) => {}
+            ToSupernode::Revoked(entries) => self.shared.membership.hear(entries).await,
             ToSupernode::Progress(entries) => {
                 let event = |(task, held)| Event::Progress { task, node, held };
                 hub.apply_all(entries.into_iter().take(MAX_ENTRIES).map(event));
@@ -262,12 +274,8 @@ impl Session {
     }
 
     async fn renew(&self, csr: &[u8]) {
-        let issued = self.shared.authority.issue(csr, Role::Peer, SystemTime::now());
-        let answer = match issued {
-            Ok(issued) if issued.node == self.feeder.node => ToPeer::Renewed(issued.chain),
-            Ok(_) => ToPeer::RenewalRefused("the request is for another key".into()),
-            Err(error) => ToPeer::RenewalRefused(error.to_string()),
-        };
+        let who = (self.feeder.node, self.feeder.version);
+        let answer = self.shared.membership.renew(csr, who, SystemTime::now());
         let _ = self.feeder.outbox.say(answer).await;
     }
 }

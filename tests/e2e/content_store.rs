@@ -138,7 +138,7 @@ async fn what_containerd_pulls_through_its_peer_is_kept_once() {
         peer.restart().await;
         adopts(&peer, parts).await;
         eventually("no copy of the peer's own", async || own_copies(&peer).is_empty().then_some(())).await;
-        assert_eq!(gauge(&peer.metrics().await, "longshore_store_bytes"), 0);
+        assert_eq!(gauge(&peer.metrics().await, "longshore_store_blob_bytes"), 0);
     }
     client::pull(peer.at.proxy.clone(), "docker.io".into(), image.clone()).await;
     assert_eq!(peer.received().await.network(), 0);

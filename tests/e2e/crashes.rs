@@ -1,20 +1,14 @@
-//! `kill -9` in the middle of a pull: of the supernode, of a parent, of the pulling peer, of the registry; and a
-//! disk that fills up. "The middle" is certain: the origin stands still at a known byte until the deed is done.
-
-use std::path::Path;
-use std::process::Command;
+//! `kill -9` in the middle of a pull: of the supernode, of a parent, of the pulling peer, of the registry. "The middle" is certain: the origin stands still at a known byte until the deed is done.
 
 use common::digest::{Digest, Hasher};
 use rustix::process::Signal;
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::support::client::{self, Pulled, blob_url};
 use crate::support::cluster::{Cluster, Node, World};
 use crate::support::faulty::Origin;
 use crate::support::image::Image;
-use crate::support::process::succeed;
-use crate::support::{eventually, machine, need};
+use crate::support::{eventually, machine};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 96 * MIB;
@@ -175,46 +169,6 @@ async fn a_finished_blob_is_served_from_disk_after_kill_and_restart() {
     pulling(&cluster.peers[0], &image).await.unwrap().is(image.layer().digest);
     let again = cluster.peers[0].received().await.network();
     assert!(again <= image.layer().size() / 10, "{again} bytes of a finished blob were fetched again");
-}
-
-/// A small file system of its own; gone when this is dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    async fn new(megabytes: usize) -> Self {
-        let folder = TempDir::new().unwrap();
-        let size = format!("size={megabytes}m");
-        succeed(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path())).await;
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_fails_no_pull() {
-    need!("root", "mount");
-    let _machine = machine().await;
-    let disk = SmallDisk::new(48).await;
-    let (origin, image, cluster) = held(1, 28).await;
-    origin.release();
-    let mut small = cluster.spawn_peer("small", &[], Some(&disk.path().join("data")));
-    small.ready().await;
-    for _ in 0..2 {
-        pulling(&small, &image).await.unwrap().is(image.layer().digest);
-    }
-    // and a blob for which there is room is still kept and right
-    let other = Image::single("team/small", 2 * MIB, 29);
-    origin.add(&other);
-    client::pull(small.at.proxy.clone(), "quay.test".to_owned(), other).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

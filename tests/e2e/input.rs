@@ -17,10 +17,12 @@ use crate::support::image::{Image, noise};
 async fn what_cannot_be_meant_exits_with_2_and_says_what() {
     let home = TempDir::new().unwrap();
     let out = home.path().join("out").display().to_string();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["supernode", "--no-such-flag"], "--no-such-flag"),
         (&["no-such-command"], "no-such-command"),
         (&["peer", "--quota", "plenty"], "--quota"),
+        (&["peer", "--keep-free", "120%"], "--keep-free"),
+        (&["peer", "--low-watermark", "96%"], "--low-watermark"),
         (&["get", "http://127.0.0.1:9/x", "-o", &out, "--digest", "sha256:zz"], "sha256:zz"),
         (&["get", "http://127.0.0.1:9/x", "-o", &out, "--digest", "md5:00"], "md5"),
         (&["get", "http://:::/x", "-o", &out], ":::"),

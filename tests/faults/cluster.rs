@@ -136,7 +136,7 @@ impl Cluster {
     pub(crate) fn false_proofs(&self) -> anyhow::Result<Vec<(String, String)>> {
         let mut found = Vec::new();
         for node in &self.nodes[SEED..] {
-            let store = Store::open(&node.data(), StoreOptions { quota: None, durable: true })
+            let store = Store::open(&node.data(), StoreOptions { durable: true, ..StoreOptions::default() })
                 .with_context(|| format!("the store of {}", node.host.name))?;
             for (task, _) in store.proven()? {
                 let digest = store.get(task)?.map(|blob| blob.hash()).transpose()?;
@@ -243,6 +243,8 @@ fn command(host: &Host, program: &Path, arguments: &[String], clock: Option<&str
     for name in settings.filter(|name| name.starts_with("LONGSHORE_") && name != "LONGSHORE_LOG") {
         command.env_remove(name);
     }
+    // How full this machine's disk happens to be is nobody's concern here.
+    command.env("LONGSHORE_PEER_KEEP_FREE", "0").env("LONGSHORE_SUPERNODE_KEEP_FREE", "0");
     if let (Some(clock), Some(library)) = (clock, crate::deeds::faketime()) {
         // Time still passes as it does: only the calendar is wrong.
         command.env("LD_PRELOAD", library).env("FAKETIME", clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");

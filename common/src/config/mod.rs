@@ -3,7 +3,7 @@
 //! the callers' affair: the binary brings a [`Schema`], the layers go into [`Settings`], and each daemon takes its
 //! section out as a struct of its own.
 //!
-//! Also the value types that people type ([`ByteSize`], [`Rate`], [`Span`], [`ListenAddr`]) and the data directory.
+//! Also the value types that people type ([`ByteSize`], [`Share`], [`Rate`], [`Span`], [`ListenAddr`]) and the data directory.
 //!
 //! # Invariants
 //! - An unknown section, key or variable is an error that names the nearest known one: a typing mistake never
@@ -18,6 +18,7 @@ mod quantity;
 mod rate;
 mod schema;
 mod settings;
+mod share;
 mod size;
 mod span;
 
@@ -28,5 +29,6 @@ pub use quantity::ParseError;
 pub use rate::Rate;
 pub use schema::{Key, Kind, Schema};
 pub use settings::{Settings, environment};
+pub use share::{Percent, Share};
 pub use size::ByteSize;
 pub use span::Span;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use toml::Value;
 
-use super::{ByteSize, ListenAddr, Rate, Span};
+use super::{ByteSize, ListenAddr, Percent, Rate, Share, Span};
 
 /// Read by the logging, not a setting of any section.
 const LOG_VARIABLE: &str = "LONGSHORE_LOG";
@@ -50,6 +50,10 @@ pub enum Kind {
     Number,
     /// A [`ByteSize`].
     Size,
+    /// A [`Share`].
+    Share,
+    /// A [`Percent`].
+    Percent,
     /// A [`Rate`].
     Rate,
     /// A [`Span`].
@@ -129,6 +133,8 @@ impl Kind {
             Self::Bool => "true or false",
             Self::Number => "a number",
             Self::Size => "a size in bytes",
+            Self::Share => "a size in bytes, or a percentage of the disk",
+            Self::Percent => "a percentage",
             Self::Rate => "a rate in bytes or bits per second, or none",
             Self::Span => "a length of time",
             Self::Address => "an address to listen on",
@@ -153,7 +159,13 @@ impl Kind {
                     text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float)
                 })?
             }
-            Self::Text | Self::Size | Self::Rate | Self::Span | Self::Address => Value::from(text),
+            Self::Text
+            | Self::Size
+            | Self::Share
+            | Self::Percent
+            | Self::Rate
+            | Self::Span
+            | Self::Address => Value::from(text),
         };
         self.accept(&value)
     }
@@ -169,6 +181,8 @@ impl Kind {
             (Self::Table, Value::Table(table)) => table.values().all(Value::is_str).then(|| value.clone()),
             (Self::Table, Value::Array(items)) => table_of(items),
             (Self::Size, _) => parses::<ByteSize>(value),
+            (Self::Share, _) => parses::<Share>(value),
+            (Self::Percent, _) => parses::<Percent>(value),
             (Self::Rate, _) => parses::<Rate>(value),
             (Self::Span, _) => parses::<Span>(value),
             (Self::Address, _) => parses::<ListenAddr>(value),
@@ -234,6 +248,8 @@ mod tests {
             (Kind::Bool, "yes"),
             (Kind::Number, "inf"),
             (Kind::Size, "big"),
+            (Kind::Share, "120%"),
+            (Kind::Percent, "1GiB"),
             (Kind::Rate, "200mbps"),
             (Kind::Span, "soon"),
             (Kind::Address, "here"),

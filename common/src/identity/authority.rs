@@ -1,50 +1,53 @@
 //! The cluster's certificate authority. It lives in the supernode only, which opens it at start and signs a
-//! certificate for every node that brings a join token, and again when a member renews.
+//! certificate for every node that brings a join token, and again when a member renews. While one CA takes over from
+//! another it holds both (`rotation`); [`Authority::reload`] notices.
 //!
 //! # Invariants
 //! - The names in a certificate are this module's; of a request only the key counts, once it has signed for
 //!   itself.
 //!
 //! # Crash safety
-//! The key is written before the certificate. A key alone makes a certificate with the same name and key, so
+//! See `rotation`. On the first start the key is written before the certificate. A key alone makes a certificate with the same name and key, so
 //! that members' certificates still verify; a certificate alone or a pair that does not match is an error.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PublicKeyData as _, SanType, SerialNumber,
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKey, PublicKeyData as _, SanType, SerialNumber,
 };
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use time::OffsetDateTime;
 
-use super::{IdentityError, SUPERNODE_NAME, certificate, files, server_name};
+use super::rotation::{Pair, Ring};
+use super::{IdentityError, SUPERNODE_NAME, Sealer, files, server_name};
 use crate::digest::Digest;
 use crate::node::{NodeId, Role};
 
-/// How long a node's certificate lasts: there is no revocation, so a lost key must be worth little.
+/// How long a node's certificate lasts: a revocation need not be told for longer, and reaches only who is there to hear it.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the CA lasts: as long as a cluster.
-const CA_LIFETIME: Duration = Duration::from_secs(3652 * 24 * 60 * 60);
-
-/// How far a node's clock may be behind the supernode's.
-const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+/// How far certificates are dated back, so that a node whose clock is behind believes them. An hour off is what happens: a
+/// clock that was set in the wrong zone or without daylight saving, and is then right to some minutes. A clock that is ahead
+/// by as much only renews earlier.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(90 * 60);
 
 /// An uncompressed point of the P-256 curve.
 const P256_POINT: usize = 65;
 
-const BACKUP: &str = "restore it from a backup or move the folder aside to start a new cluster";
+pub(super) const BACKUP: &str = "restore it from a backup or move the folder aside to start a new cluster";
 
-/// The cluster's CA: its certificate and its key.
+/// The cluster's CA: its certificate and its key, and in a rotation those of the CA that goes.
 pub struct Authority {
-    certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    dir: PathBuf,
+    lifetime: Duration,
+    ring: ArcSwap<Ring>,
+    sealer: Sealer,
 }
 
 /// A certificate that was given out.
@@ -66,39 +69,88 @@ impl Authority {
     /// # Errors
     /// When the files cannot be read or written, or are not a CA and its key.
     pub fn open(dir: &Path) -> Result<Self, IdentityError> {
-        if let Some(authority) = Self::load(dir)? {
-            return Ok(authority);
+        let ring = Ring::open(dir)?;
+        let sealer = Sealer::of(&ring);
+        Ok(Self { dir: dir.to_owned(), lifetime: LIFETIME, ring: ArcSwap::from_pointee(ring), sealer })
+    }
+
+    /// The same, and its certificates last so long. For tests: a cluster's do for [`LIFETIME`].
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        Self { lifetime, ..self }
+    }
+
+    /// Looks at the files again; says whether a rotation has begun or ended.
+    ///
+    /// # Errors
+    /// When the files cannot be read: what was there is still used.
+    pub fn reload(&self) -> Result<bool, IdentityError> {
+        let ring =
+            Ring::load(&self.dir)?.ok_or_else(|| IdentityError::AuthorityKeyMissing(self.dir.clone()))?;
+        if ring.same_as(&self.ring.load()) {
+            return Ok(false);
         }
-        files::make_folder(dir)?;
-        // Two that start at once in one folder must not write halves of two pairs.
-        let _lock = files::lock(&dir.join("ca.lock"))?;
-        match Self::load(dir)? {
-            Some(authority) => Ok(authority),
-            None => Self::make(dir),
-        }
+        self.sealer.set(&ring);
+        self.ring.store(Arc::new(ring));
+        Ok(true)
+    }
+
+    /// Who gives this cluster's word.
+    pub(super) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// What members are told: the CA that issues, and in a rotation the one that goes and the bridge between them.
+    pub fn told(&self) -> Vec<Vec<u8>> {
+        let ring = self.ring.load();
+        let former =
+            ring.former.iter().flat_map(|(former, bridge)| [former.certificate.to_vec(), bridge.to_vec()]);
+        std::iter::once(ring.present.certificate.to_vec()).chain(former).collect()
+    }
+
+    /// Whether members of the CA with this fingerprint are members here.
+    pub fn is_ours(&self, ca: Digest) -> bool {
+        let ring = self.ring.load();
+        ring.present.fingerprint() == ca || ring.former.iter().any(|(former, _)| former.fingerprint() == ca)
+    }
+
+    /// The node whose key a certificate request is for.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn node_of(csr_der: &[u8]) -> Result<NodeId, IdentityError> {
+        Ok(NodeId::of_public_key(&requested(csr_der)?.subject_public_key_info()))
     }
 
     /// SHA-256 of the CA's certificate: what join tokens carry.
     pub fn fingerprint(&self) -> Digest {
-        Digest::of(&self.certificate)
+        self.ring.load().present.fingerprint()
     }
 
     /// The CA's certificate.
     pub fn certificate(&self) -> CertificateDer<'static> {
-        self.certificate.clone()
+        self.ring.load().present.certificate.clone()
     }
 
-    /// The CA's private key, PKCS #8 DER: for [`super::Sealer`] alone.
-    pub(super) fn key_der(&self) -> Vec<u8> {
-        self.issuer.key().serialize_der()
-    }
-
-    /// Signs a certificate of [`LIFETIME`] for the key of a PKCS #10 request.
+    /// Signs a certificate of the usual lifetime for the key of a PKCS #10 request.
     ///
     /// # Errors
     /// When the request is malformed, not signed by its own key, or the key is not P-256.
     pub fn issue(&self, csr_der: &[u8], role: Role, now: SystemTime) -> Result<Issued, IdentityError> {
-        self.issue_for(csr_der, role, now, LIFETIME)
+        self.issue_for(csr_der, role, now, self.lifetime)
+    }
+
+    /// The same for a member that speaks an old version of the protocol: before version 2 nobody is told of a CA that
+    /// takes over, so the one that goes issues as long as it may.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn renew(&self, csr_der: &[u8], now: SystemTime, version: u16) -> Result<Issued, IdentityError> {
+        let ring = self.ring.load_full();
+        let pair = match &ring.former {
+            Some((former, _)) if version < 2 => former,
+            _ => &ring.present,
+        };
+        issue(pair, csr_der, Role::Peer, (now, self.lifetime))
     }
 
     /// As [`Authority::issue`], with a lifetime of the caller's choice.
@@ -112,72 +164,7 @@ impl Authority {
         now: SystemTime,
         lifetime: Duration,
     ) -> Result<Issued, IdentityError> {
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
-            .map_err(|error| IdentityError::Request(error.to_string()))?;
-        let key = request.public_key;
-        if *key.algorithm() != PKCS_ECDSA_P256_SHA256 || key.der_bytes().len() != P256_POINT {
-            return Err(IdentityError::Request("its key is not ECDSA P-256".to_owned()));
-        }
-        let node = NodeId::of_public_key(&key.subject_public_key_info());
-        let mut names = vec![server_name(node)];
-        if role == Role::Supernode {
-            names.push(SUPERNODE_NAME.to_owned());
-        }
-
-        let expires = now.checked_add(lifetime).ok_or(IdentityError::Clock)?;
-        let mut params = params(&node.to_string(), now, expires)?;
-        for name in names {
-            let name = Ia5String::try_from(name).map_err(IdentityError::Making)?;
-            params.subject_alt_names.push(SanType::DnsName(name));
-        }
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        let expires = SystemTime::from(params.not_after);
-        let leaf = params.signed_by(&key, &self.issuer).map_err(IdentityError::Making)?;
-        Ok(Issued { node, chain: vec![leaf.der().to_vec(), self.certificate.to_vec()], expires })
-    }
-
-    /// `None` when there is no certificate and nothing speaks against making one.
-    fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
-        let (pem_path, key_path) = (dir.join("ca.pem"), dir.join("ca.key"));
-        let Some(pem) = files::read(&pem_path)? else { return Ok(None) };
-        let Some(key) = read_key(&key_path, BACKUP)? else {
-            return Err(IdentityError::AuthorityKeyMissing(dir.to_owned()));
-        };
-        let damaged = || IdentityError::Damaged {
-            path: pem_path.clone(),
-            what: "CA certificate in PEM form",
-            way_out: BACKUP,
-        };
-        let certificate = CertificateDer::from_pem_slice(&pem).map_err(|_| damaged())?;
-        if certificate::public_key(&certificate).map_err(|_| damaged())? != key.subject_public_key_info() {
-            return Err(IdentityError::AuthorityMismatch(dir.to_owned()));
-        }
-        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| damaged())?;
-        Ok(Some(Self { certificate, issuer }))
-    }
-
-    fn make(dir: &Path) -> Result<Self, IdentityError> {
-        let (pem_path, key_path) = (dir.join("ca.pem"), dir.join("ca.key"));
-        let key = match read_key(&key_path, BACKUP)? {
-            Some(key) => {
-                tracing::warn!(dir = %dir.display(),
-                    "ca.key has no ca.pem beside it: making a new certificate, older join tokens end here");
-                key
-            }
-            None => make_key(&key_path)?,
-        };
-        let now = SystemTime::now();
-        let id = Digest::of(&key.subject_public_key_info()).hex();
-        let mut params = params(&format!("Longshore cluster CA {}", &id[..8]), now, now + CA_LIFETIME)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key).map_err(IdentityError::Making)?;
-        files::write_secret(&pem_path, certificate.pem().as_bytes())?;
-        tracing::info!(dir = %dir.display(), "made the cluster's CA: back up ca.key and ca.pem");
-        Ok(Self { certificate: certificate.into(), issuer: Issuer::new(params, key) })
+        issue(&self.ring.load().present, csr_der, role, (now, lifetime))
     }
 }
 
@@ -185,6 +172,45 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
     }
+}
+
+fn issue(
+    authority: &Pair,
+    csr_der: &[u8],
+    role: Role,
+    (now, lifetime): (SystemTime, Duration),
+) -> Result<Issued, IdentityError> {
+    let key = requested(csr_der)?;
+    let node = NodeId::of_public_key(&key.subject_public_key_info());
+    let mut names = vec![server_name(node)];
+    if role == Role::Supernode {
+        names.push(SUPERNODE_NAME.to_owned());
+    }
+
+    let expires = now.checked_add(lifetime).ok_or(IdentityError::Clock)?;
+    let mut params = params(&node.to_string(), now, expires)?;
+    for name in names {
+        let name = Ia5String::try_from(name).map_err(IdentityError::Making)?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    let expires = SystemTime::from(params.not_after);
+    let leaf = params.signed_by(&key, &authority.issuer).map_err(IdentityError::Making)?;
+    Ok(Issued { node, chain: vec![leaf.der().to_vec(), authority.certificate.to_vec()], expires })
+}
+
+/// The key of a request that has signed for itself.
+fn requested(csr_der: &[u8]) -> Result<PublicKey, IdentityError> {
+    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
+        .map_err(|error| IdentityError::Request(error.to_string()))?;
+    let key = request.public_key;
+    if *key.algorithm() != PKCS_ECDSA_P256_SHA256 || key.der_bytes().len() != P256_POINT {
+        return Err(IdentityError::Request("its key is not ECDSA P-256".to_owned()));
+    }
+    Ok(key)
 }
 
 /// Reads a private key; `None` when there is no such file.
@@ -209,7 +235,7 @@ pub(super) fn make_key(path: &Path) -> Result<KeyPair, IdentityError> {
 }
 
 /// What both kinds of certificates have.
-fn params(
+pub(super) fn params(
     common_name: &str,
     now: SystemTime,
     expires: SystemTime,

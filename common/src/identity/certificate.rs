@@ -77,10 +77,34 @@ pub(super) fn check_issued(
     };
     let name = ServerName::try_from(server_name(node)).expect("invariant: hex and letters make a DNS name");
     let then = info.not_before.duration_since(UNIX_EPOCH).unwrap_or_default();
-    tls::server_verifier(ca)?
+    tls::server_verifier(std::slice::from_ref(ca))?
         .verify_server_cert(leaf, &[], &name, &[], UnixTime::since_unix_epoch(then))
         .map_err(|error| IdentityError::Certificate(error.to_string()))?;
     Ok(info)
+}
+
+/// On whose word a CA's certificate stands.
+pub(super) enum AuthorityKind {
+    /// Its own.
+    Root,
+    /// Another CA's.
+    Bridge,
+}
+
+/// What kind of CA a certificate is of.
+pub(super) fn authority_kind(ca: &CertificateDer<'_>) -> Result<AuthorityKind, IdentityError> {
+    let parsed = parse(ca)?;
+    if !parsed.is_ca() {
+        return Err(IdentityError::Certificate("it is not a CA's".to_owned()));
+    }
+    let own = parsed.subject().as_raw() == parsed.issuer().as_raw();
+    Ok(if own { AuthorityKind::Root } else { AuthorityKind::Bridge })
+}
+
+/// From when to when a certificate is good.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), IdentityError> {
+    let validity = parse(certificate)?.validity().clone();
+    Ok((system_time(validity.not_before), system_time(validity.not_after)))
 }
 
 /// The DER of a certificate's public key (`SubjectPublicKeyInfo`).

@@ -63,6 +63,16 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
     Ok(Some(bytes))
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), IdentityError> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            Err(IdentityError::File { action: "remove", path: path.to_owned(), cause })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes a folder and those above it, where missing.
 pub(super) fn make_folder(dir: &Path) -> Result<(), IdentityError> {
     fs::create_dir_all(dir).map_err(|cause| IdentityError::File {

@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //! - Both ends speak TLS 1.3, without resumption: a certificate is looked at in every handshake.
-//! - Only the cluster's own CA is trusted; the system's roots have no say.
+//! - Only the cluster's own CA is trusted, and while it changes the next one, too; the system's roots have no say.
 //! - Whoever holds no supernode certificate cannot pass for [`SUPERNODE_NAME`].
 //! - Every file here is written whole with mode 0600 (see `files`); no secret reaches a log or an error.
 
@@ -16,21 +16,28 @@ mod certificate;
 mod files;
 mod own;
 mod revocation;
+mod revocation_book;
+mod roll;
+mod rotation;
 mod seal;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod token;
 mod token_book;
+mod trust;
 
 use std::io;
 use std::path::PathBuf;
 
-pub use authority::{Authority, Issued, LIFETIME};
+pub use authority::{Authority, CLOCK_SKEW, Issued, LIFETIME};
 pub use certificate::{CertificateInfo, PeerCertificate, read_peer_certificate};
 pub use files::{read_secret, write_secret};
 pub use own::Identity;
 pub use revocation::Revocation;
+pub use revocation_book::{RevocationBook, RevocationEntry};
+pub use roll::Roll;
+pub use rotation::{Rotation, RotationStatus};
 pub use seal::{Seal, Sealer};
 pub use tls::{Admits, enrolment_client_config, install_crypto_provider};
 pub use token::{JoinToken, JoinTokenError};
@@ -102,6 +109,18 @@ pub enum IdentityError {
     /// A time outside what certificates can say.
     #[error("this machine's clock shows a time that no certificate can carry: set the clock")]
     Clock,
+    /// A node to let in again that is not turned out.
+    #[error("node {0} is not revoked: see `longshore node list`")]
+    NotRevoked(NodeId),
+    /// More revocations than are told in one message.
+    #[error(
+        "{} nodes are revoked already, which is the most: let those in again that are gone for good",
+        crate::wire::swarm::MAX_ENTRIES
+    )]
+    TooManyRevoked,
+    /// A rotation of the CA that cannot be done now.
+    #[error("{0}")]
+    Rotation(String),
     /// A token to revoke that is not in the book.
     #[error("there is no join token {0:?}: list the tokens to see their ids")]
     NoSuchToken(String),

@@ -3,11 +3,14 @@
 //! kind said so; they cannot make one themselves. Used by the sessions and by [`super::Revocation`].
 
 use std::fmt;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::Authority;
+use super::rotation::{Pair, Ring};
 
 /// Keeps these words apart from all else that might ever be signed with the CA's key.
 const CONTEXT: &[u8] = b"longshore seal 1";
@@ -16,9 +19,15 @@ const CONTEXT: &[u8] = b"longshore seal 1";
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal(pub [u8; 32]);
 
-/// Who can give the word: whoever has the CA's key, so every supernode of a cluster alike. Cheap to clone.
+/// Who can give the word: whoever has the CA's key, so every supernode of a cluster alike. While one CA takes over from
+/// another, words under both are good. Cheap to clone; follows its authority's rotations.
 #[derive(Clone)]
-pub struct Sealer(hmac::Key);
+pub struct Sealer(Arc<ArcSwap<Keys>>);
+
+struct Keys {
+    present: hmac::Key,
+    former: Option<hmac::Key>,
+}
 
 // === impl Seal ===
 
@@ -33,21 +42,43 @@ impl fmt::Debug for Seal {
 impl Sealer {
     /// The sealer of a cluster.
     pub fn new(authority: &Authority) -> Self {
-        let ca = hmac::Key::new(hmac::HMAC_SHA256, &authority.key_der());
-        Self(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&ca, CONTEXT).as_ref()))
+        authority.sealer().clone()
+    }
+
+    pub(super) fn of(ring: &Ring) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Keys::of(ring))))
+    }
+
+    /// Other CAs from now on.
+    pub(super) fn set(&self, ring: &Ring) {
+        self.0.store(Arc::new(Keys::of(ring)));
     }
 
     /// The word for `parts`, which belong to a kind of statement. Parts of other lengths, in another order or of another
     /// kind have other words.
     pub fn seal(&self, kind: &str, parts: &[&[u8]]) -> Seal {
         let mut word = [0; 32];
-        word.copy_from_slice(hmac::sign(&self.0, &statement(kind, parts)).as_ref());
+        word.copy_from_slice(hmac::sign(&self.0.load().present, &statement(kind, parts)).as_ref());
         Seal(word)
     }
 
     /// Whether the word was given for just that.
     pub fn verify(&self, kind: &str, parts: &[&[u8]], seal: &Seal) -> bool {
-        hmac::verify(&self.0, &statement(kind, parts), &seal.0).is_ok()
+        let (keys, statement) = (self.0.load(), statement(kind, parts));
+        let mut good = std::iter::once(&keys.present).chain(&keys.former);
+        good.any(|key| hmac::verify(key, &statement, &seal.0).is_ok())
+    }
+}
+
+// === impl Keys ===
+
+impl Keys {
+    fn of(ring: &Ring) -> Self {
+        let key = |pair: &Pair| {
+            let ca = hmac::Key::new(hmac::HMAC_SHA256, &pair.issuer.key().serialize_der());
+            hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&ca, CONTEXT).as_ref())
+        };
+        Self { present: key(&ring.present), former: ring.former.as_ref().map(|(former, _)| key(former)) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! # Invariants
 //! - No resumption and no early data: a resumed session would not look at certificates again, and so outlive
 //!   them.
-//! - A stranger trusts one certificate, the one whose digest its token carries.
+//! - A stranger trusts one certificate, the one whose digest its token carries, and the CA that this one hands over to.
 
 use std::sync::{Arc, LazyLock};
 
@@ -52,7 +52,7 @@ pub enum Admits {
 /// A certificate in use.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// Exactly two certificates, leaf and CA, and the key.
+    /// The leaf, its CA, what leads from another CA to that one, and the key.
     pub(super) certified: Arc<CertifiedKey>,
     pub(super) info: CertificateInfo,
 }
@@ -91,19 +91,19 @@ fn speaking(protocol: &[u8], mut config: ClientConfig) -> ClientConfig {
 
 pub(super) fn client_config(
     present: &Slot,
-    ca: &CertificateDer<'static>,
+    anchors: &[CertificateDer<'static>],
 ) -> Result<ClientConfig, IdentityError> {
     let shown = Arc::new(Shown(Arc::clone(present)));
-    let config = client()?.with_root_certificates(roots(ca)?).with_client_cert_resolver(shown);
+    let config = client()?.with_root_certificates(roots(anchors)?).with_client_cert_resolver(shown);
     Ok(speaking(hello::ALPN, config))
 }
 
 pub(super) fn server_config(
     present: &Slot,
-    ca: &CertificateDer<'static>,
+    anchors: &[CertificateDer<'static>],
     admits: Admits,
 ) -> Result<ServerConfig, IdentityError> {
-    let clients = WebPkiClientVerifier::builder_with_provider(roots(ca)?, Arc::clone(&PROVIDER));
+    let clients = WebPkiClientVerifier::builder_with_provider(roots(anchors)?, Arc::clone(&PROVIDER));
     let (clients, protocols) = match admits {
         Admits::Members => (clients, vec![hello::ALPN.to_vec()]),
         Admits::MembersAndStrangers => {
@@ -129,18 +129,22 @@ pub(super) fn web_config(present: &Slot) -> Result<ServerConfig, IdentityError> 
     Ok(builder.map_err(refused)?.with_no_client_auth().with_cert_resolver(shown))
 }
 
-/// Verifies servers against one CA.
+/// Verifies servers against some CAs.
 pub(super) fn server_verifier(
-    ca: &CertificateDer<'static>,
+    anchors: &[CertificateDer<'static>],
 ) -> Result<Arc<WebPkiServerVerifier>, IdentityError> {
-    WebPkiServerVerifier::builder_with_provider(roots(ca)?, Arc::clone(&PROVIDER)).build().map_err(refused)
+    WebPkiServerVerifier::builder_with_provider(roots(anchors)?, Arc::clone(&PROVIDER))
+        .build()
+        .map_err(refused)
 }
 
-fn roots(ca: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, IdentityError> {
+fn roots(anchors: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, IdentityError> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.clone()).map_err(|_| {
-        IdentityError::Certificate("the CA certificate beside it is not an X.509 certificate".to_owned())
-    })?;
+    for ca in anchors {
+        roots.add(ca.clone()).map_err(|_| {
+            IdentityError::Certificate("the CA certificate beside it is not an X.509 certificate".to_owned())
+        })?;
+    }
     Ok(Arc::new(roots))
 }
 
@@ -152,7 +156,7 @@ fn refused(error: impl std::fmt::Display) -> IdentityError {
 
 impl Held {
     pub(super) fn ca(&self) -> &CertificateDer<'static> {
-        self.certified.cert.last().expect("invariant: a held chain has two certificates")
+        self.certified.cert.get(1).expect("invariant: a held chain has two certificates")
     }
 }
 
@@ -209,7 +213,13 @@ impl ServerCertVerifier for PinnedAuthority {
         roots.add(ca.clone().into_owned())?;
         let leaf = ParsedCertificate::try_from(end_entity)?;
         let algorithms = PROVIDER.signature_verification_algorithms.all;
-        rustls::client::verify_server_cert_signed_by_trust_anchor(&leaf, &roots, &[], now, algorithms)?;
+        rustls::client::verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            &roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
         rustls::client::verify_server_name(&leaf, server_name)?;
         Ok(ServerCertVerified::assertion())
     }

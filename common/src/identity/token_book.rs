@@ -2,14 +2,21 @@
 //! `longshore token` makes and revokes in it: the file is the truth, read at every call, and changed under a
 //! lock between processes. Calls are short but touch the disk: keep them off the async threads.
 //!
+//! The folder may be read-only, as a mounted Kubernetes Secret is: then tokens open, but none is made or counted, and a
+//! file `join-token` in the folder is a token of its own, without an entry in the book.
+//!
 //! # Invariants
 //! - Only digests of secrets are kept; who reads the book cannot join.
 //! - What is wrong with a token is told only to who has its secret.
 //!
 //! # Crash safety
-//! A use is counted on disk before the token opens anything.
+//! A use of a token with a limit is counted on disk before the token opens anything. Uses of others are counted in memory
+//! and written now and then ([`TokenBook::flush`]), so what the book says of them is a lower bound.
 
+use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -20,11 +27,18 @@ use crate::digest::Digest;
 /// How long an expired token stays listed, for who wonders why it no longer works.
 const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// A token in words, in the book's folder.
+const PLAIN: &str = "join-token";
+
 /// The supernode's join tokens.
 #[derive(Clone, Debug)]
 pub struct TokenBook {
     path: PathBuf,
     lock: PathBuf,
+    /// A token in words, which a Secret brings.
+    plain: PathBuf,
+    /// Uses of tokens without a limit that are not written down yet.
+    uncounted: Arc<Mutex<HashMap<String, u32>>>,
 }
 
 /// What a new token allows.
@@ -51,8 +65,8 @@ pub struct TokenInfo {
     pub expires: Option<SystemTime>,
     /// How many nodes may join with it; any number when `None`.
     pub uses: Option<u32>,
-    /// How many did. Counted only where `uses` sets a limit: a thousand nodes that join at once with an unlimited
-    /// token must not wait for a thousand synced writes.
+    /// How many did; where `uses` sets no limit, at least so many: a thousand nodes that join at once must not wait for a
+    /// thousand synced writes.
     pub used: u32,
     /// Whether it was taken back.
     pub revoked: bool,
@@ -86,6 +100,11 @@ pub enum TokenRefusal {
     /// As many have joined as it allows.
     #[error("the join token is used up: ask for a new one")]
     UsedUp,
+    /// Its uses are to be counted, and the book cannot be written.
+    #[error(
+        "the supernode cannot count the uses of this join token, its folder is read-only: ask for one without a use count"
+    )]
+    Uncountable,
     /// The book could not be read or written; the reason is for the supernode's log, not for strangers.
     #[error("the supernode cannot read its join tokens: see its log")]
     Unavailable(#[source] IdentityError),
@@ -122,7 +141,12 @@ impl TokenBook {
     /// When the folder cannot be made, or there is a book that cannot be read.
     pub fn open(dir: &Path) -> Result<Self, IdentityError> {
         files::make_folder(dir)?;
-        let book = Self { path: dir.join("tokens.json"), lock: dir.join("tokens.lock") };
+        let book = Self {
+            path: dir.join("tokens.json"),
+            lock: dir.join("tokens.lock"),
+            plain: dir.join(PLAIN),
+            uncounted: Arc::default(),
+        };
         book.read()?;
         Ok(book)
     }
@@ -193,13 +217,75 @@ impl TokenBook {
         let mut page = self.read().map_err(TokenRefusal::Unavailable)?;
         let limited = page.open(id, secret, now)?.uses.is_some();
         if !limited {
+            *self.uncounted().entry(id.to_owned()).or_default() += 1;
             return Ok(());
         }
-        let _lock = files::lock(&self.lock).map_err(TokenRefusal::Unavailable)?;
+        let _lock = files::lock(&self.lock).map_err(uncountable)?;
         // Others may have used it since.
         let mut page = self.read().map_err(TokenRefusal::Unavailable)?;
         page.open(id, secret, now)?.used += 1;
-        self.write(&page).map_err(TokenRefusal::Unavailable)
+        self.write(&page).map_err(uncountable)
+    }
+
+    /// The token in words beside the book, if it is for a CA that `ours` knows.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn plain(&self, ours: impl Fn(Digest) -> bool) -> Result<Option<JoinToken>, IdentityError> {
+        let token = if self.plain.exists() { Some(JoinToken::read(&self.plain)?) } else { None };
+        Ok(token.filter(|token| ours(token.ca())))
+    }
+
+    /// [`TokenBook::redeem`], where the token in words opens, too; what the book knows of it goes before.
+    ///
+    /// # Errors
+    /// As [`TokenBook::redeem`].
+    pub fn redeem_or_plain(
+        &self,
+        (id, secret): (&str, &str),
+        ours: impl Fn(Digest) -> bool,
+        now: SystemTime,
+    ) -> Result<(), TokenRefusal> {
+        match self.redeem(id, secret, now) {
+            Err(TokenRefusal::Unknown) => {
+                let plain = self.plain(ours).map_err(TokenRefusal::Unavailable)?;
+                let opens = plain.is_some_and(|plain| plain.id() == id && same(plain.secret(), secret));
+                if opens { Ok(()) } else { Err(TokenRefusal::Unknown) }
+            }
+            answered => answered,
+        }
+    }
+
+    /// Writes down how often tokens without a limit were used. Where the book cannot be written they stay in memory.
+    ///
+    /// # Errors
+    /// When the book cannot be read or written.
+    pub fn flush(&self) -> Result<(), IdentityError> {
+        if self.uncounted().is_empty() {
+            return Ok(());
+        }
+        let _lock = files::lock(&self.lock)?;
+        let mut page = self.read()?;
+        let counted = self.uncounted().clone();
+        for (id, uses) in &counted {
+            if let Some(record) = page.tokens.iter_mut().find(|record| record.id == *id) {
+                record.used = record.used.saturating_add(*uses);
+            }
+        }
+        self.write(&page)?;
+        let mut left = self.uncounted();
+        for (id, uses) in counted {
+            if let Some(count) = left.get_mut(&id) {
+                *count -= uses;
+            }
+        }
+        left.retain(|_, uses| *uses > 0);
+        Ok(())
+    }
+
+    fn uncounted(&self) -> std::sync::MutexGuard<'_, HashMap<String, u32>> {
+        // Only numbers are in there.
+        self.uncounted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> Result<Page, IdentityError> {
@@ -265,6 +351,18 @@ impl TokenInfo {
         } else {
             TokenState::Valid
         }
+    }
+}
+
+/// Why a use could not be written down, in words for who wanted to use it.
+fn uncountable(error: IdentityError) -> TokenRefusal {
+    match error {
+        IdentityError::File { cause, .. }
+            if matches!(cause.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) =>
+        {
+            TokenRefusal::Uncountable
+        }
+        error => TokenRefusal::Unavailable(error),
     }
 }
 

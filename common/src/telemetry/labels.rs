@@ -51,6 +51,8 @@ label! {
         Peer = "peer",
         /// This node's own store, for a client.
         Local = "local",
+        /// A supernode's bucket of whole blobs.
+        Cache = "cache",
     }
 }
 
@@ -61,6 +63,20 @@ label! {
         Peer = "peer",
         /// A container runtime, or `get`.
         Client = "client",
+    }
+}
+
+label! {
+    /// Why a task had to leave the store.
+    Eviction as "reason" {
+        /// The quota.
+        Quota = "quota",
+        /// The disk has to keep some room free, or has none.
+        Disk = "disk",
+        /// Nobody used it for longer than the settings allow.
+        Ttl = "ttl",
+        /// Somebody asked for it.
+        Request = "request",
     }
 }
 

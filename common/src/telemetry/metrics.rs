@@ -13,7 +13,8 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result, TextEncoder};
 
 use super::labels::{
-    ByteSource, Code, Enrolment, FaultKind, Label, Outcome, Recipient, RejectReason, RequestKind, TurnedAway,
+    ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Outcome, Recipient, RejectReason, RequestKind,
+    TurnedAway,
 };
 use super::process::Process;
 
@@ -45,8 +46,22 @@ pub struct Series {
     pub links: IntGauge,
     /// Connections to other nodes: [`hold`] it.
     pub connections: IntGauge,
-    /// Bytes in the store.
+    /// What the data folder takes on the disk, as `du` counts.
     pub store_bytes: IntGauge,
+    /// Bytes of blob data in it.
+    pub store_blob_bytes: IntGauge,
+    /// What its index takes on the disk.
+    pub store_index_bytes: IntGauge,
+    /// Bytes of tasks that are pinned.
+    pub store_pinned_bytes: IntGauge,
+    /// What the data folder may take; 0 is no limit.
+    pub store_quota_bytes: IntGauge,
+    /// What its disk has free.
+    pub store_free_bytes: IntGauge,
+    /// Tasks that had to leave the store.
+    pub evictions: Counters<Eviction>,
+    /// Their bytes.
+    pub evicted_bytes: Counters<Eviction>,
     /// Tasks in the store.
     pub store_tasks: IntGauge,
     /// Blobs that are read from a content store of somebody else.
@@ -150,7 +165,14 @@ impl Series {
             downloads_active: gauge(r, "downloads_active", "Downloads that go on")?,
             links: gauge(r, "links", "Links to other nodes, one a task and neighbour")?,
             connections: gauge(r, "connections", "Connections to other nodes")?,
-            store_bytes: gauge(r, "store_bytes", "Bytes in the store")?,
+            store_bytes: gauge(r, "store_bytes", "What the data folder takes on the disk")?,
+            store_blob_bytes: gauge(r, "store_blob_bytes", "Bytes of blob data in the store")?,
+            store_index_bytes: gauge(r, "store_index_bytes", "What the store's index takes on the disk")?,
+            store_pinned_bytes: gauge(r, "store_pinned_bytes", "Bytes of tasks that are pinned")?,
+            store_quota_bytes: gauge(r, "store_quota_bytes", "What the data folder may take; 0 is no limit")?,
+            store_free_bytes: gauge(r, "store_free_bytes", "What the data folder's disk has free")?,
+            evictions: Counters::new(r, "evictions_total", "Tasks that had to leave the store")?,
+            evicted_bytes: Counters::new(r, "evicted_bytes_total", "Bytes that had to leave the store")?,
             store_tasks: gauge(r, "store_tasks", "Tasks in the store")?,
             adopted_blobs: gauge(r, "adopted_blobs", "Blobs read from a content store of somebody else")?,
             adopted_bytes: gauge(r, "adopted_bytes", "Bytes of blobs read from a content store")?,
@@ -269,6 +291,11 @@ mod tests {
             "longshore_links 0",
             "longshore_connections 0",
             "longshore_store_bytes 0",
+            "longshore_store_quota_bytes 0",
+            r#"longshore_evictions_total{reason="quota"} 0"#,
+            r#"longshore_evictions_total{reason="request"} 0"#,
+            r#"longshore_evicted_bytes_total{reason="disk"} 0"#,
+            r#"longshore_evicted_bytes_total{reason="ttl"} 0"#,
             "longshore_store_tasks 0",
             "longshore_adopted_blobs 0",
             "longshore_adopted_bytes 0",

@@ -12,7 +12,8 @@ mod process;
 mod redact;
 
 pub use labels::{
-    ByteSource, Code, Enrolment, FaultKind, Label, Outcome, Recipient, RejectReason, RequestKind, TurnedAway,
+    ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Outcome, Recipient, RejectReason, RequestKind,
+    TurnedAway,
 };
 pub use logging::{LogFormat, init_logging};
 pub use metrics::{Counters, Held, Metrics, ProxyRequests, Series, hold};

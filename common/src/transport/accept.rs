@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::connection::{self, Connection};
+use crate::identity::Roll;
 use crate::wire::codec::{self, CodecError, FrameReader};
 use crate::wire::{enrol, hello};
 
@@ -74,6 +75,7 @@ impl Enrolling {
 pub(super) struct Acceptor {
     pub(super) endpoint: quinn::Endpoint,
     pub(super) hello: hello::Hello,
+    pub(super) roll: Roll,
     pub(super) sender: mpsc::Sender<Inbound>,
 }
 
@@ -95,9 +97,9 @@ impl Acceptor {
                         let _ = incoming.retry();
                         continue;
                     }
-                    let (ours, sender) = (self.hello.clone(), self.sender.clone());
+                    let (ours, roll, sender) = (self.hello.clone(), self.roll.clone(), self.sender.clone());
                     handshakes.spawn(async move {
-                        let inbound = handshake(incoming, ours).await;
+                        let inbound = handshake(incoming, &ours, &roll).await;
                         let _ = sender.send(inbound).await;
                     });
                 }
@@ -107,16 +109,16 @@ impl Acceptor {
     }
 }
 
-async fn handshake(incoming: quinn::Incoming, ours: hello::Hello) -> Inbound {
+async fn handshake(incoming: quinn::Incoming, ours: &hello::Hello, roll: &Roll) -> Inbound {
     let remote = incoming.remote_address();
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, admit(incoming, &ours)).await {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, admit(incoming, ours, roll)).await {
         Ok(Ok(inbound)) => inbound,
         Ok(Err(reason)) => Inbound::TurnedAway { remote, reason },
         Err(_) => Inbound::TurnedAway { remote, reason: "the handshake took too long".into() },
     }
 }
 
-async fn admit(incoming: quinn::Incoming, ours: &hello::Hello) -> Result<Inbound, String> {
+async fn admit(incoming: quinn::Incoming, ours: &hello::Hello, roll: &Roll) -> Result<Inbound, String> {
     let quic = incoming.await.map_err(|error| error.to_string())?;
     if protocol(&quic).as_deref() == Some(enrol::ALPN) {
         let (send, receive) = quic.accept_bi().await.map_err(|error| error.to_string())?;
@@ -128,7 +130,7 @@ async fn admit(incoming: quinn::Incoming, ours: &hello::Hello) -> Result<Inbound
         connection::refuse(&quic, &reason);
         return Err(reason);
     }
-    Connection::welcome(quic, ours).await.map(Inbound::Member).map_err(|error| error.to_string())
+    Connection::welcome(quic, ours, roll).await.map(Inbound::Member).map_err(|error| error.to_string())
 }
 
 fn protocol(quic: &quinn::Connection) -> Option<Vec<u8>> {

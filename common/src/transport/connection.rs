@@ -1,12 +1,13 @@
 //! One connection to a neighbour that is known to be a member: the hello on it, and its streams.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use quinn::{RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
 use super::{TransportError, settings};
-use crate::identity::{self, PeerCertificate};
+use crate::identity::{self, PeerCertificate, Roll};
 use crate::node::NodeId;
 use crate::wire::codec::{self, FrameReader};
 use crate::wire::hello::{self, Hello, Reply};
@@ -30,13 +31,18 @@ pub struct Connection {
     quic: quinn::Connection,
     hello: Hello,
     version: u16,
+    roll: Roll,
 }
 
 // === impl Connection ===
 
 impl Connection {
     /// The dialler's side of the hello.
-    pub(super) async fn greet(quic: quinn::Connection, ours: &Hello) -> Result<Self, TransportError> {
+    pub(super) async fn greet(
+        quic: quinn::Connection,
+        ours: &Hello,
+        roll: &Roll,
+    ) -> Result<Self, TransportError> {
         let address = quic.remote_address();
         let broken = |source| match quic.close_reason() {
             Some(error) => explain(address, &error),
@@ -46,18 +52,22 @@ impl Connection {
         codec::send(&mut send, ours).await.map_err(broken)?;
         let reply = FrameReader::limited(receive, MAX_HELLO).expect::<Reply>().await.map_err(broken)?;
         match reply {
-            Reply::Welcome(theirs) => Self::agree(quic, ours, theirs),
+            Reply::Welcome(theirs) => Self::agree(quic, ours, theirs, roll),
             Reply::Refused(reason) => Err(TransportError::TurnedAway { address, reason }),
         }
     }
 
     /// The listener's side of the hello. A refusal is said to the dialler before it is returned.
-    pub(super) async fn welcome(quic: quinn::Connection, ours: &Hello) -> Result<Self, TransportError> {
+    pub(super) async fn welcome(
+        quic: quinn::Connection,
+        ours: &Hello,
+        roll: &Roll,
+    ) -> Result<Self, TransportError> {
         let address = quic.remote_address();
         let broken = |source| TransportError::Codec { address, source };
         let (mut send, receive) = quic.accept_bi().await.map_err(|error| explain(address, &error))?;
         let theirs = FrameReader::limited(receive, MAX_HELLO).expect::<Hello>().await.map_err(broken)?;
-        match Self::agree(quic, ours, theirs) {
+        match Self::agree(quic, ours, theirs, roll) {
             Ok(connection) => {
                 codec::send(&mut send, &Reply::Welcome(ours.clone())).await.map_err(broken)?;
                 settings::open_up(&connection.quic);
@@ -77,7 +87,12 @@ impl Connection {
         }
     }
 
-    fn agree(quic: quinn::Connection, ours: &Hello, theirs: Hello) -> Result<Self, TransportError> {
+    fn agree(
+        quic: quinn::Connection,
+        ours: &Hello,
+        theirs: Hello,
+        roll: &Roll,
+    ) -> Result<Self, TransportError> {
         let address = quic.remote_address();
         let failed = |reason: String| TransportError::Failed { address, reason };
         let certificate = certificate(&quic).map_err(failed)?;
@@ -86,7 +101,8 @@ impl Connection {
         }
         let version = hello::agree((ours.min_version, ours.version), (theirs.min_version, theirs.version))
             .map_err(failed)?;
-        Ok(Self { quic, hello: theirs, version })
+        roll.admits(theirs.node, SystemTime::now()).map_err(failed)?;
+        Ok(Self { quic, hello: theirs, version, roll: roll.clone() })
     }
 
     /// Who is at the other end: proven by its certificate.
@@ -122,12 +138,22 @@ impl Connection {
         self.quic.open_bi().await.map_err(|error| explain(self.remote_address(), &error))
     }
 
-    /// The next stream that the neighbour opens.
+    /// The next stream that the neighbour opens. Somebody always waits here, so this is also where the connection of a
+    /// neighbour that is turned out meanwhile ends.
     ///
     /// # Errors
     /// When the connection is gone.
     pub async fn accept(&self) -> Result<(SendStream, RecvStream), TransportError> {
-        self.quic.accept_bi().await.map_err(|error| explain(self.remote_address(), &error))
+        tokio::select! {
+            accepted = self.quic.accept_bi() => {
+                accepted.map_err(|error| explain(self.remote_address(), &error))
+            }
+            words = self.roll.turned_out(self.node()) => {
+                tracing::info!(node = %self.node(), "connection ended: {words}");
+                refuse(&self.quic, &words);
+                Err(TransportError::Failed { address: self.remote_address(), reason: words })
+            }
+        }
     }
 
     /// Lets the neighbour have so many streams open at once, within a limit; gives how many it may have now. Never fewer

@@ -135,8 +135,8 @@ struct Shared {
     identity: Identity,
     admits: Admits,
     hello: Hello,
-    /// The CA that connections are accepted under; none before the node has a certificate.
-    accepts_under: std::sync::Mutex<Option<Digest>>,
+    /// The CAs that connections are accepted under; none before the node has a certificate.
+    accepts_under: std::sync::Mutex<Vec<Digest>>,
     inbound: Mutex<mpsc::Receiver<Inbound>>,
     stop: CancellationToken,
 }
@@ -155,7 +155,8 @@ impl Transport {
         let endpoint = driver.endpoint(listen, None)?;
         let stop = CancellationToken::new();
         let (sender, inbound) = mpsc::channel(64);
-        let acceptor = accept::Acceptor { endpoint: endpoint.clone(), hello: hello.clone(), sender };
+        let roll = identity.roll().clone();
+        let acceptor = accept::Acceptor { endpoint: endpoint.clone(), hello: hello.clone(), roll, sender };
         driver.handle().spawn(stop.clone().run_until_cancelled_owned(acceptor.run()));
         let shared = Shared {
             endpoint,
@@ -163,31 +164,40 @@ impl Transport {
             identity,
             admits,
             hello,
-            accepts_under: std::sync::Mutex::new(None),
+            accepts_under: std::sync::Mutex::default(),
             inbound: Mutex::new(inbound),
             stop,
         };
         let transport = Self { shared: Arc::new(shared) };
         transport.refresh()?;
+        let following = follow(Arc::downgrade(&transport.shared));
+        transport
+            .shared
+            .driver
+            .handle()
+            .spawn(transport.shared.stop.clone().run_until_cancelled_owned(following));
         Ok(transport)
     }
 
-    /// Accepts connections under the CA of the present certificate: to be called after the first enrolment, and
-    /// after one into another cluster. A renewed certificate needs no call.
+    /// Accepts connections under the CAs that are believed now. Needs no call: it is done whenever other CAs are, but
+    /// whoever has just enrolled may not want to wait for that.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn refresh(&self) -> Result<(), TransportError> {
         let shared = &self.shared;
-        let Some(certificate) = shared.identity.certificate() else { return Ok(()) };
+        if shared.identity.certificate().is_none() {
+            return Ok(());
+        }
         let mut accepts_under =
             shared.accepts_under.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *accepts_under != Some(certificate.ca_fingerprint) {
+        let authorities = shared.identity.authorities();
+        if *accepts_under != authorities {
             let tls = shared.identity.server_config(shared.admits)?;
             let address = ([0, 0, 0, 0], 0).into();
             let listen = shared.endpoint.local_addr().unwrap_or(address);
             shared.endpoint.set_server_config(Some(settings::server(tls, listen)?));
-            *accepts_under = Some(certificate.ca_fingerprint);
+            *accepts_under = authorities;
         }
         Ok(())
     }
@@ -243,7 +253,7 @@ impl Transport {
         let shared = &self.shared;
         let dialling = async {
             let quic = establish(&shared.endpoint, config, address, name).await?;
-            Connection::greet(quic, &shared.hello).await
+            Connection::greet(quic, &shared.hello, shared.identity.roll()).await
         };
         tokio::time::timeout(DIAL_TIMEOUT, dialling).await.map_err(|_| TransportError::Silent { address })?
     }
@@ -254,6 +264,20 @@ impl Transport {
         self.shared.endpoint.close(connection::BYE, b"shutting down");
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.shared.endpoint.wait_idle()).await;
         self.shared.driver.stop();
+    }
+}
+
+/// Accepts under other CAs as soon as they are believed, until the transport is gone.
+async fn follow(shared: std::sync::Weak<Shared>) {
+    let Some(mut changes) = shared.upgrade().map(|shared| shared.identity.changes()) else { return };
+    loop {
+        let Some(shared) = shared.upgrade() else { return };
+        if let Err(error) = (Transport { shared }).refresh() {
+            tracing::error!("connections are accepted as before: {error}");
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -290,7 +314,7 @@ pub async fn enrol(
     endpoint.close(connection::BYE, b"enrolled");
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
     match reply.map_err(|_| TransportError::Silent { address })? {
-        Ok(enrol::Reply::Issued(chain)) => Ok(identity.install(&chain)?),
+        Ok(enrol::Reply::Issued(chain)) => Ok(identity.join(&chain)?),
         Ok(enrol::Reply::Refused(reason)) => Err(TransportError::TokenRefused { address, reason }),
         Err(TransportError::Distrusted { address, reason }) => {
             Err(TransportError::OtherCluster { address, reason })

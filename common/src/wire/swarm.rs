@@ -171,10 +171,11 @@ pub enum ToPeer {
         /// The supernode's word for them.
         seal: Seal,
     },
-    /// Members that are turned out: all of them at the start of a session, then as more come. At most [`MAX_ENTRIES`] in
-    /// a message. Version 2.
+    /// Members that are turned out: all of them at the start of a session, and all of them again whenever that changes, so
+    /// that the last list replaces the one before. At most [`MAX_ENTRIES`]. Version 2.
     Revoked(Vec<Revocation>),
-    /// The CAs whose certificates are good from now on, DER: two while one takes over from the other. Version 2.
+    /// The CAs whose certificates are good from now on, DER, the one that issues first: two while one takes over from the
+    /// other, and then the new one as signed by the old one, too. Version 2.
     Authorities(Vec<Vec<u8>>),
 }
 

@@ -230,7 +230,8 @@ mod tests {
             for bytes in there {
                 lay(theirs.path(), bytes);
             }
-            let store = Store::open(ours.path(), StoreOptions { quota: None, durable: true }).unwrap();
+            let store =
+                Store::open(ours.path(), StoreOptions { durable: true, ..StoreOptions::default() }).unwrap();
             let mut watching = JoinSet::new();
             watching.spawn(watch(store.clone(), vec![theirs.path().to_owned()]));
             Self { store, theirs, _ours: ours, _watching: watching }

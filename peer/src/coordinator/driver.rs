@@ -23,6 +23,7 @@ use super::fleet::{Command, Fleet};
 use super::harbour::{Harbour, Lookup};
 use super::remote::{Ends, RemoteOptions};
 use super::session::{self, Event, Shared};
+use super::standing;
 use super::testimony::Vouched;
 use super::{Notice, Order, Wish};
 use crate::engine::Engine;
@@ -33,8 +34,6 @@ const BATCH: Duration = Duration::from_millis(100);
 const HOLDINGS: Duration = Duration::from_millis(250);
 /// How often names are looked up: a new supernode is to have its share soon, and a name server some rest.
 const LOOKUP: Duration = Duration::from_secs(5);
-/// How often the certificate's age is looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
 /// Messages of all supernodes that wait for a download: few, each may be half a mebibyte.
 const EVENTS: usize = 64;
 /// The first version that knows what testimony is, and that some joins are less urgent.
@@ -89,7 +88,7 @@ impl Driver {
         let (mut batch, mut lookup) = (tokio::time::interval(BATCH), tokio::time::interval(LOOKUP));
         let (mut look, mut news) = (tokio::time::interval(HOLDINGS), false);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut certificate = tokio::time::interval(CERTIFICATE_CHECK);
+        let mut certificate = tokio::time::interval(standing::LOOK);
         loop {
             let wake = self.fleet.wake();
             tokio::select! {
@@ -323,14 +322,11 @@ impl Driver {
 
     /// Any supernode of the cluster can renew the certificate.
     fn renew(&mut self) {
-        let identity = &self.options.identity;
-        session::show_expiry(identity, &self.options.metrics);
-        let (true, Some(at)) = (identity.renewal_due(SystemTime::now()), self.fleet.connected().next())
-        else {
-            return;
-        };
-        match identity.csr() {
-            Ok(csr) => self.say(at, ToSupernode::Renew(csr)),
+        session::show_expiry(&self.options.identity, &self.options.metrics);
+        let Some(at) = self.fleet.connected().next() else { return };
+        match self.options.standing.request(SystemTime::now()) {
+            Ok(Some(request)) => self.say(at, request),
+            Ok(None) => {}
             Err(error) => tracing::warn!("the certificate cannot be renewed: {error}"),
         }
     }

@@ -9,10 +9,12 @@ pub mod directory;
 pub mod driver;
 mod fleet;
 mod harbour;
+mod hearsay;
 mod line;
 mod muster;
 pub mod remote;
 pub mod session;
+pub mod standing;
 mod testimony;
 
 use std::collections::BTreeMap;

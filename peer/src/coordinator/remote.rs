@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::directory::Resolver;
 use super::driver::Driver;
 use super::line::Line;
+use super::standing::Standing;
 use super::{Coordinator, Membership, NOTICES, Notice, Notices, ORDERS, Order, Wish};
 
 /// Where the supernodes are and how to become a member.
@@ -25,6 +26,8 @@ pub struct RemoteOptions {
     pub resolver: Arc<dyn Resolver>,
     /// Who we are.
     pub identity: Identity,
+    /// What supernodes say of members and CAs, and what they are asked for.
+    pub standing: Standing,
     /// What lets us in, if we have no certificate.
     pub token: Option<JoinToken>,
     /// What is counted.

@@ -201,7 +201,7 @@ impl Session {
     async fn converse(&self, connection: &Connection) -> Result<std::convert::Infallible, SessionError> {
         let (mut send, receive) = connection.open().await?;
         let _ = send.set_priority(CONTROL_PRIORITY);
-        self.introduce(&mut send).await?;
+        self.introduce(&mut send, connection).await?;
         let (queue, words) = mpsc::channel(QUEUE);
         self.tell(Event::Up { address: self.address, connection: connection.clone(), queue }).await;
         // Each way for itself: who is behind with reading can still be spoken to.
@@ -212,9 +212,16 @@ impl Session {
     }
 
     /// What is said before everything else.
-    async fn introduce(&self, send: &mut SendStream) -> Result<(), SessionError> {
-        let opening = codec::send(send, &Opening::Session);
-        timeout(SEND_TIMEOUT, opening).await.map_err(|_| SessionError::Deaf)??;
+    async fn introduce(&self, send: &mut SendStream, connection: &Connection) -> Result<(), SessionError> {
+        let greeting = self.shared.options.standing.greeting(connection.node(), connection.version());
+        let words = async {
+            codec::send(send, &Opening::Session).await?;
+            match greeting {
+                Some(greeting) => codec::send(send, &greeting).await,
+                None => Ok(()),
+            }
+        };
+        timeout(SEND_TIMEOUT, words).await.map_err(|_| SessionError::Deaf)??;
         Ok(())
     }
 
@@ -235,7 +242,7 @@ impl Session {
             ToPeer::RenewalRefused(reason) => {
                 tracing::warn!(supernode = %self.address, "the supernode does not renew our certificate: {reason}");
             }
-            ToPeer::Revoked(_) | ToPeer::Authorities(_) => {}
+            ToPeer::Revoked(_) | ToPeer::Authorities(_) => self.shared.options.standing.heard(node, message),
             message => self.tell(Event::Heard { node, message }).await,
         }
     }
@@ -269,8 +276,7 @@ async fn speak(mut send: SendStream, mut words: mpsc::Receiver<ToSupernode>) -> 
 
 /// Whether there is no certificate that is good here: none, an expired one, or one of another cluster than the token's.
 pub fn must_enrol(identity: &Identity, token: Option<&JoinToken>, now: SystemTime) -> bool {
-    let elsewhere =
-        |token: &JoinToken| identity.certificate().is_some_and(|own| own.ca_fingerprint != token.ca());
+    let elsewhere = |token: &JoinToken| !identity.is_of_cluster(token.ca());
     !identity.is_valid(now) || token.is_some_and(elsewhere)
 }
 

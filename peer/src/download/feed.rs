@@ -1,12 +1,15 @@
 //! The origin as a source of a download: runs the ranged fetch and writes what it brings. Used by the seed, by a
-//! peer whose supernode is gone, and by a lone `get`.
+//! peer whose supernode is gone, and by a lone `get`. Where there is a vault that has the task, it is read first, and the origin
+//! is asked for what it left out.
 
 use bytes::Bytes;
 use common::digest::Digest;
-use common::piece::{Geometry, PieceIndex};
+use common::piece::{Geometry, PieceIndex, PieceSet};
+use common::telemetry::ByteSource;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::retrieval::Retrieval;
 use crate::error::FetchError;
 use crate::limit::{Allowance, Limits};
 use crate::origin::{Fetch, OriginClient, OriginError, OriginEvent, fetch};
@@ -37,6 +40,8 @@ pub enum Fed {
         index: PieceIndex,
         /// Its digest.
         digest: Digest,
+        /// Who gave it.
+        from: ByteSource,
     },
     /// It cannot go on.
     Failed(FetchError),
@@ -44,13 +49,21 @@ pub enum Fed {
     Done,
 }
 
-/// A running fetch from the origin; dropping it ends it.
+/// What one source left for the next to fetch; nothing after the origin.
+type Rest = Option<PieceSet>;
+
+/// A running fetch, from the vault where it has the task, then from the origin; dropping it ends it.
 pub struct Feed {
     events: mpsc::Receiver<OriginEvent>,
-    fetching: JoinSet<Result<(), OriginError>>,
-    writes: JoinSet<Result<(PieceIndex, Digest), FetchError>>,
-    /// What it may take, of all downloads and of the origins.
-    allowances: [Allowance; 2],
+    fetching: JoinSet<Result<Rest, OriginError>>,
+    writes: JoinSet<Result<(PieceIndex, Digest, ByteSource), FetchError>>,
+    /// Who is asked at the moment.
+    from: ByteSource,
+    /// How the origin is asked, once the vault has given what it has.
+    next: Option<(OriginClient, Fetch)>,
+    /// What it may take, of all downloads, and of the origins.
+    download: Allowance,
+    of_origins: Allowance,
     done: bool,
 }
 
@@ -58,23 +71,58 @@ pub struct Feed {
 
 impl Feed {
     /// Begins to fetch.
-    pub fn start(origin: OriginClient, wanted: Fetch, limits: &Limits) -> Self {
+    pub(super) fn start(
+        origin: OriginClient,
+        wanted: Fetch,
+        retrieval: Option<Retrieval>,
+        limits: &Limits,
+    ) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
-        let mut fetching = JoinSet::new();
-        fetching.spawn(fetch(origin, wanted, sender));
-        let allowances = [limits.download.allowance(), limits.origin.allowance()];
-        Self { events, fetching, writes: JoinSet::new(), allowances, done: false }
+        let (fetching, writes) = (JoinSet::new(), JoinSet::new());
+        let (download, of_origins) = (limits.download.allowance(), limits.origin.allowance());
+        let (from, next) = (ByteSource::Origin, Some((origin, wanted)));
+        let mut feed = Self { events, fetching, writes, from, next, download, of_origins, done: false };
+        match (retrieval, &feed.next) {
+            (Some(retrieval), Some((_, Fetch { have: Some((_, have)), parallel, .. }))) => {
+                feed.from = ByteSource::Cache;
+                let retrieve = retrieval.run(have.clone(), *parallel, sender);
+                feed.fetching.spawn(async move { Ok(Some(retrieve.await)) });
+            }
+            _ => feed.ask_origin(sender),
+        }
+        feed
+    }
+
+    fn ask_origin(&mut self, sender: mpsc::Sender<OriginEvent>) {
+        if let Some((origin, wanted)) = self.next.take() {
+            self.from = ByteSource::Origin;
+            self.fetching.spawn(async move { fetch(origin, wanted, sender).await.map(|()| None) });
+        }
+    }
+
+    /// The vault has given what it has.
+    fn go_on(&mut self, held: PieceSet) {
+        let whole = held.is_full();
+        match &mut self.next {
+            Some((_, Fetch { have: Some((_, have)), .. })) if !whole => *have = held,
+            _ => return,
+        }
+        let (sender, events) = mpsc::channel(WAITING);
+        self.events = events;
+        self.ask_origin(sender);
     }
 
     /// Writes a piece beside the async threads; [`Fed::Written`] follows.
     pub fn write(&mut self, blob: Blob, index: PieceIndex, chunks: Vec<Bytes>, digest: Digest) {
-        let allowances = self.allowances.clone();
+        let from = self.from;
+        let of_origins = (from == ByteSource::Origin).then(|| self.of_origins.clone());
+        let allowances = std::iter::once(self.download.clone()).chain(of_origins);
         self.writes.spawn(async move {
             let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
             for allowance in allowances {
                 allowance.pass(length).await;
             }
-            let write = move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest));
+            let write = move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest, from));
             tokio::task::spawn_blocking(write)
                 .await
                 .map_err(|_| FetchError::Closing)?
@@ -88,7 +136,7 @@ impl Feed {
             tokio::select! {
                 biased;
                 Some(written) = self.writes.join_next() => match written {
-                    Ok(Ok((index, digest))) => return Fed::Written { index, digest },
+                    Ok(Ok((index, digest, from))) => return Fed::Written { index, digest, from },
                     Ok(Err(error)) => return self.fail(error),
                     Err(_) => return self.fail(FetchError::Closing),
                 },
@@ -98,7 +146,8 @@ impl Feed {
                 },
                 Some(ended) = self.fetching.join_next(), if self.events.is_closed() && self.events.is_empty() => {
                     match ended {
-                        Ok(Ok(())) => {}
+                        Ok(Ok(None)) => {}
+                        Ok(Ok(Some(held))) => self.go_on(held),
                         Ok(Err(error)) => return self.fail(error.into()),
                         Err(_) => return self.fail(FetchError::Closing),
                     }

@@ -4,6 +4,7 @@
 //! - [`mesh`]: links to neighbours, which piece to ask of whom and to show to whom;
 //! - `doorstep`: how often a neighbour may open a link;
 //! - [`feed`]: the origin, where this node must ask it;
+//! - `retrieval`: a vault of whole blobs, which a seed reads before it asks the origin;
 //! - [`proof`]: the digest of the whole, where no supernode vouches for the pieces;
 //! - [`shared`]: what clients and neighbours see of the task meanwhile.
 //!
@@ -18,6 +19,7 @@ mod doorstep;
 pub mod feed;
 pub mod mesh;
 pub mod proof;
+mod retrieval;
 pub mod session;
 pub mod shared;
 
@@ -36,6 +38,7 @@ use crate::limit::Limits;
 use crate::origin::OriginClient;
 use crate::store::Store;
 use crate::trust::Trust;
+use crate::vault::Vault;
 
 /// Unit of the memory budget.
 pub const BUDGET_UNIT: u64 = 64 * 1024;
@@ -50,6 +53,8 @@ pub struct Context {
     pub coordinator: Arc<dyn Coordinator>,
     /// How origins are asked.
     pub origin: OriginClient,
+    /// Where whole blobs are looked for before the origin is asked.
+    pub vault: Option<Arc<dyn Vault>>,
     /// What is counted.
     pub metrics: Metrics,
     /// How thrifty this node shows its pieces.

@@ -17,12 +17,12 @@ pub(crate) mod fake;
 pub mod fuzz;
 pub mod guard;
 mod pass;
-mod plan;
+pub(crate) mod plan;
 pub mod ranges;
 pub mod registry;
 pub mod retry;
 pub mod revision;
-mod segment;
+pub(crate) mod segment;
 
 use std::path::PathBuf;
 

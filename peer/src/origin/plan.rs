@@ -15,7 +15,7 @@ const SMALL_BLOB: u64 = 32 << 20;
 
 /// The runs of missing pieces in ascending order, cut into segments.
 #[derive(Debug, Clone)]
-pub(super) struct Segments {
+pub(crate) struct Segments {
     geometry: Geometry,
     have: PieceSet,
     next: u32,
@@ -42,7 +42,7 @@ pub(super) fn hull(geometry: Geometry, have: &PieceSet) -> Option<ByteRange> {
 
 impl Segments {
     /// The segments of what is not in `have`, for `parallel` readers.
-    pub(super) fn new(geometry: Geometry, have: PieceSet, parallel: usize) -> Self {
+    pub(crate) fn new(geometry: Geometry, have: PieceSet, parallel: usize) -> Self {
         let piece = u64::from(geometry.piece_length());
         let missing = u64::from(geometry.pieces() - have.count()) * piece;
         let wanted = if geometry.length() < SMALL_BLOB {

@@ -34,12 +34,12 @@ pub(super) struct Asking {
 }
 
 /// What is known of the content since the first answer.
-pub(super) struct Content {
-    pub(super) geometry: Geometry,
+pub(crate) struct Content {
+    pub(crate) geometry: Geometry,
     /// Pieces that are not wanted.
-    pub(super) have: PieceSet,
+    pub(crate) have: PieceSet,
     /// The strong ETag, where only it can tell that the content changed (see [`Opened::validator`]).
-    pub(super) validator: Option<HeaderValue>,
+    pub(crate) validator: Option<HeaderValue>,
 }
 
 /// A body about to be read.
@@ -75,7 +75,7 @@ enum End {
 }
 
 /// The piece that is being put together.
-struct Assembly {
+pub(crate) struct Assembly {
     content: Arc<Content>,
     /// The next byte that is needed.
     position: u64,
@@ -273,12 +273,12 @@ impl Asking {
 // === impl Assembly ===
 
 impl Assembly {
-    fn new(content: Arc<Content>, position: u64) -> Self {
+    pub(crate) fn new(content: Arc<Content>, position: u64) -> Self {
         Self { content, position, chunks: Vec::new(), hasher: Hasher::new() }
     }
 
     /// Moves the bytes of the current piece out of `chunk`; gives the piece once it is whole and wanted.
-    fn take(&mut self, chunk: &mut Bytes) -> Option<OriginEvent> {
+    pub(crate) fn take(&mut self, chunk: &mut Bytes) -> Option<OriginEvent> {
         let geometry = self.content.geometry;
         let index = geometry.piece_at(self.position);
         let range = geometry.range(index);

@@ -315,6 +315,7 @@ impl Inner {
                 proven: true,
                 media_type: None,
                 last_used: unix_seconds(),
+                pinned: false,
                 adopted,
             },
         };

@@ -34,7 +34,7 @@ const TOUCH_SECONDS: u64 = 60;
 /// How much of a file is hashed at a time.
 const HASH_CHUNK: usize = 1024 * 1024;
 
-/// A handle on one task's bytes. It pins the task: what somebody has in hand is not evicted.
+/// A handle on one task's bytes. What somebody has in hand is not evicted.
 #[derive(Clone)]
 pub struct Blob(pub(super) Arc<BlobInner>);
 

@@ -40,6 +40,19 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// A later release wrote the folder.
+    #[error(
+        "{} has format {found}, which a later release wrote, and this one reads up to {known}: upgrade, or name \
+         another data folder", path.display()
+    )]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The latest that is known here.
+        known: u32,
+    },
     /// Another process has the folder open.
     #[error(
         "{} is in use by another process{holder}: stop that one, or name another data folder", path.display()
@@ -126,6 +139,9 @@ pub enum FullCause {
     /// The configured quota.
     #[error("the quota of {0} bytes is reached")]
     Quota(u64),
+    /// The part of the disk that must stay free.
+    #[error("{0} bytes of the disk must stay free (keep-free)")]
+    KeepFree(u64),
     /// The file system (ENOSPC), the user's disk quota (EDQUOT), or the slice of it that is kept free for the index.
     #[error("the disk is full ({0})")]
     Disk(io::Error),

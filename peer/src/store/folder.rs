@@ -1,18 +1,19 @@
 //! The store's folder: where things lie in it, the lock that keeps a second process out, and how much room the
 //! disk has. [`super::Store`] opens it first of all.
 //!
-//! `lock` · `index/` · `index.spare` · `index.broken-<unix seconds>/` (the newest damaged index) · `blobs/<2 hex>/<64 hex>`
+//! `lock` · `format` · `index/` · `index.spare` · `index.broken-<unix seconds>/` (the newest damaged index) · `blobs/<2 hex>/<64 hex>`
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use common::task::TaskId;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::error::StoreError;
+use super::error::{StoreError, means_full};
+use super::meter::{BLOCK, Survey};
 
 /// Blobs and index may hold what not every user of the machine may read.
 const PRIVATE: u32 = 0o700;
@@ -20,6 +21,8 @@ const PRIVATE: u32 = 0o700;
 const INDEX_ROOM: u64 = 16 * 1024 * 1024;
 /// On a small disk the index gets this share instead.
 const INDEX_SHARE: u64 = 8;
+/// The form in which the folder is written: a number in a file of its own. Release 0.1 wrote none.
+const FORMAT: u32 = 1;
 const BROKEN: &str = "index.broken-";
 
 /// An open, locked folder.
@@ -28,11 +31,20 @@ pub(super) struct Folder {
     lock: File,
 }
 
+/// A file system, as it is now; a network one may not tell, and then it is 0.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Disk {
+    pub(super) total: u64,
+    pub(super) free: u64,
+}
+
 /// A blob's file found on the disk.
 pub(super) struct Found {
     pub(super) task: TaskId,
     pub(super) path: PathBuf,
     pub(super) length: u64,
+    /// What it takes on the disk: less where it has holes.
+    pub(super) taken: u64,
 }
 
 // === impl Folder ===
@@ -66,8 +78,32 @@ impl Folder {
             tracing::debug!(path = %path.display(), %error, "the lock file does not name this process");
         }
         let folder = Self { root: root.to_owned(), lock };
+        folder.check_format()?;
         make_private(&folder.blobs()).map_err(|error| StoreError::folder(&folder.blobs(), error))?;
         Ok(folder)
+    }
+
+    /// Refuses what a later release wrote, before anything in it is taken for damage.
+    fn check_format(&self) -> Result<(), StoreError> {
+        let path = self.root.join("format");
+        let written = match fs::read_to_string(&path) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(StoreError::io(&path, "read", error)),
+        };
+        // Whatever a later release may write behind its number.
+        let digits = written.trim().split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        match digits.parse::<u32>() {
+            Ok(found) if found > FORMAT => {
+                Err(StoreError::Newer { path: self.root.clone(), found, known: FORMAT })
+            }
+            Ok(_) => Ok(()),
+            // A loss of power may have left it empty. It says only what is so anyway, so a full disk may do without.
+            Err(_) => match fs::write(&path, format!("{FORMAT}\n")) {
+                Err(error) if !means_full(&error) => Err(StoreError::io(&path, "write", error)),
+                _ => Ok(()),
+            },
+        }
     }
 
     /// Lets the next one in, whatever handles are still about: they can claim nothing any more.
@@ -135,7 +171,8 @@ impl Folder {
                 let meta = entry.metadata()?;
                 match task {
                     Some(task) if meta.is_file() && self.blob(task) == entry.path() => {
-                        found.push(Found { task, path: entry.path(), length: meta.len() });
+                        let taken = meta.blocks() * BLOCK;
+                        found.push(Found { task, path: entry.path(), length: meta.len(), taken });
                     }
                     _ => {
                         tracing::warn!(path = %entry.path().display(), "not a blob of this store: left alone")
@@ -163,19 +200,34 @@ impl Folder {
         Ok(aside)
     }
 
-    /// Bytes of the file system, used or not.
-    pub(super) fn size(&self) -> io::Result<u64> {
+    /// The file system that the folder is on.
+    pub(super) fn disk(&self) -> io::Result<Disk> {
         let disk = rustix::fs::fstatvfs(&self.lock)?;
-        Ok(disk.f_blocks.saturating_mul(disk.f_frsize))
+        Ok(Disk { total: disk.f_blocks * disk.f_frsize, free: disk.f_bavail * disk.f_frsize })
     }
 
-    /// How much of the disk must become free before `bytes` more leave the index what it needs.
-    pub(super) fn shortfall(&self, bytes: u64) -> io::Result<u64> {
-        let disk = rustix::fs::fstatvfs(&self.lock)?;
-        let (total, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
-        // Some network file systems do not tell.
-        let wanted = if total > 0 { bytes + INDEX_ROOM.min(total / INDEX_SHARE) } else { 0 };
-        Ok(wanted.saturating_sub(free))
+    /// What the folder takes on the disk.
+    pub(super) fn survey(&self) -> io::Result<Survey> {
+        let (blobs, index) = (self.blobs(), self.index());
+        let blob = |path: &Path| {
+            let task = path.strip_prefix(&blobs).ok()?.file_name()?.to_str()?.parse::<TaskId>().ok()?;
+            (self.blob(task) == path).then_some(task)
+        };
+        let spare = index.with_extension("spare");
+        Survey::of(&self.root, blob, |path| path.starts_with(&index) || path == spare)
+    }
+}
+
+// === impl Disk ===
+
+impl Disk {
+    /// How much must become free before `bytes` more leave what has to stay free: `kept`, and what the index needs.
+    pub(super) fn shortfall(self, bytes: u64, kept: u64) -> u64 {
+        if self.total == 0 {
+            return 0;
+        }
+        let room = INDEX_ROOM.min(self.total / INDEX_SHARE).max(kept);
+        bytes.saturating_add(room).saturating_sub(self.free)
     }
 }
 

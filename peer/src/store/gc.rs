@@ -2,7 +2,7 @@
 //! write found the disk full; [`super::shelf`] decides who goes.
 //!
 //! # Invariants
-//! - `used` never goes above the quota: a write reserves its bytes first.
+//! - `used`, with what the folder takes beside its blobs, never goes above the quota: a write reserves its bytes first.
 //! - A task is in the hands of one [`Turn`] while it is opened, made or removed; no lock is held meanwhile.
 //!
 //! # Crash safety
@@ -11,13 +11,16 @@
 
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use common::task::TaskId;
+use common::telemetry::Eviction;
 use rustix::io::Errno;
 
 use super::blobs::BlobInner;
 use super::error::{FullCause, StoreError, means_full};
-use super::folder::remove_if_there;
+use super::folder::{Disk, remove_if_there};
+use super::limits::Bounds;
 use super::shelf::{Effort, Plan, Shelf, Slot, Stage};
 use super::{Inner, unix_millis};
 
@@ -185,19 +188,40 @@ impl Inner {
         self.holdings.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
-    fn evict(&self, tasks: &[TaskId]) -> Result<(), StoreError> {
+    /// Takes tasks out that are marked as leaving.
+    pub(super) fn evict(&self, tasks: &[TaskId], reason: Eviction) -> Result<(), StoreError> {
         let turns: Vec<_> = tasks.iter().map(|&task| Turn { store: self, task, gone: false }).collect();
         self.index
             .durably(|| turns.iter().try_for_each(|turn| self.index.remove_task(turn.task).map(drop)))?;
-        tracing::debug!(tasks = turns.len(), dir = %self.folder.root().display(), "evicted to make room");
-        turns.into_iter().try_for_each(|turn| self.unlink(turn))
+        tracing::debug!(tasks = turns.len(), ?reason, dir = %self.folder.root().display(), "evicted");
+        turns.into_iter().try_for_each(|turn| {
+            self.count(reason, self.bytes_of(turn.task));
+            self.unlink(turn)
+        })
+    }
+
+    pub(super) fn count(&self, reason: Eviction, bytes: u64) {
+        self.metrics.evictions.of(reason).inc();
+        self.metrics.evicted_bytes.of(reason).inc_by(bytes);
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What counts against the quota besides the bytes on the books.
+    pub(super) fn overhead(&self, bounds: &Bounds) -> u64 {
+        bounds.counted(u64::try_from(self.meter.overhead()).unwrap_or(0))
     }
 
     /// Whether a task can be here at all. A sparse file takes no room, but its table of pieces takes memory, and its length
     /// is what some origin claims.
     pub(super) fn fits(&self, bytes: u64) -> Result<(), StoreError> {
-        match self.folder.size() {
-            Ok(size) if bytes > size => Err(self.full(bytes, FullCause::Disk(Errno::NOSPC.into()))),
+        match self.folder.disk() {
+            // Some network file systems do not tell.
+            Ok(disk) if disk.total > 0 && bytes > disk.total => {
+                Err(self.full(bytes, FullCause::Disk(Errno::NOSPC.into())))
+            }
             _ => Ok(()),
         }
     }
@@ -205,10 +229,12 @@ impl Inner {
     /// Reserves `bytes` under the quota, evicting what must go.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>, StoreError> {
         self.balance()?;
-        let quota = self.quota.unwrap_or(u64::MAX);
+        let bounds = self.bounds();
+        let overhead = self.overhead(&bounds);
         let mut shelf = self.shelf();
         loop {
-            let over = shelf.used.saturating_add(bytes).saturating_sub(quota);
+            let wanted = shelf.used.saturating_add(overhead).saturating_add(bytes);
+            let over = wanted.saturating_sub(bounds.quota);
             match shelf.plan(over, Effort::Exact) {
                 Plan::Enough => {
                     shelf.used += bytes;
@@ -216,13 +242,23 @@ impl Inner {
                 }
                 Plan::Evict(tasks) => {
                     drop(shelf);
-                    self.evict(&tasks)?;
+                    self.evict(&tasks, Eviction::Quota)?;
                     shelf = self.shelf();
                 }
                 Plan::Wait => shelf = self.wait(shelf),
-                Plan::Impossible => return Err(self.full(bytes, FullCause::Quota(quota))),
+                Plan::Impossible => return Err(self.full(bytes, FullCause::Quota(bounds.quota))),
             }
         }
+    }
+
+    /// Refuses a task of which `bytes` are missing when the disk cannot take them even once everything has gone that
+    /// could: the cache is not emptied for what will not fit.
+    pub(super) fn foresee(&self, bytes: u64) -> Result<(), StoreError> {
+        let short = self.shortfall(bytes).unwrap_or_default();
+        if short == 0 || short <= self.shelf().idle() {
+            return Ok(());
+        }
+        Err(self.disk_full(bytes, Errno::NOSPC.into()))
     }
 
     /// Does `write`, which wants `bytes` of the disk; on a full disk evicts once and does it again.
@@ -240,14 +276,14 @@ impl Inner {
             outcome = attempt();
         }
         outcome.map_err(|error| match means_full(&error) {
-            true => self.full(bytes, FullCause::Disk(error)),
+            true => self.disk_full(bytes, error),
             false => describe(error),
         })
     }
 
-    /// What the disk lacks before `bytes` fit; only a durable index needs room of its own.
+    /// What the disk lacks before `bytes` fit; a store for a single download leaves that to the disk.
     fn shortfall(&self, bytes: u64) -> io::Result<u64> {
-        if self.durable { self.folder.shortfall(bytes) } else { Ok(0) }
+        if self.durable { Ok(self.folder.disk()?.shortfall(bytes, self.bounds().keep_free)) } else { Ok(0) }
     }
 
     /// Frees some of the disk; false when nothing could go.
@@ -259,7 +295,7 @@ impl Inner {
             match shelf.plan(wanted, Effort::Best) {
                 Plan::Evict(tasks) => {
                     drop(shelf);
-                    match self.evict(&tasks) {
+                    match self.evict(&tasks, Eviction::Disk) {
                         Err(error) if error.is_full() => continue,
                         other => return other.map(|()| true),
                     }
@@ -290,7 +326,18 @@ impl Inner {
         }
     }
 
+    fn disk_full(&self, needed: u64, error: io::Error) -> StoreError {
+        let kept = self.bounds().keep_free;
+        let others = self.folder.disk().is_ok_and(|disk: Disk| disk.shortfall(needed, 0) == 0);
+        self.full(needed, if kept > 0 && others { FullCause::KeepFree(kept) } else { FullCause::Disk(error) })
+    }
+
+    /// Says so at most once in a while: every piece of every pull may come here.
     fn full(&self, needed: u64, cause: FullCause) -> StoreError {
-        StoreError::Full { dir: self.folder.root().to_owned(), needed, cause }
+        let error = StoreError::Full { dir: self.folder.root().to_owned(), needed, cause };
+        if self.said_full.due(Instant::now()) {
+            tracing::warn!("{error}; until then what does not fit is streamed through and not kept");
+        }
+        error
     }
 }

@@ -63,6 +63,9 @@ pub(super) struct Record {
     pub(super) media_type: Option<String>,
     /// Unix seconds.
     pub(super) last_used: u64,
+    /// Somebody wants it kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) pinned: bool,
     /// The bytes are in this file of somebody else, and none of them in ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) adopted: Option<Foreign>,
@@ -234,6 +237,7 @@ pub(super) mod suite {
             proven: false,
             media_type: Some("application/octet-stream".into()),
             last_used: 7,
+            pinned: true,
             adopted: None,
         }
     }

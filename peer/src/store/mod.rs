@@ -2,12 +2,13 @@
 //! pieces here, reads them back for clients and for other nodes, and finds after a restart what it had.
 //!
 //! All calls block; async callers go through `spawn_blocking`. What each file is for: `blobs` a task's handle,
-//! `index` what is known, `shelf` and `gc` who goes when room is wanted, `recovery` what is believed after a
-//! restart, `folder` where things lie, `adopted` blobs whose bytes are in files of somebody else.
+//! `index` what is known, `limits`, `shelf` and `gc` who goes when room is wanted, `tend` who goes in the
+//! background, `pins` who stays, `meter` what the folder takes on the disk, `recovery` what is believed after a restart,
+//! `folder` where things lie, `adopted` blobs whose bytes are in files of somebody else.
 //!
 //! # Invariants
 //! - A claimed piece's bytes are on the disk and have the claimed digest: bytes first, then the claim.
-//! - A task with a live [`Blob`] is never evicted.
+//! - A task with a live [`Blob`], or one that is pinned, is never evicted.
 //! - Files outside the store's folder are read and nothing else.
 //! - No lock is held over reads or writes of blob data, except one task's own while it is removed.
 //!
@@ -22,8 +23,13 @@ mod error;
 mod folder;
 mod gc;
 mod index;
+mod limits;
+mod meter;
+mod pins;
 mod recovery;
+mod seldom;
 mod shelf;
+mod tend;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +41,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::piece::Geometry;
 use common::task::TaskId;
+use common::telemetry::Metrics;
 use tokio::sync::watch;
 
 pub use self::adopted::{Adoption, Finding, Foreign, Inspection, Standing, Verified};
@@ -45,7 +52,13 @@ pub use self::error::{FullCause, IndexError, StoreError};
 use self::folder::Folder;
 use self::gc::Arrival;
 use self::index::{Index, Record, Run};
+use self::limits::Bounds;
+pub use self::limits::Limits;
+use self::meter::Meter;
+pub use self::pins::Release;
+use self::seldom::Seldom;
 use self::shelf::Shelf;
+pub use self::tend::Room;
 
 /// A folder of blobs. Cloning it gives another handle on the same.
 #[derive(Clone)]
@@ -54,8 +67,8 @@ pub struct Store(Arc<Inner>);
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreOptions {
-    /// The most bytes of blob data to keep; `None` leaves it to the disk.
-    pub quota: Option<u64>,
+    /// How much to keep.
+    pub limits: Limits,
     /// Whether the index outlives the process. A store for a single download needs none, and keeps no room free
     /// for one.
     pub durable: bool,
@@ -78,13 +91,20 @@ pub struct Entry {
     pub source_url: String,
     /// The bytes are in a file of somebody else.
     pub adopted: bool,
+    /// Somebody wants it kept.
+    pub pinned: bool,
 }
 
 /// What every handle shares.
 struct Inner {
     folder: Folder,
     index: Box<dyn Index>,
-    quota: Option<u64>,
+    limits: Limits,
+    /// What they are on this disk, at the last look.
+    bounds: Mutex<Bounds>,
+    meter: Meter,
+    said_full: Seldom,
+    metrics: Metrics,
     durable: bool,
     shelf: Mutex<Shelf<BlobInner>>,
     /// Told whenever a task's turn ends.
@@ -108,13 +128,26 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made, written or locked. A damaged index is no error: it is set aside and rebuilt.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_counted(dir, options, Metrics::new())
+    }
+
+    /// The same; what goes is counted.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_counted(dir: &Path, options: StoreOptions, metrics: Metrics) -> Result<Self, StoreError> {
         let folder = Folder::open(dir)?;
+        let total = folder.disk().map_or(0, |disk| disk.total);
         let boot_id = recovery::boot_id();
         let (index, slots) = recovery::open_index(&folder, options.durable, &boot_id)?;
         let store = Self(Arc::new(Inner {
             folder,
             index,
-            quota: options.quota,
+            limits: options.limits,
+            bounds: Mutex::new(options.limits.on(total)),
+            meter: Meter::default(),
+            said_full: Seldom::default(),
+            metrics,
             durable: options.durable,
             shelf: Mutex::new(Shelf::new(slots)),
             changed: Condvar::new(),
@@ -129,7 +162,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The blob of a known task. The task is pinned against eviction while the handle, or a clone of it, lives.
+    /// The blob of a known task. The task is not evicted while the handle, or a clone of it, lives.
     ///
     /// # Errors
     /// When the index or the file fails.
@@ -167,6 +200,7 @@ impl Store {
                 if blob.geometry() == geometry {
                     if !blob.is_proven() {
                         let missing = geometry.length().saturating_sub(self.0.bytes_of(task));
+                        self.0.foresee(missing)?;
                         self.0.reserve(missing).map(drop)?;
                         blob.now_from(&without_secrets(source_url))?;
                     }
@@ -176,6 +210,7 @@ impl Store {
                 drop(blob);
                 self.remove(task)?;
             }
+            self.0.foresee(geometry.length())?;
             self.0.reserve(geometry.length()).map(drop)?;
             let Some(mut turn) = self.0.arrive_new(task) else { continue };
             let record = Record {
@@ -184,6 +219,7 @@ impl Store {
                 proven: false,
                 media_type: None,
                 last_used: unix_seconds(),
+                pinned: false,
                 adopted: None,
             };
             let blob = Arc::new(BlobInner::create(Arc::clone(&self.0), task, record)?);
@@ -220,6 +256,7 @@ impl Store {
                 last_used: self.0.last_used(task).unwrap_or(record.last_used),
                 source_url: record.source_url,
                 adopted: record.adopted.is_some(),
+                pinned: record.pinned,
             })
             .collect())
     }

@@ -10,6 +10,8 @@
 //! - A file without a record is kept when its SHA-256 is its name, since then it proves itself, and deleted when not.
 //! - An index that met a full disk and was opened anew is as after a kill, with the process still running: the books
 //!   are drawn up again.
+//! - A damaged index may have lost claims of a whole blob, or that it was proven. The file is then hashed: where its
+//!   SHA-256 is its name it is whole, whatever the index says.
 //! - An index that cannot be opened is set aside and a new one begun. All files are then without a record, so the
 //!   rule above rebuilds it.
 
@@ -37,6 +39,13 @@ use super::{Inner, unix_seconds};
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 type Slots = HashMap<TaskId, Slot<BlobInner>>;
+
+/// How the last run ended.
+#[derive(Clone, Copy)]
+struct End {
+    clean: bool,
+    lost_power: bool,
+}
 
 /// What a start put right.
 #[derive(Debug, Default)]
@@ -110,6 +119,7 @@ fn accord(
 ) -> Result<(Box<dyn Index>, Slots), StoreError> {
     let Run { boot_id: last_boot, clean } = index.run()?;
     let lost_power = !clean && (boot_id.is_empty() || last_boot != boot_id);
+    let end = End { clean, lost_power };
     let mut files: HashMap<TaskId, Found> =
         folder.found()?.into_iter().map(|found| (found.task, found)).collect();
     let mut tally = Tally::default();
@@ -118,7 +128,8 @@ fn accord(
         let file = files.remove(&task);
         match (record, file) {
             (Some(record), file) if adopted::holds(&*index, task, &record)? => {
-                slots.insert(task, Slot::adopted(record.geometry.length(), record.last_used * 1000));
+                let slot = Slot::adopted(record.geometry.length(), record.last_used * 1000);
+                slots.insert(task, Slot { pinned: record.pinned, ..slot });
                 tally.kept += 1;
                 // Our own copy was to go when the last run ended.
                 if let Some(file) = file {
@@ -129,8 +140,9 @@ fn accord(
                 if record.adopted.is_none()
                     && (file.length == record.geometry.length() || !record.proven) =>
             {
-                let bytes = check_claims(&*index, &record, &file, lost_power, &mut tally)?;
-                slots.insert(task, Slot::new(bytes, record.last_used * 1000));
+                let bytes = check_claims(&*index, &record, &file, end, &mut tally)?;
+                let slot = Slot::new(bytes, record.last_used * 1000);
+                slots.insert(task, Slot { pinned: record.pinned, ..slot });
                 tally.kept += 1;
             }
             (_, file) => {
@@ -168,7 +180,7 @@ fn check_claims(
     index: &dyn Index,
     record: &Record,
     found: &Found,
-    lost_power: bool,
+    end: End,
     tally: &mut Tally,
 ) -> Result<u64, StoreError> {
     let claims = index.claims(found.task)?;
@@ -177,7 +189,7 @@ fn check_claims(
         let resized = OpenOptions::new().write(true).open(&found.path).and_then(|file| file.set_len(length));
         resized.map_err(|error| StoreError::io(&found.path, "resize", error))?;
     }
-    let file = match lost_power && !record.proven && !claims.is_empty() {
+    let file = match end.lost_power && !record.proven && !claims.is_empty() {
         true => Some(File::open(&found.path).map_err(|error| StoreError::io(&found.path, "open", error))?),
         false => None,
     };
@@ -197,10 +209,29 @@ fn check_claims(
             tally.dropped_claims += 1;
         }
     }
-    if record.proven && held != record.geometry.pieces() {
+    let doubtful = match record.proven {
+        true => held != record.geometry.pieces(),
+        // No hole is left, so nothing was missing any more when the run ended.
+        false => !end.clean && found.length == length && found.taken >= length,
+    };
+    if doubtful && made_whole(index, record, found)? {
+        tally.rebuilt += 1;
+        return Ok(length);
+    }
+    if record.proven && doubtful {
         index.put_record(found.task, &Record { proven: false, ..record.clone() })?;
     }
     Ok(bytes)
+}
+
+/// Claims all of a task whose file proves itself.
+fn made_whole(index: &dyn Index, record: &Record, found: &Found) -> Result<bool, StoreError> {
+    let Ok(Some(digests)) = proof(found, record.geometry) else { return Ok(false) };
+    for (piece, digest) in (0..).map(PieceIndex).zip(digests) {
+        index.claim(found.task, piece, digest)?;
+    }
+    index.put_record(found.task, &Record { proven: true, ..record.clone() })?;
+    Ok(true)
 }
 
 /// Drops claims that belong to no task, or whose value is unreadable.
@@ -221,7 +252,6 @@ fn drop_stray_claims(index: &dyn Index, slots: &Slots, tally: &mut Tally) -> Res
 /// Takes in a file without a record, if it proves itself.
 fn take_in(index: &dyn Index, found: &Found) -> Result<Option<Slot<BlobInner>>, StoreError> {
     let Ok(geometry) = Geometry::of(found.length) else { return Ok(None) };
-    let Ok(Some(digests)) = proof(found, geometry) else { return Ok(None) };
     let last_used = unix_seconds();
     let record = Record {
         geometry,
@@ -229,13 +259,11 @@ fn take_in(index: &dyn Index, found: &Found) -> Result<Option<Slot<BlobInner>>, 
         proven: true,
         media_type: None,
         last_used,
+        pinned: false,
         adopted: None,
     };
-    for (piece, digest) in (0..).map(PieceIndex).zip(digests) {
-        index.claim(found.task, piece, digest)?;
-    }
-    index.put_record(found.task, &record)?;
-    Ok(Some(Slot::new(found.length, last_used * 1000)))
+    let whole = made_whole(index, &record, found)?;
+    Ok(whole.then(|| Slot::new(found.length, last_used * 1000)))
 }
 
 /// The digests of a file's pieces, if the digest of the whole is its name.

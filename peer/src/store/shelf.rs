@@ -3,7 +3,8 @@
 //!
 //! # Invariants
 //! - `used` is the sum of all slots' bytes and of what is reserved for writes under way.
-//! - A task with a live handle is never chosen to go, and nobody gets a handle on one that is going.
+//! - A task with a live handle, or one that is pinned, is never chosen to go, and nobody gets a handle on one that
+//!   is going.
 //! - An adopted task takes no room of ours: it counts nothing, and is never chosen to go.
 
 use std::collections::HashMap;
@@ -28,11 +29,13 @@ pub(super) struct Slot<B> {
     pub(super) bytes: u64,
     /// Unix milliseconds.
     pub(super) last_used: u64,
-    /// The handle that is out, if any: it pins the task.
+    /// The handle that is out, if any: it keeps the task.
     pub(super) live: Weak<B>,
     pub(super) stage: Stage,
     /// The length of the foreign file that has the bytes, where there is one.
     pub(super) adopted: Option<u64>,
+    /// Somebody wants it kept.
+    pub(super) pinned: bool,
 }
 
 /// All tasks.
@@ -68,7 +71,7 @@ pub(super) enum Effort {
 impl<B> Slot<B> {
     /// A task that nobody has in hand.
     pub(super) fn new(bytes: u64, last_used: u64) -> Self {
-        Self { bytes, last_used, live: Weak::new(), stage: Stage::Settled, adopted: None }
+        Self { bytes, last_used, live: Weak::new(), stage: Stage::Settled, adopted: None, pinned: false }
     }
 
     /// The same for one whose `length` bytes are in a foreign file.
@@ -77,7 +80,10 @@ impl<B> Slot<B> {
     }
 
     fn can_go(&self) -> bool {
-        self.stage == Stage::Settled && self.live.strong_count() == 0 && self.adopted.is_none()
+        self.stage == Stage::Settled
+            && self.live.strong_count() == 0
+            && self.adopted.is_none()
+            && !self.pinned
     }
 }
 
@@ -131,12 +137,43 @@ impl<B> Shelf<B> {
         if chosen.is_empty() {
             return Plan::Wait;
         }
-        for task in &chosen {
+        self.leave(&chosen);
+        Plan::Evict(chosen)
+    }
+
+    /// Chooses up to `most` tasks that nobody used since `before`, the oldest first; they are marked as leaving.
+    pub(super) fn expired(&mut self, before: u64, most: usize) -> Vec<TaskId> {
+        let old = |slot: &Slot<B>| slot.can_go() && slot.last_used < before;
+        let mut idle: Vec<_> = self.slots.iter().filter(|(_, slot)| old(slot)).collect();
+        idle.sort_unstable_by_key(|(task, slot)| (slot.last_used, **task));
+        let chosen: Vec<_> = idle.into_iter().take(most).map(|(task, _)| *task).collect();
+        self.leave(&chosen);
+        chosen
+    }
+
+    fn leave(&mut self, tasks: &[TaskId]) {
+        for task in tasks {
             if let Some(slot) = self.slots.get_mut(task) {
                 slot.stage = Stage::Leaving;
             }
         }
-        Plan::Evict(chosen)
+    }
+
+    /// What could become free at most: all that is on its way out or could be.
+    pub(super) fn idle(&self) -> u64 {
+        let goes = |slot: &&Slot<B>| slot.stage == Stage::Leaving || slot.can_go();
+        self.slots.values().filter(goes).map(|slot| slot.bytes).sum()
+    }
+
+    /// How many tasks are pinned, and their bytes.
+    pub(super) fn pinned(&self) -> (u64, u64) {
+        let pinned = self.slots.values().filter(|slot| slot.pinned);
+        pinned.fold((0, 0), |(count, bytes), slot| (count + 1, bytes + slot.bytes))
+    }
+
+    /// The bytes of every task.
+    pub(super) fn bytes(&self) -> HashMap<TaskId, u64> {
+        self.slots.iter().map(|(task, slot)| (*task, slot.bytes)).collect()
     }
 }
 
@@ -183,23 +220,48 @@ mod tests {
         assert_eq!(shelf.used, 0);
     }
 
+    /// Tasks that are free to go, in somebody's hand, or pinned.
+    fn shelf_of(tasks: &[(u64, u64, u8)], hand: &Arc<()>) -> Shelf<()> {
+        let mut slots = HashMap::new();
+        for (n, &(bytes, last_used, kind)) in tasks.iter().enumerate() {
+            let mut slot = Slot { pinned: kind == 2, ..Slot::new(bytes, last_used) };
+            if kind == 1 {
+                slot.live = Arc::downgrade(hand);
+            }
+            slots.insert(id(n), slot);
+        }
+        Shelf::new(slots)
+    }
+
     proptest! {
         #[test]
-        fn pinned_tasks_stay_and_a_plan_keeps_its_word(
-            tasks in prop::collection::vec((0u64..100, 0u64..50, any::<bool>()), 0..20),
+        fn what_nobody_used_for_long_goes_and_nothing_else(
+            tasks in prop::collection::vec((0u64..100, 0u64..50, 0u8..3), 0..20),
+            before in 0u64..60,
+            most in 0usize..25,
+        ) {
+            let hand = Arc::new(());
+            let mut shelf = shelf_of(&tasks, &hand);
+            let chosen = shelf.expired(before, most);
+            let of = |task: &TaskId| tasks[task.0[0] as usize];
+            prop_assert!(chosen.iter().all(|task| of(task).2 == 0 && of(task).1 < before));
+            let old = tasks.iter().filter(|task| task.2 == 0 && task.1 < before).count();
+            prop_assert_eq!(chosen.len(), old.min(most));
+            prop_assert!(chosen.is_sorted_by_key(|task| of(task).1), "the oldest first");
+            let rest = shelf.expired(before, usize::MAX);
+            prop_assert_eq!(rest.len(), old - chosen.len(), "nobody goes twice");
+        }
+
+        #[test]
+        fn tasks_in_use_or_pinned_stay_and_a_plan_keeps_its_word(
+            tasks in prop::collection::vec((0u64..100, 0u64..50, 0u8..3), 0..20),
             needed in 0u64..800,
             best: bool,
         ) {
             let hand = Arc::new(());
-            let mut shelf = Shelf::new(HashMap::new());
-            for (n, (bytes, last_used, pinned)) in tasks.iter().enumerate() {
-                let mut slot = Slot::new(*bytes, *last_used);
-                if *pinned {
-                    slot.live = Arc::downgrade(&hand);
-                }
-                shelf.slots.insert(id(n), slot);
-            }
-            let idle: u64 = tasks.iter().filter(|task| !task.2).map(|task| task.0).sum();
+            let mut shelf = shelf_of(&tasks, &hand);
+            let idle: u64 = tasks.iter().filter(|task| task.2 == 0).map(|task| task.0).sum();
+            prop_assert_eq!(shelf.idle(), idle);
             let effort = if best { Effort::Best } else { Effort::Exact };
             match shelf.plan(needed, effort) {
                 Plan::Enough => prop_assert_eq!(needed, 0),
@@ -207,14 +269,14 @@ mod tests {
                 Plan::Impossible => prop_assert!(idle < needed && (!best || idle == 0)),
                 Plan::Evict(chosen) => {
                     let of = |task: &TaskId| tasks[task.0[0] as usize];
-                    prop_assert!(chosen.iter().all(|task| !of(task).2));
+                    prop_assert!(chosen.iter().all(|task| of(task).2 == 0));
                     let freed: u64 = chosen.iter().map(|task| of(task).0).sum();
                     prop_assert!(freed >= needed || best);
                     let but_last: u64 = chosen[..chosen.len() - 1].iter().map(|task| of(task).0).sum();
                     prop_assert!(but_last < needed, "one fewer would not have done");
                     let newest = chosen.iter().map(|task| of(task).1).max().unwrap_or(0);
                     let older_left = tasks.iter().enumerate().any(|(n, task)| {
-                        !task.2 && task.1 < newest && !chosen.contains(&id(n))
+                        task.2 == 0 && task.1 < newest && !chosen.contains(&id(n))
                     });
                     prop_assert!(!older_left, "nobody older was passed over");
                 }

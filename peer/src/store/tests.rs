@@ -3,6 +3,7 @@
 mod adopted;
 mod damage;
 mod room;
+mod tending;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -17,8 +18,8 @@ use proptest::prelude::*;
 use super::*;
 
 const PIECE: u64 = 256 * 1024;
-const MEMORY: StoreOptions = StoreOptions { quota: None, durable: false };
-const DURABLE: StoreOptions = StoreOptions { quota: None, durable: true };
+const MEMORY: StoreOptions = StoreOptions { limits: Limits::NONE, durable: false };
+const DURABLE: StoreOptions = StoreOptions { limits: Limits::NONE, durable: true };
 
 fn task(n: u8) -> TaskId {
     TaskId([n; 32])

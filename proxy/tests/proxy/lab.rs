@@ -12,7 +12,7 @@ use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
 use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
-use peer::store::{Store, StoreOptions};
+use peer::store::{Limits, Store, StoreOptions};
 use proxy::{Proxy, ProxyOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -118,10 +118,15 @@ fn engine(dir: &Path, [registry, other]: [&str; 2], quota: Option<u64>) -> Engin
     let origin =
         OriginClient::new(OriginOptions { registries, ..OriginOptions::default() }).unwrap().with_mark("lab");
     Engine::start(EngineOptions {
-        store: Store::open(dir, StoreOptions { quota, durable: false }).unwrap(),
+        store: Store::open(
+            dir,
+            StoreOptions { limits: quota.map(Limits::quota).unwrap_or_default(), durable: false },
+        )
+        .unwrap(),
         transport: None,
         coordinator: Arc::new(Nobody),
         origin,
+        vault: None,
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,

@@ -18,6 +18,7 @@ use peer::error::FetchError;
 use peer::handle::Handle;
 use peer::limit::Rates;
 use peer::origin::OriginOptions;
+use peer::store::Limits;
 use serde_json::Value;
 use supernode::admission::Capacity;
 use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
@@ -66,35 +67,46 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
         labels: Labels::default(),
         origin: origins(origin),
         content_store: Vec::new(),
-        quota: None,
+        limits: Limits::default(),
         rates: Rates::default(),
     }
 }
 
 pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> Supernode {
-    let options = SupernodeOptions {
+    Supernode::start(supernode_options(data_dir, origin, quic_listen)).await.unwrap()
+}
+
+fn supernode_options(data_dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> SupernodeOptions {
+    SupernodeOptions {
         data_dir: data_dir.to_owned(),
         quic_listen,
         http_listen: loopback(),
         advertise: None,
         origin: origins(origin),
-        quota: None,
+        limits: Limits::default(),
+        cache: None,
+        cluster_dir: None,
+        certificate_life: None,
         web: WebOptions::default(),
         rates: Rates::default(),
         capacity: Capacity::default(),
-    };
-    Supernode::start(options).await.unwrap()
+    }
 }
 
 // === impl Cluster ===
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Capacity::default()).await
+    }
+
+    pub(crate) async fn start_with(capacity: Capacity) -> Self {
         identity::install_crypto_provider();
         init_logging(LogFormat::Human, "off");
         let dir = tempfile::tempdir().unwrap();
         let origin = Origin::start().await;
-        let supernode = start_supernode(&dir.path().join("supernode"), &origin, loopback()).await;
+        let options = supernode_options(&dir.path().join("supernode"), &origin, loopback());
+        let supernode = Supernode::start(SupernodeOptions { capacity, ..options }).await.unwrap();
         let token = JoinToken::read(supernode.token()).unwrap();
         Self { supernode, origin, token, dir }
     }

@@ -66,6 +66,7 @@ pub(crate) struct Received {
     pub(crate) origin: u64,
     pub(crate) seed: u64,
     pub(crate) peer: u64,
+    pub(crate) cache: u64,
 }
 
 /// The command, with nothing of the machine's own settings but how much is logged, and `home` as its home.
@@ -76,6 +77,8 @@ pub(crate) fn longshore(home: &Path) -> Command {
         command.env_remove(name);
     }
     command.env("HOME", home).env("XDG_DATA_HOME", home).env("XDG_CONFIG_HOME", home).env_remove("RUST_LOG");
+    // How full this machine's disk happens to be is nobody's concern here.
+    command.env("LONGSHORE_PEER_KEEP_FREE", "0").env("LONGSHORE_SUPERNODE_KEEP_FREE", "0");
     without_proxies(&mut command);
     command
 }
@@ -147,11 +150,30 @@ impl World {
 impl Cluster {
     /// Starts a supernode and `peers` peers, and waits until all are ready.
     pub(crate) async fn start(peers: usize, world: World) -> Self {
+        Self::start_on(None, peers, world).await
+    }
+
+    /// The same, with the supernode's data directory somewhere else.
+    pub(crate) async fn start_on(data: Option<&Path>, peers: usize, world: World) -> Self {
+        Self::start_in((TempDir::new().unwrap(), data), peers, world).await
+    }
+
+    /// Starts a second supernode of the same cluster, with a data folder and peers of its own.
+    pub(crate) async fn beside(&self, peers: usize, world: World) -> Self {
         let root = TempDir::new().unwrap();
+        let data = root.path().join("supernode");
+        std::fs::create_dir_all(data.join("identity")).unwrap();
+        for file in ["join-token", "identity/ca.pem", "identity/ca.key", "identity/tokens.json"] {
+            std::fs::copy(self.supernode.data.join(file), data.join(file)).unwrap();
+        }
+        Self::start_in((root, None), peers, world).await
+    }
+
+    async fn start_in((root, data): (TempDir, Option<&Path>), peers: usize, world: World) -> Self {
         let mut arguments =
             words(&["supernode", "--quic-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         arguments.extend(world.flags());
-        let mut supernode = Node::spawn_set("supernode", arguments, &world.settings, root.path(), None);
+        let mut supernode = Node::spawn_set("supernode", arguments, &world.settings, root.path(), data);
         supernode.ready().await;
         let mut cluster = Self { supernode, peers: Vec::new(), world, root };
         for _ in 0..peers {
@@ -266,18 +288,28 @@ impl Node {
 
     /// Starts it again after its end: same data directory, same ports.
     pub(crate) async fn restart(&mut self) {
-        self.restart_unready().await;
+        self.start_again();
         self.ready().await;
     }
 
     /// The same, and waits only until its ports are bound.
     pub(crate) async fn restart_unready(&mut self) {
+        self.start_again();
+        self.bound().await;
+    }
+
+    /// The same, without waiting for it.
+    pub(crate) fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "{} still runs", self.name);
         let home = self.log.parent().expect("the log lies in the cluster's folder");
         let mut command = longshore(home);
         command.args(&self.arguments).envs(self.settings.iter().cloned());
         self.process = Process::spawn(&self.name, &mut command, &self.log);
-        self.bound().await;
+    }
+
+    /// All that it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.process.said()
     }
 
     /// `kill -9`.
@@ -316,7 +348,7 @@ impl Node {
     pub(crate) async fn received(&self) -> Received {
         let metrics = self.metrics().await;
         let of = |source| sample(&metrics, "longshore_received_bytes_total", &format!("source=\"{source}\""));
-        Received { origin: of("origin"), seed: of("seed"), peer: of("peer") }
+        Received { origin: of("origin"), seed: of("seed"), peer: of("peer"), cache: of("cache") }
     }
 }
 

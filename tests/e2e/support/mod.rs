@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
+pub(crate) mod bucket;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod disk;
 pub(crate) mod faulty;
 pub(crate) mod image;
 pub(crate) mod process;
@@ -47,10 +49,14 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
     }
 }
 
-/// Where on the search path `program` is.
+/// What `tests/run` builds because no distribution has it.
+const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
+
+/// Where `program` is: among the built tools, or on the search path.
 pub(crate) fn program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|home| home.join(program)).find(|file| file.is_file())
+    let homes = std::iter::once(PathBuf::from(TOOLS)).chain(std::env::split_paths(&path));
+    homes.map(|home| home.join(program)).find(|file| file.is_file())
 }
 
 /// Leaves the test, with a line that says so, unless every named part is here: a program, or `root`.

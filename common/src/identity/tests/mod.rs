@@ -1,6 +1,7 @@
 //! Whole handshakes in memory: who is let in where, and as whom.
 
 mod kept;
+mod rotation;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -172,7 +173,7 @@ fn expired_and_foreign_certificates_are_refused_at_both_ends() {
     let authority = authority();
     let peer = member(&authority, Role::Peer);
     let expired = member_until(&authority, Role::Peer, now - 30 * HOUR, 24 * HOUR);
-    let future = member_until(&authority, Role::Peer, now + HOUR, 24 * HOUR);
+    let future = member_until(&authority, Role::Peer, now + 2 * HOUR, 24 * HOUR);
     let foreign = member(&self::authority(), Role::Peer);
     for other in [&expired, &future, &foreign] {
         meet(&peer, other).unwrap_err();
@@ -184,7 +185,9 @@ fn expired_and_foreign_certificates_are_refused_at_both_ends() {
     // trust the server, so that it is the server that refuses.
     for bad in [&expired, &foreign] {
         let mut client = bad.client_config().unwrap();
-        client.dangerous().set_certificate_verifier(tls::server_verifier(&authority.certificate()).unwrap());
+        client
+            .dangerous()
+            .set_certificate_verifier(tls::server_verifier(&[authority.certificate()]).unwrap());
         let open = peer.server_config(Admits::MembersAndStrangers).unwrap();
         let error = handshake(client, open, &server_name(peer.node())).unwrap_err();
         assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{error}");
@@ -220,7 +223,7 @@ fn renewal_is_due_after_two_thirds_of_a_life() {
     let node = member(&authority, Role::Peer);
     assert!(node.is_valid(now) && !node.renewal_due(now) && !node.renewal_due(now + 15 * HOUR));
     assert!(node.renewal_due(now + 17 * HOUR) && node.is_valid(now + 17 * HOUR));
-    assert!(!node.is_valid(now + 25 * HOUR) && !node.is_valid(now - HOUR));
+    assert!(!node.is_valid(now + 25 * HOUR) && node.is_valid(now - HOUR) && !node.is_valid(now - 2 * HOUR));
     assert_eq!(node.certificate().unwrap().ca_fingerprint, authority.fingerprint());
 
     let new = Identity::ephemeral().unwrap();

@@ -108,3 +108,42 @@ fn a_damaged_book_is_named_and_opens_nothing() {
     let refusal = redeem(&book, &token, now()).unwrap_err();
     assert!(matches!(refusal, TokenRefusal::Unavailable(_)) && !refusal.to_string().contains("tokens.json"));
 }
+
+#[test]
+fn uses_without_a_limit_are_counted_when_they_are_flushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = TokenBook::open(dir.path()).unwrap();
+    let token = make(&book, TokenOptions::default());
+    let used = || book.list().unwrap()[0].used;
+    for _ in 0..3 {
+        redeem(&book, &token, now()).unwrap();
+    }
+    assert_eq!(used(), 0);
+    book.flush().unwrap();
+    book.flush().unwrap();
+    redeem(&book, &token, now()).unwrap();
+    assert_eq!(used(), 3, "a lower bound");
+}
+
+#[test]
+fn a_token_in_words_opens_for_our_ca_unless_the_book_says_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = TokenBook::open(dir.path()).unwrap();
+    let token = JoinToken::random(Digest::of(b"ca"));
+    let open = |ours: bool| book.redeem_or_plain((token.id(), token.secret()), |_| ours, now());
+    assert!(matches!(open(true), Err(TokenRefusal::Unknown)));
+    files::write_secret(&dir.path().join(PLAIN), format!("{token}\n").as_bytes()).unwrap();
+    open(true).unwrap();
+    assert!(matches!(open(false), Err(TokenRefusal::Unknown)), "of another cluster");
+    assert!(matches!(
+        book.redeem_or_plain((token.id(), "other"), |_| true, now()),
+        Err(TokenRefusal::Unknown)
+    ));
+
+    // A copy of a token that the book knows as well.
+    let known = make(&book, TokenOptions::default());
+    files::write_secret(&dir.path().join(PLAIN), known.to_string().as_bytes()).unwrap();
+    book.revoke(known.id()).unwrap();
+    let refused = book.redeem_or_plain((known.id(), known.secret()), |_| true, now());
+    assert!(matches!(refused, Err(TokenRefusal::Revoked)));
+}

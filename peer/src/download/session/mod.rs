@@ -3,7 +3,7 @@
 //! bring into [`Shared`].
 //!
 //! # Where pieces come from
-//! In a swarm, from neighbours, compared with digests that the supernode vouches for. From the origin, when the
+//! In a swarm, from neighbours, compared with digests that the supernode vouches for. From the origin (at the seed, after a look into its vault), when the
 //! coordinator says so, when it cannot get the task, or when it is lost and the known parents have nothing more
 //! for [`LOST_PATIENCE`]: then the digest of the whole is computed here.
 //!
@@ -12,6 +12,7 @@
 mod orders;
 mod origin;
 mod progress;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::download::shared::{Phase, Shared};
 use crate::error::FetchError;
 use crate::exchange::link::LinkStream;
 use crate::store::Blob;
+use crate::vault::Kept;
 
 /// Without the supernode, and with nothing more from the known parents, the origin is asked after this.
 const LOST_PATIENCE: Duration = Duration::from_secs(1);
@@ -110,6 +112,12 @@ pub struct Session {
     refused: Option<Failure>,
     /// The coordinator will give no more orders.
     deaf: bool,
+    /// Looks whether the vault has the task.
+    finding: JoinSet<Option<Kept>>,
+    /// What the vault has of it.
+    kept: Option<Arc<Kept>>,
+    /// Some of it came from the origin.
+    from_origin: bool,
     /// The origin was asked again for what it left out.
     asked_again: bool,
     /// When something last arrived, for patience.
@@ -146,6 +154,9 @@ impl Session {
             recalled: false,
             refused: None,
             deaf: false,
+            finding: JoinSet::new(),
+            kept: None,
+            from_origin: false,
             asked_again: false,
             moved: now,
             nagged: None,
@@ -220,7 +231,7 @@ impl Session {
             self.ended = since + LINGER <= now;
             return Some(since + LINGER);
         }
-        if self.feed.is_some() || self.is_whole() {
+        if self.feed.is_some() || self.is_whole() || !self.finding.is_empty() {
             return None;
         }
         let stuck = self.mesh.as_ref().is_none_or(Mesh::is_stuck);
@@ -268,8 +279,9 @@ impl Session {
             fed = next_fed(&mut self.feed) => self.fed(fed).await,
             Some(proof) = self.proof.join_next() => {
                 let digest = proof.map_err(|_| FetchError::Closing)??;
-                self.hashed(digest)
+                self.hashed(digest).await
             }
+            Some(found) = self.finding.join_next() => self.found_in_vault(found.ok().flatten()).await,
             Some(_) = self.background.join_next() => Ok(()),
             input = self.inputs.recv() => {
                 match input {

@@ -51,7 +51,7 @@ impl Session {
                 self.refused = Some(failure);
                 self.go_to_origin();
             }
-            Some(Order::GoToOrigin) => self.go_to_origin(),
+            Some(Order::GoToOrigin) => self.look_in_vault(),
             Some(Order::Lost) => self.lose()?,
             None => {
                 // Nothing more will be said. Whoever sent us to the origin still listens.
@@ -86,7 +86,7 @@ impl Session {
             )));
         }
         let (store, task) = (self.context.store.clone(), self.shared.task());
-        let url = self.source.as_ref().map(|source| source.url.clone()).unwrap_or_default();
+        let url = self.fetched_from();
         let blob = blocking(move || store.create(task, geometry, &common::telemetry::redact(&url))).await?;
         let pieces = blob.clone();
         self.found = blocking(move || pieces.pieces()).await?.into_iter().collect();

@@ -50,7 +50,8 @@ impl Session {
         // A registry, too, has better to do while pulls go on.
         let parallel = if self.shared.is_urgent() { PARALLEL } else { 1 };
         let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel };
-        self.feed = Some(Feed::start(self.context.origin.clone(), wanted, &self.context.limits));
+        let origin = self.context.origin.clone();
+        self.feed = Some(Feed::start(origin, wanted, self.retrieval(), &self.context.limits));
     }
 
     pub(super) async fn fed(&mut self, fed: Fed) -> Result<(), FetchError> {
@@ -67,9 +68,10 @@ impl Session {
                 }
                 Ok(())
             }
-            Fed::Written { index, digest } => {
+            Fed::Written { index, digest, from } => {
                 let bytes = self.shared.geometry().map_or(0, |geometry| geometry.range(index).len());
-                self.count(ByteSource::Origin, bytes);
+                self.from_origin |= from == ByteSource::Origin;
+                self.count(from, bytes);
                 let vouched = self.is_vouched_for(index);
                 self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
                 self.check()
@@ -150,9 +152,10 @@ impl Session {
         }
     }
 
-    pub(super) fn hashed(&mut self, digest: Digest) -> Result<(), FetchError> {
+    pub(super) async fn hashed(&mut self, digest: Digest) -> Result<(), FetchError> {
         let expected = self.source.as_ref().and_then(|source| source.digest);
         if expected.is_some_and(|expected| expected != digest) {
+            self.distrust_vault().await;
             return Err(FetchError::Poisoned { task: self.shared.task() });
         }
         self.prove();

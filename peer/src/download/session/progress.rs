@@ -75,11 +75,13 @@ impl Session {
         self.say(Notice::Proven(geometry));
         // Nothing more is expected of the coordinator: it knows us as one who holds the task.
         self.membership = None;
-        let task = self.shared.task();
+        let (task, vault) = (self.shared.task(), self.vault_without_it());
         self.background.spawn(async move {
             // Until this is on the disk, a restart finds the pieces and proves them again.
             if let Err(error) = blocking(move || blob.prove()).await {
                 tracing::warn!(?task, "the finished task could not be marked as such: {error}");
+            } else if let Some(vault) = vault {
+                vault.keep(task);
             }
         });
     }
@@ -92,7 +94,8 @@ impl Session {
         let poisoned = matches!(error, FetchError::Poisoned { .. });
         let outcome = if poisoned { Outcome::Poisoned } else { Outcome::Failed };
         self.context.metrics.downloads.of(outcome).inc();
-        if !matches!(error, FetchError::Closing | FetchError::Origin(_)) {
+        // That a store is full the store says itself, once for all tasks.
+        if !matches!(error, FetchError::Closing | FetchError::Origin(_) | FetchError::StoreFull(_)) {
             tracing::warn!(task = ?self.shared.task(), "download failed: {error}");
         }
         if poisoned || matches!(error, FetchError::StoreFull(_)) {

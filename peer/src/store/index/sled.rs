@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use super::{Index, Visit};
 use crate::store::error::{IndexError, means_full};
 use crate::store::folder::remove_if_there;
+use crate::store::seldom::Seldom;
 
 /// sled's default is 1 GiB, more than the daemon itself takes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
@@ -42,6 +43,7 @@ pub(in crate::store) struct SledIndex {
     database: RwLock<Database>,
     /// The spare file was given up and is to be laid again.
     spent: AtomicBool,
+    said_full: Seldom,
 }
 
 struct Database {
@@ -64,7 +66,12 @@ impl SledIndex {
             other => other?,
         };
         let database = RwLock::new(Database { opened: 0, db: Some(db) });
-        let index = Self { path: path.to_owned(), database, spent: AtomicBool::new(true) };
+        let index = Self {
+            path: path.to_owned(),
+            database,
+            spent: AtomicBool::new(true),
+            said_full: Seldom::default(),
+        };
         index.lay_spare();
         Ok(index)
     }
@@ -99,7 +106,9 @@ impl SledIndex {
         if database.opened != opened {
             return;
         }
-        tracing::warn!(path = %self.path.display(), "the disk is full: the index is opened anew");
+        if self.said_full.due(Instant::now()) {
+            tracing::warn!(path = %self.path.display(), "the disk is full: the index is opened anew");
+        }
         database.opened += 1;
         // The old one holds sled's lock.
         database.db = None;
@@ -107,7 +116,7 @@ impl SledIndex {
         self.spent.store(true, Ordering::Release);
         match open_database(&self.path) {
             Ok(db) => database.db = Some(db),
-            Err(error) => tracing::warn!(%error, "the index cannot be opened for now"),
+            Err(error) => tracing::debug!(%error, "the index cannot be opened for now"),
         }
     }
 

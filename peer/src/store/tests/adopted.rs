@@ -283,7 +283,7 @@ fn nothing_that_is_done_to_an_adopted_blob_reaches_its_file() {
 #[test]
 fn adopted_blobs_neither_fill_the_quota_nor_go_for_others() {
     let (dir, theirs) = (tempfile::tempdir().unwrap(), Theirs::new());
-    let options = StoreOptions { quota: Some(3 * PIECE), durable: true };
+    let options = StoreOptions { limits: Limits::quota(3 * PIECE), durable: true };
     let store = Store::open(dir.path(), options).unwrap();
     let whole = content(40 * PIECE, 1);
     let adopted = theirs.put(&whole);

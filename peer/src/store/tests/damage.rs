@@ -102,6 +102,41 @@ fn an_index_that_is_gone_truncated_or_a_file_is_rebuilt() {
 }
 
 #[test]
+fn a_folder_where_a_file_of_the_index_should_be_is_no_end() {
+    for name in ["db", "conf"] {
+        survives(|index| {
+            fs::remove_file(index.join(name)).unwrap();
+            fs::create_dir(index.join(name)).unwrap();
+        });
+    }
+    survives(|index| {
+        let spare = index.with_extension("spare");
+        let _ = fs::remove_file(&spare);
+        fs::create_dir(spare).unwrap();
+    });
+    survives(|index| fs::create_dir(index.join("snap.00")).unwrap());
+}
+
+/// Some bytes here and there, as a bad disk leaves them.
+#[test]
+fn a_few_wrong_bytes_in_the_index_make_no_false_claim() {
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+    for seed in 0..40 {
+        survives(|index| {
+            let mut dice = SmallRng::seed_from_u64(seed);
+            let db = index.join("db");
+            let mut bytes = fs::read(&db).unwrap();
+            for _ in 0..dice.random_range(1..200) {
+                let at = dice.random_range(0..bytes.len());
+                bytes[at] = dice.random();
+            }
+            fs::write(&db, bytes).unwrap();
+        });
+    }
+}
+
+#[test]
 fn a_snapshot_left_half_written_costs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     prepared(dir.path());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 
 fn limited(pieces: u64) -> StoreOptions {
-    StoreOptions { quota: Some(pieces * PIECE), durable: false }
+    StoreOptions { limits: Limits::quota(pieces * PIECE), durable: false }
 }
 
 /// Makes a task of so many pieces that was last used at `second`.
@@ -72,7 +72,7 @@ fn writes_keep_to_the_quota_too() {
 #[test]
 fn a_lower_quota_holds_from_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    let options = StoreOptions { quota: Some(2 * PIECE), durable: true };
+    let options = StoreOptions { limits: Limits::quota(2 * PIECE), durable: true };
     let store = Store::open(dir.path(), DURABLE).unwrap();
     (1..4).for_each(|n| used_at(&store, n, 1, u64::from(n)));
     drop(store);
@@ -84,7 +84,7 @@ fn a_lower_quota_holds_from_the_start() {
 fn many_hands_at_once_neither_pass_the_quota_nor_mix_up_bytes() {
     const QUOTA: u64 = 12;
     let dir = tempfile::tempdir().unwrap();
-    let options = StoreOptions { quota: Some(QUOTA * PIECE), durable: true };
+    let options = StoreOptions { limits: Limits::quota(QUOTA * PIECE), durable: true };
     let store = Store::open(dir.path(), options).unwrap();
     let written = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -160,21 +160,20 @@ fn a_full_disk_evicts_once_and_then_says_so() {
     check(&store);
     // Everything in hand: nothing can go.
     let hands: Vec<_> = left.iter().map(|n| store.get(task(*n)).unwrap().unwrap()).collect();
-    let last = store.create(task(100), geometry(64 << 20), "").unwrap();
-    let refused = (0..256).find_map(|index| {
-        let range = last.geometry().range(PieceIndex(index));
-        let bytes = Bytes::copy_from_slice(&whole[..range.len() as usize]);
-        last.write_piece(PieceIndex(index), std::slice::from_ref(&bytes), Digest::of(&bytes)).err()
-    });
-    let error = refused.expect("256 pieces do not fit");
+    let error = store.create(task(99), geometry(64 << 20), "").unwrap_err();
+    assert!(error.is_full() && error.to_string().contains(dir.to_str().unwrap()), "{error}");
+    // What fitted when it was begun, and does no more.
+    let last = store.create(task(100), geometry(PIECE), "");
+    let filler = fill(disk.0.path());
+    let error = last.and_then(|last| write(&last, 0, &whole[..PIECE as usize])).unwrap_err();
     assert!(error.is_full(), "{error}");
-    assert!(error.to_string().contains(dir.to_str().unwrap()), "{error}");
+    std::fs::remove_file(filler).unwrap();
     check(&store);
     // The index still works: what was kept for it was enough.
     drop(hands);
     write(&store.create(task(101), geometry(PIECE), "").unwrap(), 0, &content(PIECE, 4)).unwrap();
     store.close();
-    drop((store, last));
+    drop(store);
     let store = Store::open(&dir, DURABLE).unwrap();
     assert!(tasks(&store).contains(&101));
     check(&store);
