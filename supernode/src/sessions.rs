@@ -130,11 +130,14 @@ impl Sessions {
         };
         let mut writer = JoinSet::new();
         writer.spawn(letters.send(send));
-        let mut rested = tokio::time::Instant::now();
+        let mut rested = None;
         let reason = loop {
             // Who says too much is not read for a while: the rest waits where it comes from.
             let next = async {
-                tokio::time::sleep_until(rested).await;
+                // Even a moment that has passed takes the timer a millisecond.
+                if let Some(rested) = rested {
+                    tokio::time::sleep_until(rested).await;
+                }
                 reader.next::<ToSupernode>().await
             };
             tokio::select! {
@@ -148,7 +151,8 @@ impl Sessions {
                 }
                 message = next => match message {
                     Ok(Some(message)) => {
-                        rested = tokio::time::Instant::now() + session.rest(&message);
+                        let rest = session.rest(&message);
+                        rested = (!rest.is_zero()).then(|| tokio::time::Instant::now() + rest);
                         session.heard(message).await;
                     }
                     Ok(None) => break "it said goodbye".to_owned(),

@@ -38,8 +38,8 @@ use crate::lab::Lab;
 use crate::schedule::Schedule;
 use crate::table::{Row, Verdict};
 
-/// Random schedules, unless told otherwise: some minutes. Two hundred are for a night.
-const SCHEDULES: u64 = 15;
+/// Random schedules, unless told otherwise: a minute or two. Two hundred are for a night.
+const SCHEDULES: u64 = 8;
 /// What all of it stands on.
 const PARTS: [&str; 7] = ["docker-registry", "ip", "tc", "nsenter", "setpriv", "mount", "umount"];
 

@@ -218,6 +218,7 @@ impl Inner {
     /// is what some origin claims.
     pub(super) fn fits(&self, bytes: u64) -> Result<(), StoreError> {
         match self.folder.disk() {
+            // Some network file systems do not tell.
             Ok(disk) if disk.total > 0 && bytes > disk.total => {
                 Err(self.full(bytes, FullCause::Disk(Errno::NOSPC.into())))
             }

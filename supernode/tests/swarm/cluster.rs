@@ -73,7 +73,11 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
 }
 
 pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> Supernode {
-    let options = SupernodeOptions {
+    Supernode::start(supernode_options(data_dir, origin, quic_listen)).await.unwrap()
+}
+
+fn supernode_options(data_dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> SupernodeOptions {
+    SupernodeOptions {
         data_dir: data_dir.to_owned(),
         quic_listen,
         http_listen: loopback(),
@@ -86,19 +90,23 @@ pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_liste
         web: WebOptions::default(),
         rates: Rates::default(),
         capacity: Capacity::default(),
-    };
-    Supernode::start(options).await.unwrap()
+    }
 }
 
 // === impl Cluster ===
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Capacity::default()).await
+    }
+
+    pub(crate) async fn start_with(capacity: Capacity) -> Self {
         identity::install_crypto_provider();
         init_logging(LogFormat::Human, "off");
         let dir = tempfile::tempdir().unwrap();
         let origin = Origin::start().await;
-        let supernode = start_supernode(&dir.path().join("supernode"), &origin, loopback()).await;
+        let options = supernode_options(&dir.path().join("supernode"), &origin, loopback());
+        let supernode = Supernode::start(SupernodeOptions { capacity, ..options }).await.unwrap();
         let token = JoinToken::read(supernode.token()).unwrap();
         Self { supernode, origin, token, dir }
     }

@@ -55,7 +55,9 @@ pub(super) async fn joins(field: Arc<Field>) -> String {
     let _ = send.finish();
     let told = told.await.unwrap();
     assert_eq!(told.get("refused"), Some(&100), "words without end: {told:?}");
-    assert!(told["busy"] + told["failed"] > 8_000, "{told:?}");
+    // Whether it is told to wait or that these are too many depends on how fast it is.
+    let turned_away = ["busy", "failed"].into_iter().filter_map(|kind| told.get(kind)).sum::<usize>();
+    assert!(turned_away > 8_000, "{told:?}");
     format!("10100 joins: {told:?}")
 }
 

@@ -38,6 +38,9 @@ use crate::vault::Kept;
 
 /// Without the supernode, and with nothing more from the known parents, the origin is asked after this.
 const LOST_PATIENCE: Duration = Duration::from_secs(1);
+/// Of the pieces that another supernode had given, as many are with neighbours as it had time to hand on; they come over links
+/// that are only being opened.
+const RECALLED_PATIENCE: Duration = Duration::from_secs(3);
 /// With the supernode, but with no parent that gives what is there to be had.
 const STUCK_PATIENCE: Duration = Duration::from_secs(15);
 /// The seed itself waits for the origin; after this, perhaps another way to it is better.
@@ -239,7 +242,7 @@ impl Session {
         let patience = match (self.lost, stuck) {
             (true, true) => LOST_PATIENCE,
             // The origin gave the rest, and what was to be had of the neighbours is had.
-            (false, true) if self.recalled => LOST_PATIENCE,
+            (false, true) if self.recalled => RECALLED_PATIENCE,
             (false, true) if owed => STUCK_PATIENCE,
             (_, false) => 2 * STUCK_PATIENCE,
             // The seed has nothing more either: it waits for the origin, which we would only burden.
