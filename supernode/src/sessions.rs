@@ -188,8 +188,6 @@ impl Session {
         match message {
             ToSupernode::Join(join) => self.join(join, Priority::Pull).await,
             ToSupernode::JoinAs { join, priority } => self.join(join, priority).await,
-            // It is said after the join, and of use only while that lasts.
-            ToSupernode::Testimony(said) if !self.by_task.contains_key(&said.task) => {}
             ToSupernode::Testimony(said) if self.shared.notary.believes(&said) => {
                 self.shared.memory.learn(&said)
             }

@@ -58,7 +58,7 @@ pub enum ToSupernode {
         /// How urgent it is.
         priority: Priority,
     },
-    /// What another supernode vouched for. Said after the join of a task that has moved. Version 2.
+    /// What another supernode vouched for. Said before the join of a task that has moved. Version 2.
     Testimony(Testimony),
     /// Members that other supernodes turned out. Said when a session opens; at most [`MAX_ENTRIES`]. Version 2.
     Revoked(Vec<Revocation>),

@@ -354,7 +354,8 @@ impl Driver {
             Priority::Preheat | Priority::Pull => ToSupernode::Join(join),
         };
         let shown = member.vouched.testimonies(task).filter(|_| line.version >= SECOND);
-        let words: Vec<_> = std::iter::once(join).chain(shown.map(ToSupernode::Testimony)).collect();
+        // Before the join, which begins the origin's fetch: what is vouched for need not be part of it.
+        let words: Vec<_> = shown.map(ToSupernode::Testimony).chain([join]).collect();
         tracing::debug!(?task, supernode = %at, testimonies = words.len() - 1, "joins");
         words.into_iter().for_each(|message| self.say(at, message));
     }

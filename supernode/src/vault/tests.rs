@@ -198,7 +198,8 @@ async fn an_upload_that_was_cut_is_aborted_at_the_next_start_and_made_anew() {
     side.bucket.0.leftovers.note(task, &id).unwrap();
     assert_eq!(side.bucket.find(task).await, None, "what was cut looks like nothing");
     side.store.close();
-    let Side { dir, .. } = side;
+    let Side { dir, store, bucket } = side;
+    drop((store, bucket));
     let again = cluster.side_in(dir);
     again.bring(task).await;
     assert!(again.bucket.0.leftovers.all().is_empty());
