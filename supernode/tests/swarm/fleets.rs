@@ -256,7 +256,13 @@ async fn two_addresses_of_one_supernode_are_one_session() {
         let source = fleet.origin.source(Content { number: 1, length: 2 * MIB });
         assert_eq!(pull(peer.engine(), source.clone()).await.unwrap(), source.digest.unwrap());
         assert_eq!(received(peer.engine().metrics()).origin, 0, "it came through the supernode");
-        assert_eq!((sessions(&peer), &status(&everywhere).await["sessions"]), (1, &1.into()));
+        // A busy machine may take one down for silence, and it comes back; there are never two.
+        until("it has one session", async || {
+            let at_supernode = status(&everywhere).await["sessions"].as_u64().unwrap();
+            assert!(sessions(&peer) <= 1 && at_supernode <= 1);
+            (sessions(&peer), at_supernode) == (1, 1)
+        })
+        .await;
         fleet.supernodes.push(everywhere);
         fleet.close(vec![peer]).await;
     })
