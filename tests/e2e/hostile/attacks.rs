@@ -156,9 +156,9 @@ pub(super) async fn giants(field: Arc<Field>) -> String {
         let reply = FrameReader::new(receive).next::<Link>().await.unwrap();
         assert!(matches!(reply, Some(Link::Refused(_))), "{reply:?}");
     }
-    let (mut send, mut receive) = neighbour.open_bi().await.unwrap();
+    let (mut nonsense, mut receive) = neighbour.open_bi().await.unwrap();
     write(
-        &mut send,
+        &mut nonsense,
         &patched(codec::encode(&Opening::Link { task: field.task, geometry: largest }).unwrap()),
     )
     .await;
