@@ -31,7 +31,7 @@ use villain::{Target, Villain};
 const REGISTRY: &str = "quay.test";
 const LAYER: usize = 8 << 20;
 /// What a dozen hostile members together may cost a daemon: their windows, buffers and claims, each of which has a limit.
-const MOST: u64 = 100 << 20;
+const MOST: u64 = 256 << 20;
 /// How often memory and health are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
