@@ -2,12 +2,14 @@
 //! want to enrol. Whoever is neither is told why, and reported so that the daemon can log and count it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::connection::{self, Connection};
+use super::places::{Place, Places};
 use crate::identity::Roll;
 use crate::wire::codec::{self, CodecError, FrameReader};
 use crate::wire::{enrol, hello};
@@ -16,8 +18,9 @@ use crate::wire::{enrol, hello};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes at once; beyond that, dialers must prove their address first, which costs us nothing.
 const MAX_HANDSHAKES: usize = 256;
-/// Beyond this they are refused: the honest ones come again.
-const MAX_VALIDATED: usize = 1024;
+/// With those who wait for a certificate; who finds no place is refused, and comes again if it is honest. A place costs some
+/// tens of kilobytes for as long as the time limit at most.
+const MAX_PLACES: usize = 1024;
 /// What a stranger may say: a token and a certificate request.
 const MAX_WORDS: usize = 8 * 1024;
 
@@ -41,6 +44,8 @@ pub struct Enrolling {
     quic: quinn::Connection,
     send: quinn::SendStream,
     request: enrol::Request,
+    /// It is as unknown as it was before.
+    _place: Arc<Place>,
 }
 
 // === impl Enrolling ===
@@ -84,22 +89,22 @@ pub(super) struct Acceptor {
 impl Acceptor {
     /// Runs until the endpoint closes.
     pub(super) async fn run(self) {
-        let mut handshakes = JoinSet::new();
+        let (mut handshakes, places) = (JoinSet::new(), Places::new(MAX_PLACES));
         loop {
             tokio::select! {
                 incoming = self.endpoint.accept() => {
                     let Some(incoming) = incoming else { return };
-                    if handshakes.len() >= MAX_VALIDATED {
-                        incoming.refuse();
-                        continue;
-                    }
-                    if handshakes.len() >= MAX_HANDSHAKES && incoming.may_retry() {
+                    if places.taken() >= MAX_HANDSHAKES && incoming.may_retry() {
                         let _ = incoming.retry();
                         continue;
                     }
+                    let Some(place) = places.take(incoming.remote_address().ip()).map(Arc::new) else {
+                        incoming.refuse();
+                        continue;
+                    };
                     let (ours, roll, sender) = (self.hello.clone(), self.roll.clone(), self.sender.clone());
                     handshakes.spawn(async move {
-                        let inbound = handshake(incoming, &ours, &roll).await;
+                        let inbound = handshake(incoming, &ours, &roll, &place).await;
                         let _ = sender.send(inbound).await;
                     });
                 }
@@ -109,22 +114,32 @@ impl Acceptor {
     }
 }
 
-async fn handshake(incoming: quinn::Incoming, ours: &hello::Hello, roll: &Roll) -> Inbound {
+async fn handshake(
+    incoming: quinn::Incoming,
+    ours: &hello::Hello,
+    roll: &Roll,
+    place: &Arc<Place>,
+) -> Inbound {
     let remote = incoming.remote_address();
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, admit(incoming, ours, roll)).await {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, admit(incoming, ours, roll, place)).await {
         Ok(Ok(inbound)) => inbound,
         Ok(Err(reason)) => Inbound::TurnedAway { remote, reason },
         Err(_) => Inbound::TurnedAway { remote, reason: "the handshake took too long".into() },
     }
 }
 
-async fn admit(incoming: quinn::Incoming, ours: &hello::Hello, roll: &Roll) -> Result<Inbound, String> {
+async fn admit(
+    incoming: quinn::Incoming,
+    ours: &hello::Hello,
+    roll: &Roll,
+    place: &Arc<Place>,
+) -> Result<Inbound, String> {
     let quic = incoming.await.map_err(|error| error.to_string())?;
     if protocol(&quic).as_deref() == Some(enrol::ALPN) {
         let (send, receive) = quic.accept_bi().await.map_err(|error| error.to_string())?;
         let request = FrameReader::limited(receive, MAX_WORDS).expect().await;
         let request = request.map_err(|error: CodecError| error.to_string())?;
-        return Ok(Inbound::Enrolling(Enrolling { quic, send, request }));
+        return Ok(Inbound::Enrolling(Enrolling { quic, send, request, _place: place.clone() }));
     }
     if let Err(reason) = connection::certificate(&quic) {
         connection::refuse(&quic, &reason);

@@ -10,6 +10,7 @@
 mod accept;
 mod connection;
 mod driver;
+mod places;
 mod settings;
 
 use std::net::SocketAddr;
