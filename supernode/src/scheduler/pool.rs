@@ -127,7 +127,10 @@ impl Ranked {
 
 impl Default for Pools {
     fn default() -> Self {
-        Self { groups: vec![Pooled::default()], free: Vec::new(), numbers: HashMap::new() }
+        // Everybody, and the one zone that most swarms have.
+        let mut groups = Vec::with_capacity(2);
+        groups.push(Pooled::default());
+        Self { groups, free: Vec::new(), numbers: HashMap::new() }
     }
 }
 

@@ -9,7 +9,7 @@
 //!   nothing that is below itself, and so closes no cycle.
 //! - Between two sitters there is at most one edge, as a link carries pieces both ways.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use common::node::{Contact, NodeId};
@@ -51,7 +51,8 @@ pub(super) struct Swarm {
     /// Looked up, never walked: its order decides nothing.
     seats: HashMap<NodeId, Seat>,
     pub(super) pools: Pools,
-    pub(super) zones: BTreeMap<u64, Zone>,
+    /// The same.
+    pub(super) zones: HashMap<u64, Zone>,
     /// Complete members that can serve.
     pub(super) sources: usize,
     pub(super) hungry: VecDeque<Seat>,
@@ -62,14 +63,17 @@ pub(super) struct Swarm {
 
 impl Swarm {
     pub(super) fn new(seed: &Contact, place: Place, slots: usize, now: Instant) -> Self {
+        // Most tasks that peers report are held by one of them, and there are many.
+        let mut sitters = Vec::with_capacity(2);
+        sitters.push(Sitter::new(seed, place, slots, Stage::Seed, now));
         Self {
             pieces: None,
             copy: Copy::None,
-            sitters: vec![Sitter::new(seed, place, slots, Stage::Seed, now)],
+            sitters,
             free: Vec::new(),
             seats: HashMap::new(),
             pools: Pools::default(),
-            zones: BTreeMap::new(),
+            zones: HashMap::new(),
             sources: 0,
             hungry: VecDeque::new(),
             changes: Changes::default(),
