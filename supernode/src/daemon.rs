@@ -28,6 +28,7 @@ use crate::bulletin::Bulletins;
 use crate::enrolment::Office;
 use crate::hub::Hub;
 use crate::membership::Membership;
+use crate::openings::Openings;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::{self, Sessions};
@@ -41,8 +42,6 @@ pub const JOIN_TOKEN: &str = "join-token";
 pub const SOCKET: &str = "supernode.sock";
 /// The scheduler's clock.
 const TICK: Duration = Duration::from_secs(1);
-/// Strangers whose requests wait for a certificate; one too many is cut off, and comes again.
-const MAX_ENROLLING: usize = 512;
 /// Open requests get so long to end when the daemon stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -188,6 +187,7 @@ impl Supernode {
             notary,
             memory,
             paces: sessions::paces(),
+            openings: Openings::default(),
         };
         running.tasks.spawn(shared.run(streams));
         running.tasks.spawn(accept(transport, engine.clone(), office));
@@ -257,9 +257,7 @@ async fn accept(transport: Transport, engine: Engine, office: Office) {
         tokio::select! {
             inbound = transport.accept() => match inbound {
                 Some(Inbound::Member(connection)) => engine.adopt(connection),
-                Some(Inbound::Enrolling(_)) if enrolments.len() >= MAX_ENROLLING => {
-                    engine.metrics().turned_away.of(TurnedAway::Busy).inc();
-                }
+                // Each holds one of the places that the transport has for strangers, so there are never many.
                 Some(Inbound::Enrolling(enrolling)) => {
                     enrolments.spawn(office.clone().answer(enrolling));
                 }

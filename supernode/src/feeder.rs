@@ -9,9 +9,11 @@ use common::wire::swarm::{Failure, Join, MAX_INLINE, Priority, ToPeer};
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
+use tokio::sync::oneshot;
 
 use crate::bulletin::{ALWAYS_INLINE, Bulletins};
 use crate::hub::Hub;
+use crate::openings::Turns;
 use crate::outbox::{Gone, Letter, Outbox};
 use crate::scheduler::Event;
 
@@ -33,6 +35,8 @@ pub struct Feeder {
     pub version: u16,
     /// Its queue.
     pub outbox: Outbox,
+    /// Its turns at opening tasks.
+    pub turns: Turns,
 }
 
 // === impl Feeder ===
@@ -89,16 +93,24 @@ impl Feeder {
     }
 
     /// The one origin fetch of the task, begun or joined. A fetch that others began may have failed for want of
-    /// their credentials: it is tried once more with this peer's.
+    /// their credentials: it is tried once more with this peer's. The turn lasts as long as the opening does, also when the peer
+    /// leaves meanwhile: the origin is asked all the same.
     async fn open(&self, join: &Join, priority: Priority) -> Result<Handle, FetchError> {
         let (source, credentials) = (join.source.clone(), join.credentials.clone());
         let request = Request { source, credentials, priority };
-        match self.engine.open(request.clone()).await {
-            Err(FetchError::Origin(failure)) if matches!(failure.status, 401 | 403 | 404) => {
-                self.engine.open(request).await
-            }
-            result => result,
-        }
+        let turn = self.turns.next().await;
+        let (engine, (sender, opened)) = (self.engine.clone(), oneshot::channel());
+        self.engine.spawn(async move {
+            let _turn = turn;
+            let result = match engine.open(request.clone()).await {
+                Err(FetchError::Origin(failure)) if matches!(failure.status, 401 | 403 | 404) => {
+                    engine.open(request).await
+                }
+                result => result,
+            };
+            let _ = sender.send(result);
+        });
+        opened.await.unwrap_or(Err(FetchError::Closing))
     }
 
     /// The peer wants no more of the task.

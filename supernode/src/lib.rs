@@ -1,7 +1,7 @@
 //! The supernode: who has what ([`tracker`]), who gets it from whom ([`scheduler`], a pure state machine behind
 //! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`],
 //! [`bulletin`], [`outbox`]), what outlives a supernode
-//! ([`testimony`]), how much is taken on ([`admission`]), how strangers become members ([`enrolment`], [`tokens`]) and
+//! ([`testimony`]), how much is taken on ([`admission`], [`openings`]), how strangers become members ([`enrolment`], [`tokens`]) and
 //! who is one ([`membership`]), its HTTP ([`api`]), the cache in a bucket that several of them share ([`vault`]) and the
 //! [`daemon`] around them.
 
@@ -13,6 +13,7 @@ pub mod enrolment;
 pub mod feeder;
 pub mod hub;
 pub mod membership;
+pub mod openings;
 pub mod outbox;
 pub mod scheduler;
 pub mod seed;

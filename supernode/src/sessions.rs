@@ -23,6 +23,7 @@ use crate::bulletin::Bulletins;
 use crate::feeder::Feeder;
 use crate::hub::Hub;
 use crate::membership::Membership;
+use crate::openings::Openings;
 use crate::outbox::{Letter, Outbox};
 use crate::scheduler::{Event, Member};
 use crate::seed::Memory;
@@ -66,6 +67,8 @@ pub struct Sessions {
     pub memory: Memory,
     /// The words that each peer may say.
     pub paces: Arc<Mutex<Paces>>,
+    /// The tasks that each peer may have opened at once.
+    pub openings: Openings,
 }
 
 /// The paces at which peers are heard.
@@ -119,7 +122,8 @@ impl Sessions {
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());
-        let feeder = Feeder { engine, hub: self.hub.clone(), bulletins, node, version, outbox };
+        let (hub_of_feeders, turns) = (self.hub.clone(), self.openings.of(node));
+        let feeder = Feeder { engine, hub: hub_of_feeders, bulletins, node, version, outbox, turns };
         let mut session = Session {
             admission: Admission::of_one(&self.capacity, Instant::now()),
             shared: self,
