@@ -1,7 +1,9 @@
 //! What a member, and a stranger, can do to a supernode and to a peer. Each attack says what came of it, and fails where it
 //! was not stopped.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::digest::Digest;
@@ -19,12 +21,16 @@ use common::wire::swarm::{Failure, Fault, Join, MAX_DIGESTS, MAX_ENTRIES, Testim
 use quinn::{Connection, SendStream};
 use tokio::task::JoinSet;
 
-use super::villain::{Target, bare, dial, greet, say, write};
+use super::villain::{Target, Told, bare, bare_at, dial, greet, say, write};
 use super::{Field, LOOK};
-use crate::support::LIMIT;
+use crate::support::{LIMIT, eventually};
 
 /// Tasks that a supernode believes of one peer that it holds.
 const MAX_HELD: u64 = 16_384;
+/// More than a supernode has places for strangers.
+const CROWD: usize = 1_100;
+/// How soon somebody without a place tries again: all of them together are to leave this machine some time for others.
+const PRESS: Duration = Duration::from_secs(1);
 /// A task of 2^60 bytes, as the wire would write its length.
 const ABSURD: u64 = 1 << 60;
 
@@ -44,7 +50,7 @@ fn geometry() -> Geometry {
 /// Ten thousand joins of blobs at an origin that never answers; then some with words of half a mebibyte.
 pub(super) async fn joins(field: Arc<Field>) -> String {
     let villain = field.villain().await;
-    let (_connection, mut send, told) = villain.session(&field.supernode).await;
+    let (_connection, mut send, mut told) = villain.session(&field.supernode).await;
     for number in 0..10_000 {
         assert!(say(&mut send, &join(format!("http://{}/{number}", field.hung), number)).await);
     }
@@ -52,11 +58,12 @@ pub(super) async fn joins(field: Arc<Field>) -> String {
         let url = format!("http://{}/{}", field.hung, "x".repeat(500 * 1024));
         assert!(say(&mut send, &join(url, number)).await);
     }
+    let refused = |told: &Told| told.get("refused").copied().unwrap_or_default();
+    // Its goodbye would cut off what it was not told yet.
+    told.until(|told| refused(told) >= 100).await;
     let _ = send.finish();
-    let told = told.await.unwrap();
-    // The last answers may be cut off by its goodbye.
-    let refused = told.get("refused").copied().unwrap_or_default();
-    assert!((90..=100).contains(&refused), "words without end: {told:?}");
+    let told = told.end().await;
+    assert_eq!(refused(&told), 100, "words without end: {told:?}");
     // Whether it is told to wait or that these are too many depends on how fast it is.
     let turned_away = ["busy", "failed"].into_iter().filter_map(|kind| told.get(kind)).sum::<usize>();
     assert!(turned_away > 8_000, "{told:?}");
@@ -111,7 +118,7 @@ pub(super) async fn drips(field: Arc<Field>) -> String {
     for (send, _) in streams {
         ended += usize::from(is_let_go(send).await);
     }
-    told.await.unwrap();
+    told.end().await;
     assert_eq!(ended, 40);
     format!("a session and {ended} streams ended after {bytes} bytes")
 }
@@ -138,7 +145,7 @@ pub(super) async fn giants(field: Arc<Field>) -> String {
     let (connection, mut send, told) = villain.session(&field.supernode).await;
     let holdings = ToSupernode::Holdings(vec![(task(1), largest)]);
     write(&mut send, &patched(codec::encode(&holdings).unwrap())).await;
-    told.await.unwrap();
+    told.end().await;
     connection.closed().await;
 
     let (_connection, mut send, told) = villain.session(&field.supernode).await;
@@ -164,7 +171,7 @@ pub(super) async fn giants(field: Arc<Field>) -> String {
     .await;
     assert!(receive.read_to_end(100).await.is_ok_and(|said| said.is_empty()), "no word on nonsense");
     let _ = send.finish();
-    let told = told.await.unwrap();
+    let told = told.end().await;
     format!("2^60 and 2^44 bytes refused; of 50 joins of 2^43 {told:?}")
 }
 
@@ -264,7 +271,7 @@ pub(super) async fn testimonies(field: Arc<Field>) -> String {
         say(&mut send, &ToSupernode::Testimony(Testimony { task, geometry, first, digests, seal })).await;
     }
     let _ = send.finish();
-    told.await.unwrap();
+    told.end().await;
     "200 false seals".to_owned()
 }
 
@@ -350,6 +357,47 @@ pub(super) async fn strangers(field: Arc<Field>) -> String {
         connection.closed().await;
     }
     format!("{turned_away} connections turned away, {} silent ones ended", silent.len())
+}
+
+/// One host takes all the places for strangers that it gets, and takes them again as soon as they are taken from it. Members
+/// come and are made on another host as ever.
+pub(super) async fn crowd(field: Arc<Field>) -> String {
+    let endpoint = bare_at(Ipv4Addr::new(127, 0, 0, 2));
+    let (refused, mut crowding) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+    for _ in 0..CROWD {
+        crowding.spawn(press(endpoint.clone(), field.clone(), refused.clone()));
+    }
+    let full = async |more: usize| {
+        let seen = refused.load(Ordering::Relaxed);
+        eventually("the places that one host gets are taken", async || {
+            (refused.load(Ordering::Relaxed) >= seen + more).then_some(())
+        })
+        .await;
+    };
+    for _ in 0..10 {
+        full(10).await;
+        let villain = field.villain().await;
+        villain.meet(&field.supernode).await;
+    }
+    full(10).await;
+    crowding.shutdown().await;
+    format!("10 members came from another host; {} times there was no place", refused.load(Ordering::Relaxed))
+}
+
+/// Says nothing for as long as it is let, again and again.
+async fn press(endpoint: quinn::Endpoint, field: Arc<Field>, refused: Arc<AtomicUsize>) {
+    loop {
+        match dial(&endpoint, stranger(&field.token, enrol::ALPN), &field.supernode).await {
+            Ok(connection) => drop(connection.closed().await),
+            Err(quinn::ConnectionError::ConnectionClosed(close))
+                if close.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                refused.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PRESS).await;
+            }
+            Err(_) => tokio::time::sleep(PRESS).await,
+        }
+    }
 }
 
 async fn is_turned_away(endpoint: &quinn::Endpoint, target: &Target, token: &JoinToken) -> bool {

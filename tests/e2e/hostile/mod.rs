@@ -31,7 +31,7 @@ use villain::{Target, Villain};
 const REGISTRY: &str = "quay.test";
 const LAYER: usize = 8 << 20;
 /// What a dozen hostile members together may cost a daemon: their windows, buffers and claims, each of which has a limit.
-const MOST: u64 = 256 << 20;
+const MOST: u64 = 100 << 20;
 /// How often memory and health are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -255,4 +255,20 @@ async fn whatever_hostile_members_do_the_daemons_stay_small_and_honest_nodes_pul
         assert!(counted > 0, "nothing was turned away as {reason}");
     }
     pull_fresh(&registry, &cluster, 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_host_that_takes_all_places_for_strangers_keeps_no_other_out() {
+    need!("docker-registry");
+    let _machine = machine().await;
+    let registry = Registry::start().await;
+    let (origin, hanging) = (Origin::start().await, hung().await);
+    let cluster = Cluster::start(1, World::registry(REGISTRY, &registry.url())).await;
+    let image = pull_fresh(&registry, &cluster, 0).await;
+    let field = Arc::new(field(&cluster, &image, origin, hanging).await);
+    let memory = Memory::of(cluster.supernode.id());
+    println!("crowd: {}", attacks::crowd(field).await);
+    memory.look(cluster.supernode.id());
+    println!("supernode: {} MiB more", memory.grown() >> 20);
+    assert!(memory.grown() < MOST, "the supernode grew by {} bytes", memory.grown());
 }

@@ -2,7 +2,7 @@
 //! is its own business; what it hears, it counts.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ use common::wire::swarm::{Failure, ToPeer};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, RecvStream, SendStream};
 use serde::Serialize;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::support::LIMIT;
 
 /// Whoever takes nothing for so long has stopped listening, which is its right.
 const STUCK: Duration = Duration::from_secs(30);
@@ -36,6 +39,12 @@ pub(crate) struct Villain {
 
 /// How often it was told what.
 pub(crate) type Told = BTreeMap<&'static str, usize>;
+
+/// What is heard on a session, as it comes.
+pub(crate) struct Hearing {
+    told: watch::Receiver<Told>,
+    _hearing: AbortOnDropHandle<()>,
+}
 
 // === impl Target ===
 
@@ -83,17 +92,43 @@ impl Villain {
     }
 
     /// A connection with a session on it, and what is heard on that.
-    pub(crate) async fn session(&self, target: &Target) -> (Connection, SendStream, JoinHandle<Told>) {
+    pub(crate) async fn session(&self, target: &Target) -> (Connection, SendStream, Hearing) {
         let connection = self.meet(target).await;
         let (mut send, receive) = connection.open_bi().await.unwrap();
         codec::send(&mut send, &Opening::Session).await.unwrap();
-        (connection, send, tokio::spawn(hear(receive)))
+        (connection, send, Hearing::of(receive))
+    }
+}
+
+// === impl Hearing ===
+
+impl Hearing {
+    fn of(receive: RecvStream) -> Self {
+        let (sender, told) = watch::channel(Told::new());
+        Self { told, _hearing: AbortOnDropHandle::new(tokio::spawn(hear(receive, sender))) }
+    }
+
+    /// Waits until it was told so much, for a while; what it was told by then.
+    pub(crate) async fn until(&mut self, enough: impl Fn(&Told) -> bool) -> Told {
+        let _ = tokio::time::timeout(LIMIT, self.told.wait_for(enough)).await;
+        self.told.borrow().clone()
+    }
+
+    /// Hears all of it.
+    pub(crate) async fn end(mut self) -> Told {
+        while self.told.changed().await.is_ok() {}
+        self.told.borrow().clone()
     }
 }
 
 /// An endpoint on a free port.
 pub(crate) fn bare() -> quinn::Endpoint {
-    quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap()
+    bare_at(Ipv4Addr::LOCALHOST)
+}
+
+/// The same, of another host as far as anybody can see.
+pub(crate) fn bare_at(host: Ipv4Addr) -> quinn::Endpoint {
+    quinn::Endpoint::client((IpAddr::from(host), 0).into()).unwrap()
 }
 
 pub(crate) async fn dial(
@@ -123,12 +158,11 @@ pub(crate) async fn write(send: &mut SendStream, bytes: &[u8]) -> bool {
     tokio::time::timeout(STUCK, send.write_all(bytes)).await.is_ok_and(|written| written.is_ok())
 }
 
-async fn hear(receive: RecvStream) -> Told {
-    let (mut reader, mut told) = (FrameReader::new(receive), Told::new());
+async fn hear(receive: RecvStream, told: watch::Sender<Told>) {
+    let mut reader = FrameReader::new(receive);
     while let Ok(Some(message)) = reader.next::<ToPeer>().await {
-        *told.entry(kind(&message)).or_default() += 1;
+        told.send_modify(|told| *told.entry(kind(&message)).or_default() += 1);
     }
-    told
 }
 
 fn kind(message: &ToPeer) -> &'static str {
@@ -137,6 +171,8 @@ fn kind(message: &ToPeer) -> &'static str {
         ToPeer::Failed { failure: Failure::Refused(_), .. } => "refused",
         ToPeer::Failed { .. } => "failed",
         ToPeer::RenewalRefused(_) => "renewal refused",
+        ToPeer::Revoked(_) => "revoked",
+        ToPeer::Authorities(_) => "authorities",
         _ => "other",
     }
 }
