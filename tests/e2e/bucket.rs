@@ -179,6 +179,7 @@ async fn an_upload_cut_by_kill_looks_like_nothing_and_is_made_anew_after_the_res
     eventually("an upload that is noted", async || notes.read_dir().ok()?.next().map(drop)).await;
     cluster.supernode.kill().await;
     assert!(!lab.s3.has(lab.image.layer().digest));
+    assert!(!lab.s3.leftovers().is_empty(), "the cut upload is there");
     gate.up.release();
     cluster.supernode.restart().await;
     lab.s3.holds(&lab.image).await;

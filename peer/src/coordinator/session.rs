@@ -44,8 +44,7 @@ pub(super) struct Shared {
     pub(super) transport: Transport,
     pub(super) engine: Engine,
     pub(super) events: mpsc::Sender<Event>,
-    /// The supernodes that have a session.
-    claims: watch::Sender<BTreeSet<NodeId>>,
+    claims: Claims,
     /// One enrolment is enough, and a join token may have few uses.
     enrolling: Mutex<()>,
 }
@@ -64,9 +63,13 @@ pub(super) enum Event {
     Twin { address: SocketAddr, node: NodeId },
 }
 
+/// The supernodes that have a session.
+#[derive(Default)]
+struct Claims(watch::Sender<BTreeSet<NodeId>>);
+
 /// The one session of a node; it ends with this.
 struct Claim<'a> {
-    claims: &'a watch::Sender<BTreeSet<NodeId>>,
+    claims: &'a Claims,
     node: NodeId,
 }
 
@@ -101,19 +104,23 @@ impl Shared {
         (transport, engine): (Transport, Engine),
         events: mpsc::Sender<Event>,
     ) -> Self {
-        Self {
-            options,
-            transport,
-            engine,
-            events,
-            claims: watch::Sender::default(),
-            enrolling: Mutex::default(),
-        }
+        Self { options, transport, engine, events, claims: Claims::default(), enrolling: Mutex::default() }
+    }
+}
+
+// === impl Claims ===
+
+impl Claims {
+    /// The right to the session with a node, unless another address has it.
+    fn claim(&self, node: NodeId) -> Option<Claim<'_>> {
+        let free = self.0.send_if_modified(|claimed| claimed.insert(node));
+        // Made only when it is ours: one that is dropped gives the place away.
+        free.then(|| Claim { claims: self, node })
     }
 
-    fn claim(&self, node: NodeId) -> Option<Claim<'_>> {
-        let free = self.claims.send_if_modified(|claimed| claimed.insert(node));
-        free.then_some(Claim { claims: &self.claims, node })
+    /// Waits until nobody has the session with a node.
+    async fn free(&self, node: NodeId) {
+        let _ = self.0.subscribe().wait_for(|claimed| !claimed.contains(&node)).await;
     }
 }
 
@@ -121,7 +128,7 @@ impl Shared {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.claims.send_modify(|claimed| {
+        self.claims.0.send_modify(|claimed| {
             claimed.remove(&self.node);
         });
     }
@@ -138,8 +145,7 @@ pub(super) async fn run(address: SocketAddr, shared: Arc<Shared>) {
         let error = session.once().await;
         if let SessionError::Twin(node) = error {
             tracing::debug!(supernode = %address, "{error}");
-            let mut claims = session.shared.claims.subscribe();
-            let _ = timeout(TWIN_CHECK, claims.wait_for(|claimed| !claimed.contains(&node))).await;
+            let _ = timeout(TWIN_CHECK, session.shared.claims.free(node)).await;
             continue;
         }
         if begun.elapsed() > MAX_BACKOFF {
@@ -169,7 +175,7 @@ impl Session {
             }
         };
         let node = connection.node();
-        let Some(_claim) = shared.claim(node) else {
+        let Some(_claim) = shared.claims.claim(node) else {
             connection.close("there is a session already");
             self.tell(Event::Twin { address, node }).await;
             return SessionError::Twin(node);
@@ -285,4 +291,21 @@ pub(super) fn show_expiry(identity: &Identity, metrics: &Metrics) {
     let expiry = identity.certificate().map(|certificate| certificate.not_after);
     let seconds = expiry.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
     metrics.certificate_expiry.set(seconds.map_or(0, |seconds| seconds.as_secs() as i64));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_is_claimed_once_and_freed_by_its_owner_alone() {
+        let (claims, node, other) = (Claims::default(), NodeId([1; 16]), NodeId([2; 16]));
+        let owner = claims.claim(node).unwrap();
+        assert!(claims.claim(node).is_none());
+        assert!(claims.claim(node).is_none(), "whoever asks in vain frees nothing");
+        assert!(claims.claim(other).is_some());
+        drop(owner);
+        claims.free(node).await;
+        assert!(claims.claim(node).is_some());
+    }
 }

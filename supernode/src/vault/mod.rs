@@ -2,9 +2,7 @@
 //! none asks the origin for again, and a supernode with an empty disk starts warm. The local store stays the first tier.
 //! [`crate::daemon`] opens it and gives it to the seed's engine; docs/object-storage.md is its page for users.
 //!
-//! `options` what the user says, `client` the way there, `credentials` a file of them, `bucket` what the engine sees,
-//! `uploads` what is brought there, `leftovers` uploads that were cut, `record` what is believed of an object,
-//! `health` when a bucket that fails is asked again, `cause` what may be said of a failure.
+//! `options` is what the user says; `bucket` is left out of a build without the feature `object-store`.
 //!
 //! # Invariants
 //! - Nobody waits for the bucket: every question has a limit, and one that fails is a miss. While it fails, it is not asked.
@@ -16,26 +14,9 @@
 //! What was proven and is not in the bucket is found by comparing both at the start. An upload in parts that was cut is
 //! noted on the disk, and aborted then.
 
-mod options;
-
 #[cfg(feature = "object-store")]
 mod bucket;
-#[cfg(feature = "object-store")]
-mod cause;
-#[cfg(feature = "object-store")]
-mod client;
-#[cfg(feature = "object-store")]
-mod credentials;
-#[cfg(feature = "object-store")]
-mod health;
-#[cfg(feature = "object-store")]
-mod leftovers;
-#[cfg(feature = "object-store")]
-mod record;
-#[cfg(all(test, feature = "object-store"))]
-mod tests;
-#[cfg(feature = "object-store")]
-mod uploads;
+mod options;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -69,7 +69,7 @@ fn place(url: &str) -> Result<(String, String), &'static str> {
     }
     let prefix = prefix.trim_end_matches('/');
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let part = |part: &str| !part.is_empty() && part.bytes().all(plain) && !part.trim_matches('.').is_empty();
+    let part = |part: &str| part.bytes().all(plain) && !part.trim_matches('.').is_empty();
     if !prefix.is_empty() && !prefix.split('/').all(part) {
         return Err("a prefix has parts of letters, digits, -, _ and . between single slashes");
     }

@@ -11,6 +11,7 @@ use common::identity::{self, JoinToken};
 use common::node::NodeId;
 use common::rendezvous;
 use common::task::{Source, TaskId};
+use common::telemetry::{LogFormat, init_logging};
 use futures_util::future::{BoxFuture, join_all};
 use peer::coordinator::directory::Resolver;
 use peer::daemon::{Peer, PeerOptions};
@@ -61,6 +62,7 @@ impl Fleet {
     /// So many supernodes, all of them named.
     async fn start(count: usize) -> Self {
         identity::install_crypto_provider();
+        init_logging(LogFormat::Human, "off");
         let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
         let first = start_supernode(&dir.path().join("supernode-0"), &origin, loopback()).await;
         let token = JoinToken::read(first.token()).unwrap();
@@ -236,7 +238,6 @@ async fn a_name_that_comes_to_mean_others_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the session is lost now and then, and comes back: the cause is not found yet"]
 async fn two_addresses_of_one_supernode_are_one_session() {
     within(async {
         let mut fleet = Fleet::start(1).await;
@@ -257,13 +258,7 @@ async fn two_addresses_of_one_supernode_are_one_session() {
         let source = fleet.origin.source(Content { number: 1, length: 2 * MIB });
         assert_eq!(pull(peer.engine(), source.clone()).await.unwrap(), source.digest.unwrap());
         assert_eq!(received(peer.engine().metrics()).origin, 0, "it came through the supernode");
-        // A busy machine may take one down for silence, and it comes back; there are never two.
-        until("it has one session", async || {
-            let at_supernode = status(&everywhere).await["sessions"].as_u64().unwrap();
-            assert!(sessions(&peer) <= 1 && at_supernode <= 1);
-            (sessions(&peer), at_supernode) == (1, 1)
-        })
-        .await;
+        assert_eq!((sessions(&peer), &status(&everywhere).await["sessions"]), (1, &1.into()));
         fleet.supernodes.push(everywhere);
         fleet.close(vec![peer]).await;
     })

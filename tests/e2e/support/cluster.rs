@@ -26,7 +26,7 @@ pub(crate) struct World {
     /// `NAME=FILE`: the CA of a registry.
     authorities: Vec<String>,
     /// Settings by their environment variables.
-    settings: Vec<(String, String)>,
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 /// A supernode and its peers.
@@ -236,7 +236,7 @@ impl Node {
     }
 
     /// The same, with settings by their environment variables.
-    fn spawn_set(
+    pub(crate) fn spawn_set(
         name: &str,
         mut arguments: Vec<String>,
         settings: &[(String, String)],

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Session;
+use super::{Session, blocking};
 use crate::download::retrieval::Retrieval;
 use crate::error::FetchError;
 use crate::vault::{Kept, Vault};
@@ -29,6 +29,12 @@ impl Session {
         if let Some(kept) = kept.filter(|kept| known.is_none_or(|known| known == kept.geometry)) {
             let geometry = kept.geometry;
             self.kept = Some(Arc::new(kept));
+            if known.is_some() {
+                // The blob was begun in the name of the URL that was asked for.
+                let (store, task, url) =
+                    (self.context.store.clone(), self.shared.task(), self.fetched_from());
+                blocking(move || store.create(task, geometry, &url)).await?;
+            }
             self.origin_knows(geometry).await?;
         }
         self.go_to_origin();

@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use object_store::aws::AwsCredential;
 use object_store::client::CredentialProvider;
 
-use super::CacheError;
+use crate::vault::CacheError;
 
 /// How old what was read may be.
 const FRESH: Duration = Duration::from_secs(30);

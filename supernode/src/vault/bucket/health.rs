@@ -1,5 +1,5 @@
 //! When a bucket that fails is asked again. Pure; one for reading and one for writing, since a policy may allow the one
-//! and not the other. Used by `bucket` and `uploads`.
+//! and not the other. Used by the bucket and `uploads`.
 //!
 //! # Invariants
 //! - While it fails, one question at a time goes there, and none before the wait is over.

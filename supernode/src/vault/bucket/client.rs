@@ -8,7 +8,7 @@ use object_store::{ClientOptions, RetryConfig};
 
 use super::cause::cause;
 use super::credentials::File;
-use super::{CacheError, CacheOptions};
+use crate::vault::{CacheError, CacheOptions};
 
 /// Somebody who is there picks up in this.
 const CONNECT: Duration = Duration::from_secs(2);

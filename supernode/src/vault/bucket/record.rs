@@ -1,6 +1,6 @@
 //! What stands beside a blob in the bucket: its length and the digests of its pieces, as the supernode that proved it knew
 //! them, sealed with the cluster's key. It is written after the blob, and without it there is none. JSON, so that people
-//! can read it. Used by `bucket` and `uploads`.
+//! can read it. Used by the bucket and `uploads`.
 
 use common::digest::Digest;
 use common::identity::{Seal, Sealer};

@@ -23,9 +23,8 @@ use peer::vault::Kept;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::bucket::{Bucket, Inner, lock};
 use super::cause::cause;
-use super::record;
+use super::{Bucket, Inner, lock, record};
 
 /// Blobs at a time.
 const BLOBS: usize = 2;
@@ -120,7 +119,7 @@ impl Queue {
 
 impl Bucket {
     /// Brings blobs there until it is dropped; first what earlier runs proved and did not bring.
-    pub(super) async fn run(self) {
+    pub(in crate::vault) async fn run(self) {
         self.abort_leftovers().await;
         let store = self.0.store.clone();
         match tokio::task::spawn_blocking(move || store.proven()).await {

@@ -1,7 +1,5 @@
 //! Buckets over object_store's memory: two supernodes of one cluster, and one of another.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,8 +195,8 @@ async fn an_upload_that_was_cut_is_aborted_at_the_next_start_and_made_anew() {
     let id = cluster.objects.create_multipart(&path).await.unwrap();
     side.bucket.0.leftovers.note(task, &id).unwrap();
     assert_eq!(side.bucket.find(task).await, None, "what was cut looks like nothing");
-    side.store.close();
     let Side { dir, store, bucket } = side;
+    store.close();
     drop((store, bucket));
     let again = cluster.side_in(dir);
     again.bring(task).await;

@@ -1,6 +1,18 @@
-//! The bucket as the seed's engine sees it: a vault. Reading is here, bringing blobs there is in `uploads`.
+//! The bucket as the seed's engine sees it: a vault. Reading is here, bringing blobs there is in `uploads`. `client` is the way
+//! there, `credentials` a file of them, `leftovers` uploads that were cut, `record` what is believed of an object,
+//! `health` when a bucket that fails is asked again, `cause` what may be said of a failure.
 //!
 //! Objects: `PREFIX/blobs/ab/<64 hex>` is the content, `PREFIX/blobs/ab/<64 hex>.json` its record (see `record`).
+
+mod cause;
+mod client;
+mod credentials;
+mod health;
+mod leftovers;
+mod record;
+#[cfg(test)]
+mod tests;
+mod uploads;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,11 +28,11 @@ use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt as _, multipar
 use peer::store::Store;
 use peer::vault::{Kept, Trouble, Vault};
 
-use super::cause::{cause, is_no_bucket, is_no_range};
-use super::health::Health;
-use super::leftovers::Leftovers;
-use super::uploads::Queue;
-use super::{CacheError, CacheOptions, client, record};
+use self::cause::{cause, is_no_bucket, is_no_range};
+use self::health::Health;
+use self::leftovers::Leftovers;
+use self::uploads::Queue;
+use super::{CacheError, CacheOptions};
 
 /// Whether a blob is there must be said in this: a cold pull waits for it.
 const ANSWER: Duration = Duration::from_millis(1800);
@@ -30,24 +42,24 @@ const STALL: Duration = Duration::from_secs(5);
 const DELETE: Duration = Duration::from_secs(2);
 
 /// What a bucket can do; object_store's own stores can.
-pub(super) trait Objects: ObjectStore + MultipartStore {}
+trait Objects: ObjectStore + MultipartStore {}
 impl<T: ObjectStore + MultipartStore> Objects for T {}
 
 /// A cluster's bucket. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Bucket(pub(super) Arc<Inner>);
+pub(super) struct Bucket(Arc<Inner>);
 
-pub(super) struct Inner {
-    pub(super) objects: Arc<dyn Objects>,
+struct Inner {
+    objects: Arc<dyn Objects>,
     /// How it is called in logs.
-    pub(super) name: String,
+    name: String,
     prefix: String,
-    pub(super) sealer: Sealer,
-    pub(super) store: Store,
-    pub(super) leftovers: Leftovers,
-    pub(super) queue: Queue,
+    sealer: Sealer,
+    store: Store,
+    leftovers: Leftovers,
+    queue: Queue,
     reading: Mutex<Health>,
-    pub(super) writing: Mutex<Health>,
+    writing: Mutex<Health>,
 }
 
 // === impl Bucket ===
@@ -68,7 +80,7 @@ impl Bucket {
         Self::over(objects, name, &options.prefix, data_dir, sealer, store)
     }
 
-    pub(super) fn over(
+    fn over(
         objects: Arc<dyn Objects>,
         name: String,
         prefix: &str,
@@ -123,13 +135,13 @@ impl Vault for Bucket {
 
 impl Inner {
     /// Where a blob's content is.
-    pub(super) fn blob(&self, task: TaskId) -> Path {
+    fn blob(&self, task: TaskId) -> Path {
         let hex = task.hex();
         Path::from(format!("{}/blobs/{}/{hex}", self.prefix, &hex[..2]))
     }
 
     /// Where its record is.
-    pub(super) fn beside(&self, task: TaskId) -> Path {
+    fn beside(&self, task: TaskId) -> Path {
         Path::from(format!("{}.json", self.blob(task)))
     }
 
@@ -154,7 +166,7 @@ impl Inner {
     }
 
     /// The record of a task; `None` where there is none that can be believed.
-    pub(super) async fn record(&self, task: TaskId) -> Result<Option<Kept>, Error> {
+    async fn record(&self, task: TaskId) -> Result<Option<Kept>, Error> {
         let answer = match self.objects.get(&self.beside(task)).await {
             Err(error) if is_no_bucket(&error) => return Err(error),
             Err(Error::NotFound { .. }) => return Ok(None),
@@ -245,6 +257,6 @@ impl Inner {
 }
 
 /// A panic elsewhere leaves a health as it was: plain values.
-pub(super) fn lock(health: &Mutex<Health>) -> MutexGuard<'_, Health> {
+fn lock(health: &Mutex<Health>) -> MutexGuard<'_, Health> {
     health.lock().unwrap_or_else(PoisonError::into_inner)
 }
