@@ -1,6 +1,7 @@
 //! What must hold, whatever went wrong. Pure: what was found goes in, complaints come out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common::wire::swarm::Fault;
 use supernode::scheduler::Counts;
@@ -14,12 +15,15 @@ const WRONG: u32 = 8;
 /// Pieces that it may be promised and refused by one.
 const REFUSED: u32 = 20;
 
+/// Whoever crawls for longer may lose patience with its neighbours.
+const LONG: Duration = Duration::from_secs(10);
+
 /// What a run has shown.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Peers that are there and do not have the task, and how often each one's pulls failed.
     pub without: Vec<(u32, u32)>,
-    /// A supernode is there whose seed has all of it.
+    /// The supernode at which all peers ask, first in their order of those that are there, has all of it.
     pub seed_has_all: bool,
     /// Copies that left the origin.
     pub copies: f64,
@@ -39,16 +43,15 @@ pub struct Findings {
 
 /// How many copies may leave the origin; `None` is any number.
 ///
-/// With the only supernode as a victim, or the origin, everybody may ask it; so they may when a supernode is there and far too
+/// With all supernodes as victims, or the origin, everybody may ask it; so they may when a supernode is there and far too
 /// slow. Where there are several, one that is lost may cost two copies: another takes its task over, and it begins anew with
-/// those who come when it is back. Whoever is cut off may cost one.
+/// those who come when it is back. Whoever is cut off, or crawls
+/// for long, may cost one.
 fn allowed(plan: &Plan, supernodes: u32) -> Option<f64> {
     let of_supernode = |victim: Victim| matches!(victim, Victim::Supernode(_));
     let slow = |trouble, victim| trouble == Trouble::Crawl && of_supernode(victim);
-    let everybody = |trouble, victim| {
-        victim == Victim::Origin || supernodes == 1 && of_supernode(victim) || slow(trouble, victim)
-    };
-    if plan.has(everybody) {
+    let hit = plan.events.iter().filter(|event| of_supernode(event.victim)).count() as u32;
+    if hit >= supernodes || plan.has(|trouble, victim| victim == Victim::Origin || slow(trouble, victim)) {
         return None;
     }
     let own = |event: &Event| match event.trouble {
@@ -56,6 +59,7 @@ fn allowed(plan: &Plan, supernodes: u32) -> Option<f64> {
         Trouble::Deafen => f64::from(supernodes),
         Trouble::Cut | Trouble::Mute | Trouble::Part(_) => 1.0,
         Trouble::Kill { .. } if of_supernode(event.victim) => 2.0,
+        Trouble::Crawl if event.lasts.is_none_or(|lasts| lasts > LONG) => 1.0,
         Trouble::Kill { .. } | Trouble::Crawl | Trouble::Evict => 0.0,
     };
     Some(COPIES + plan.events.iter().map(own).sum::<f64>())

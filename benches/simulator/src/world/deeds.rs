@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::piece::PieceSet;
+use common::rendezvous;
 use supernode::scheduler::{Event as Said, Standing};
 
 use super::{Move, World, desk};
 use crate::faults::{Findings, Role, Trouble, Victim};
-use crate::hub::Hub;
+use crate::hub::{Hub, TASK};
 use crate::member::Peer;
 use crate::post::{Letter, Node, Word};
-use crate::visit::{Fixed, Request, Site};
+use crate::visit::{Fixed, Request, Site, number};
 
 /// A crawl, in bits a second.
 const CRAWL: f64 = 100_000.0;
@@ -253,7 +254,7 @@ impl World<'_> {
         let now = self.fixed.at(self.step);
         for hub in self.hubs.iter().filter(|hub| hub.scheduler.distrusted(now) > 0) {
             let outcasts = hub.scheduler.peers(now).filter(|peer| peer.standing == Standing::Outcast);
-            self.weather.faults.outcasts.extend(outcasts.map(|peer| crate::visit::number(peer.node)));
+            self.weather.faults.outcasts.extend(outcasts.map(|peer| number(peer.node)));
         }
     }
 
@@ -279,7 +280,9 @@ impl World<'_> {
         let without =
             peers.clone().filter(wanting).map(|node| (node - first, self.members[node as usize].failures));
         let without: Vec<_> = without.collect();
-        let seed_has_all = self.peers[..first as usize].iter().flatten().any(|seed| seed.complete);
+        let here = (0..first).filter(|at| self.weather.alive[*at as usize]).map(|at| self.fixed.id(at));
+        let owner = rendezvous::first(&TASK.0, here).and_then(|id| self.peers[number(id) as usize].as_ref());
+        let seed_has_all = owner.is_some_and(|seed| seed.complete);
         let whole = self.scenario.size as f64 * (1.0 + self.scenario.overhead);
         let copies = self.network.sent[self.fixed.origin as usize] / whole;
         self.moves.clear();

@@ -56,7 +56,7 @@ impl World<'_> {
     }
 
     /// Keeps letters back whose way is cut. What a node finds out by itself needs no way.
-    pub(super) fn hold_up(&mut self, bucket: &mut Bucket) {
+    pub(in crate::world) fn hold_up(&mut self, bucket: &mut Bucket) {
         if self.weather.cuts.is_empty() {
             return;
         }
@@ -76,7 +76,7 @@ impl World<'_> {
     }
 
     /// Whether a peer's word to a supernode does not come now: it waits, or goes down with its session.
-    pub(super) fn is_held_up(&mut self, (to, from): (Node, Node), notice: Notice) -> bool {
+    pub(in crate::world) fn is_held_up(&mut self, (to, from): (Node, Node), notice: Notice) -> bool {
         if !self.weather.alive[to as usize] {
             return true;
         }
