@@ -59,6 +59,9 @@ pub(crate) struct Letter {
     pub(crate) word: Word,
 }
 
+/// A letter that is kept back, with the pieces that it tells.
+pub(crate) type HeldLetter = (Letter, Vec<Range<u32>>);
+
 /// What arrives in one step.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
@@ -131,7 +134,7 @@ impl Post {
     }
 
     /// Sends letters, and the pieces that they tell, that arrive in the next step before all others.
-    pub(crate) fn send_first(&mut self, held: Vec<(Letter, Vec<Range<u32>>)>) {
+    pub(crate) fn send_first(&mut self, held: Vec<HeldLetter>) {
         let bucket = self.bucket(1);
         let mut letters = Vec::with_capacity(held.len() + bucket.letters.len());
         for (mut letter, runs) in held {

@@ -35,6 +35,9 @@ pub(crate) enum Notice {
     Down(u32),
 }
 
+/// To whom something is said, and by whom.
+pub(crate) type Ends = (Node, Node);
+
 /// What is the same for all and does not change.
 pub(crate) struct Fixed {
     pub(crate) geometry: Geometry,

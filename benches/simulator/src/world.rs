@@ -21,7 +21,7 @@ use crate::network::Network;
 use crate::outcome::Outcome;
 use crate::post::{Node, Sorter};
 use crate::scenario::Scenario;
-use crate::visit::{Fixed, Notice, Out, Request, Site, Visit};
+use crate::visit::{Ends, Fixed, Notice, Out, Request, Site, Visit};
 use deeds::Weather;
 use fleets::Membership;
 use moves::Move;
@@ -50,7 +50,7 @@ struct World<'a> {
     weather: Weather,
     network: Network,
     out: Out,
-    notices: BTreeMap<u64, Vec<((Node, Node), Notice)>>,
+    notices: BTreeMap<u64, Vec<(Ends, Notice)>>,
     moves: BTreeMap<u64, Vec<Move>>,
     /// Requests on their way, by the step in which they arrive.
     requests: BTreeMap<u64, Vec<Request>>,

@@ -17,7 +17,8 @@ fn what_is_kept_does_not_grow_with_time_and_goes_with_the_peers() {
     // A supernode is lost in each hour; in the first all are still coming.
     let (first, second) = hours[1..].split_at(1);
     let most = |hours: &[Hour], what: fn(&Hour) -> usize| hours.iter().map(what).max().unwrap();
-    let kept: [(&str, fn(&Hour) -> usize); 8] = [
+    type Kept = (&'static str, fn(&Hour) -> usize);
+    let kept: [Kept; 8] = [
         ("swarms", |hour| hour.counts.swarms),
         ("members", |hour| hour.counts.members),
         ("seats", |hour| hour.counts.seats),

@@ -84,7 +84,12 @@ pub fn complaints(plan: &Plan, supernodes: u32, found: &Findings) -> Vec<String>
     for ((by, about), faults) in &found.faults {
         let count = |kinds: &[Fault]| faults.iter().filter(|fault| kinds.contains(fault)).count() as u32;
         let (wrong, refused) = (count(&[Fault::WrongBytes]), count(&[Fault::FalseClaim, Fault::FalseSet]));
-        if wrong > WRONG || refused > REFUSED {
+        // A restart forgets whom it trusts.
+        let kill = |event: &&Event| {
+            event.victim == Victim::Peer(*by) && matches!(event.trouble, Trouble::Kill { .. })
+        };
+        let lives = 1 + plan.events.iter().filter(kill).count() as u32;
+        if wrong > WRONG * lives || refused > REFUSED * lives {
             complaints.push(format!("{by} took {wrong} wrong pieces and {refused} refusals from {about}"));
         }
         if wrong > 0 && role(about) != Some(Role::Liar) {

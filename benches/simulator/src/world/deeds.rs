@@ -13,7 +13,7 @@ use super::{Move, World, desk};
 use crate::faults::{Findings, Role, Trouble, Victim};
 use crate::hub::{Hub, TASK};
 use crate::member::Peer;
-use crate::post::{Letter, Node, Word};
+use crate::post::{HeldLetter, Node, Word};
 use crate::visit::{Fixed, Request, Site, number};
 
 /// A crawl, in bits a second.
@@ -40,7 +40,7 @@ pub(super) struct Weather {
     /// Ways that are cut, how often, and since when.
     cuts: BTreeMap<(Node, Node), (u32, u64)>,
     /// Letters that wait for their way.
-    held: BTreeMap<(Node, Node), Vec<(Letter, Vec<std::ops::Range<u32>>)>>,
+    held: BTreeMap<(Node, Node), Vec<HeldLetter>>,
     /// Requests that the origin does not answer, and since when.
     unanswered: BTreeMap<Request, u64>,
     /// What lines carried before they crawled.

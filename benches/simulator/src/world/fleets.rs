@@ -8,6 +8,7 @@ use common::identity::Seal;
 use common::piece::PieceIndex;
 use common::wire::swarm::{MAX_DIGESTS, Testimony};
 use peer::coordinator::fleet::{Command, Fleet};
+use peer::trust::Deeds;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
@@ -32,6 +33,8 @@ pub(super) struct Membership {
     lines: Vec<Line>,
     /// The fleet knows that the task is held.
     pub(super) holds: bool,
+    /// Whom it trusts, from a pull that failed to the next.
+    pub(super) deeds: Deeds,
     /// Pulls that failed.
     pub(super) failures: u32,
 }
@@ -75,7 +78,7 @@ impl World<'_> {
                 self.notices.entry(noticed).or_default().push(((at, node), Notice::Down(session)));
             }
         }
-        self.members[node as usize].fleet = None;
+        (self.members[node as usize].fleet, self.members[node as usize].deeds) = (None, Deeds::default());
     }
 
     /// Sessions that are lost, and those that can be had again.
@@ -146,6 +149,7 @@ impl World<'_> {
         self.members[node as usize].failures += 1;
         self.disband(node, &peer);
         self.kept.insert(node, peer.have);
+        self.members[node as usize].deeds = peer.deeds;
         self.with_fleet(node, |fleet| fleet.unwant(TASK).into_iter().collect());
         let again = self.step + self.fixed.steps(AGAIN);
         self.moves.entry(again).or_default().push(super::Move::Come(node));

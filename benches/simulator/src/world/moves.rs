@@ -71,7 +71,8 @@ impl World<'_> {
             self.came[node as usize] = self.step;
             self.unfinished += u32::from(self.finished[node as usize].take().is_some());
         }
-        let peer = Peer::new(node, kept, &self.turn());
+        let mut peer = Peer::new(node, kept, &self.turn());
+        peer.deeds = std::mem::take(&mut self.members[node as usize].deeds);
         self.peers[node as usize] = Some(Box::new(peer));
         self.wake[node as usize] = self.step + 1;
         self.weather.alive[node as usize] = true;

@@ -7,6 +7,7 @@ use common::piece::PieceIndex;
 
 use super::World;
 use crate::faults::Role;
+use crate::member::Peer;
 use crate::network::{Capacities, Flow, Network};
 use crate::post::{Node, Word};
 use crate::scenario::Scenario;
@@ -72,7 +73,8 @@ impl World<'_> {
                 continue;
             }
             let role = self.weather.roles.get(&from).copied();
-            if role == Some(Role::Mute) || self.weather.parts(from, to) {
+            if role == Some(Role::Mute) || self.weather.parts(from, to) || self.is_of_a_former_life(from, to)
+            {
                 self.out.post.send(self.fixed.steps(SILENCE) as u32, to, from, Word::Silent(piece));
                 continue;
             }
@@ -96,6 +98,12 @@ impl World<'_> {
                 self.queued.entry(deadline).or_default().push(from);
             }
         }
+    }
+
+    /// Whether a request is made on a connection whose other end is another process by now.
+    fn is_of_a_former_life(&self, from: Node, to: Node) -> bool {
+        let known = |peer: &Peer| peer.links.iter().any(|link| link.node == to);
+        self.weather.lives[from as usize] > 0 && !self.peers[from as usize].as_deref().is_some_and(known)
     }
 
     fn start(&mut self, request: Request) {
