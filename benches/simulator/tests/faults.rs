@@ -63,7 +63,7 @@ fn liars_are_met_and_barred_by_those_who_take_from_them() {
 fn the_judge_knows_every_crime() {
     let kill = Event {
         at: Duration::ZERO,
-        victim: Victim::Peer(1),
+        victim: Victim::Peer(3),
         trouble: Trouble::Kill { keeps: true },
         lasts: None,
     };
