@@ -60,6 +60,8 @@ pub enum Command {
     Status(Status),
     /// Who takes part, how it stands, and what neighbours did wrong
     Peers(Status),
+    /// What the local daemon's store has, and what of it is to stay
+    Tasks(Tasks),
     /// Point a container runtime at this machine's peer, or back
     Setup(Setup),
     /// Find out what is wrong with this machine's set-up, and how to mend it
@@ -70,6 +72,47 @@ pub enum Command {
     Node(Node),
     /// Change the cluster's CA while the cluster works; on the supernode's machine
     Ca(Ca),
+}
+
+const TASKS: &str = "\
+Examples:
+  longshore tasks                       list them, the last used first
+  longshore tasks pin 3f2a90c1b7d4      keep a blob, whatever the quota says
+  longshore tasks remove sha256:3f2a…   make room for others
+
+An ID is a task's: 64 hexadecimal digits, for a registry blob those of its digest (sha256:… is understood, too), or so many
+of the first digits that only one task begins with them, at least 8.";
+
+/// The store of the local daemon.
+#[derive(Args)]
+#[command(after_help = TASKS, args_conflicts_with_subcommands = true)]
+pub struct Tasks {
+    #[command(subcommand)]
+    pub deed: Option<TaskDeed>,
+    #[command(flatten)]
+    pub at: Status,
+}
+
+/// What is to be done with a task.
+#[derive(Subcommand)]
+pub enum TaskDeed {
+    /// Keep tasks: neither quota nor time to live takes them
+    Pin(TaskIds),
+    /// Let the quota take them again
+    Unpin(TaskIds),
+    /// Remove tasks that nobody has in use
+    Remove(TaskIds),
+}
+
+/// The tasks that are meant.
+#[derive(Args)]
+pub struct TaskIds {
+    /// Tasks, by their ids or the beginnings of these
+    #[arg(value_name = "ID", required = true)]
+    pub tasks: Vec<String>,
+    /// The daemon's data folder [default: /var/lib/longshore as root, else the XDG data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Where a daemon lives.

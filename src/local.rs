@@ -15,6 +15,21 @@ use tokio::net::UnixStream;
 /// A status or an error is a page, not a download.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
+/// What a daemon is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Peer,
+    Supernode,
+}
+
+/// A daemon on this machine.
+pub struct Daemon {
+    kind: Kind,
+    socket: PathBuf,
+    /// The connection by which it was found.
+    stream: Option<UnixStream>,
+}
+
 /// The sockets at which a peer may be found, given a data folder.
 pub fn sockets(dir: Option<&Path>) -> [PathBuf; 2] {
     let dir = dir.map_or_else(common::config::data_dir_default, Path::to_owned);
@@ -24,21 +39,38 @@ pub fn sockets(dir: Option<&Path>) -> [PathBuf; 2] {
 
 /// A connection to the first peer that answers at one of the sockets; `None` when none is there.
 pub async fn connect(dir: Option<&Path>) -> anyhow::Result<Option<UnixStream>> {
-    first("peer", sockets(dir)).await
+    Ok(first(Kind::Peer.name(), sockets(dir)).await?.map(|(_, stream)| stream))
 }
 
-/// A connection to the supernode here; `None` when there is none.
-pub async fn supernode(dir: Option<&Path>) -> anyhow::Result<Option<UnixStream>> {
+/// The daemon that runs in a data folder, of the first kind that does.
+///
+/// # Errors
+/// When none runs there, or this user may not speak to it.
+pub async fn daemon(dir: Option<&Path>, kinds: [Kind; 2]) -> anyhow::Result<Daemon> {
     let dir = dir.map_or_else(common::config::data_dir_default, Path::to_owned);
-    let name = supernode::daemon::SOCKET;
-    first("supernode", [dir.join(name), dir.join("supernode").join(name)]).await
+    for kind in kinds {
+        let sockets = match kind {
+            Kind::Peer => sockets(Some(&dir)),
+            Kind::Supernode => {
+                let name = supernode::daemon::SOCKET;
+                [dir.join(name), dir.join("supernode").join(name)]
+            }
+        };
+        if let Some((socket, stream)) = first(kind.name(), sockets).await? {
+            return Ok(Daemon { kind, socket, stream: Some(stream) });
+        }
+    }
+    bail!(
+        "no daemon runs in {}: start one with `longshore up`, or name its folder with --data-dir",
+        dir.display()
+    )
 }
 
 /// A connection to the first socket at which somebody answers.
-async fn first(who: &str, sockets: [PathBuf; 2]) -> anyhow::Result<Option<UnixStream>> {
+async fn first(who: &str, sockets: [PathBuf; 2]) -> anyhow::Result<Option<(PathBuf, UnixStream)>> {
     for socket in sockets {
         match UnixStream::connect(&socket).await {
-            Ok(stream) => return Ok(Some(stream)),
+            Ok(stream) => return Ok(Some((socket, stream))),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 bail!(
                     "the {who}'s socket {} is not open to this user: run as the {who}'s user",
@@ -84,13 +116,53 @@ pub async fn ask(
     }
 }
 
-/// The JSON that a daemon answers a GET with.
-pub async fn json(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    path: &str,
-) -> anyhow::Result<serde_json::Value> {
-    let response = ask(stream, Method::GET, path, Vec::new()).await?;
-    let body =
-        Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
-    Ok(serde_json::from_slice(&body.to_bytes())?)
+// === impl Kind ===
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Supernode => "supernode",
+        }
+    }
+
+    /// What its paths begin with.
+    fn root(self) -> &'static str {
+        match self {
+            Self::Peer => "/v1",
+            Self::Supernode => "/api/v1",
+        }
+    }
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// One request, each on a connection of its own; its answer, if it is a good one.
+    ///
+    /// # Errors
+    /// What the daemon says, or that it is gone.
+    pub async fn ask(&mut self, method: Method, path: &str) -> anyhow::Result<Response<Incoming>> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => UnixStream::connect(&self.socket).await?,
+        };
+        ask(stream, method, &format!("{}{path}", self.kind.root()), Vec::new()).await
+    }
+
+    /// The JSON that it answers a GET with.
+    ///
+    /// # Errors
+    /// As [`Daemon::ask`].
+    pub async fn json(&mut self, path: &str) -> anyhow::Result<serde_json::Value> {
+        let response = self.ask(Method::GET, path).await?;
+        let body =
+            Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
+        Ok(serde_json::from_slice(&body.to_bytes())?)
+    }
 }

@@ -20,6 +20,7 @@ mod settings;
 mod setup;
 mod shutdown;
 mod status;
+mod tasks;
 mod token;
 
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Get(flags) => get::run(flags).await,
         cli::Command::Status(flags) => status::run(flags).await,
         cli::Command::Peers(flags) => peers::run(flags).await,
+        cli::Command::Tasks(flags) => tasks::run(flags).await,
         cli::Command::Doctor(flags) => doctor::run(flags).await,
         cli::Command::Setup(flags) => setup::run(flags),
         cli::Command::Token(flags) => token::run(flags),

@@ -1,26 +1,17 @@
 //! `longshore peers`: who takes part, and who is to blame for what. At a supernode all connected peers as it sees them, at a
 //! peer the neighbours that wronged it.
 
-use anyhow::bail;
 use serde_json::Value;
 
 use crate::cli::Status;
-use crate::local;
+use crate::local::{self, Kind};
 
 /// Runs the command.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(flags: Status) -> anyhow::Result<()> {
-    let dir = flags.data_dir.clone().unwrap_or_else(common::config::data_dir_default);
-    let peers = match local::supernode(Some(&dir)).await? {
-        Some(stream) => local::json(stream, "/api/v1/status").await?["peers"].take(),
-        None => match local::connect(Some(&dir)).await? {
-            Some(stream) => local::json(stream, "/v1/status").await?["neighbours"].take(),
-            None => bail!(
-                "no daemon runs in {}: start one with `longshore up`, or name its folder with --data-dir",
-                dir.display()
-            ),
-        },
-    };
+    let mut daemon = local::daemon(flags.data_dir.as_deref(), [Kind::Supernode, Kind::Peer]).await?;
+    let of = if daemon.kind() == Kind::Supernode { "peers" } else { "neighbours" };
+    let peers = daemon.json("/status").await?[of].take();
     if flags.json {
         println!("{}", serde_json::to_string_pretty(&peers)?);
         return Ok(());

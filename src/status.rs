@@ -1,26 +1,16 @@
 //! `longshore status`: how the local daemon is, as a table or as JSON.
 
-use anyhow::bail;
 use serde_json::Value;
 
 use crate::cli::Status;
-use crate::local;
+use crate::local::{self, Kind};
 use crate::progress::bytes;
 
 /// Runs the command.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(flags: Status) -> anyhow::Result<()> {
-    let dir = flags.data_dir.clone().unwrap_or_else(common::config::data_dir_default);
-    let status = match local::connect(Some(&dir)).await? {
-        Some(stream) => local::json(stream, "/v1/status").await?,
-        None => match local::supernode(Some(&dir)).await? {
-            Some(stream) => local::json(stream, "/api/v1/status").await?,
-            None => bail!(
-                "no daemon runs in {}: start one with `longshore up`, or name its folder with --data-dir",
-                dir.display()
-            ),
-        },
-    };
+    let mut daemon = local::daemon(flags.data_dir.as_deref(), [Kind::Peer, Kind::Supernode]).await?;
+    let status = daemon.json("/status").await?;
     if flags.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
         return Ok(());

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::support::client::{self, blob_url};
-use crate::support::cluster::{Cluster, Node, World, gauge, sample};
+use crate::support::cluster::{Cluster, Node, World, gauge, run, sample};
 use crate::support::disk::SmallDisk;
 use crate::support::faulty::Origin;
 use crate::support::image::Image;
@@ -188,7 +188,7 @@ async fn a_quota_holds_on_the_disk_and_what_is_pinned_stays() {
     origin.add(&first);
     keeps(&origin, &peer, &first).await;
     let pinned = format!("/v1/tasks/{}", first.layer().digest.hex());
-    assert_eq!(ask(&peer, &format!("POST {pinned}/pin")).await.0, 204);
+    tasks(&peer, "pin", &first).await;
     assert_eq!(ask(&peer, "POST /v1/tasks/12/pin").await.0, 400);
     assert_eq!(ask(&peer, &format!("POST /v1/tasks/{}/pin", "0".repeat(64))).await.0, 404);
     for seed in 81..93 {
@@ -212,11 +212,38 @@ async fn a_quota_holds_on_the_disk_and_what_is_pinned_stays() {
         "{body}"
     );
     assert_eq!(ask(&peer, &format!("DELETE {pinned}")).await.0, 409);
-    assert_eq!(ask(&peer, &format!("DELETE {pinned}/pin")).await.0, 204);
-    assert_eq!(ask(&peer, &format!("DELETE {pinned}")).await.0, 204);
+    tasks(&peer, "unpin", &first).await;
+    tasks(&peer, "remove", &first).await;
     assert_eq!(ask(&peer, &format!("DELETE {pinned}")).await.0, 404);
     let metrics = peer.metrics().await;
     assert_eq!(sample(&metrics, "longshore_evictions_total", "reason=\"request\""), 1);
+}
+
+/// `longshore tasks` does something to the image's layer, named by its first digits, at a daemon.
+async fn tasks(node: &Node, deed: &str, image: &Image) {
+    let (id, dir) = (&image.layer().digest.hex()[..12], node.data.display().to_string());
+    let (status, said) = run(&node.data, &["tasks", deed, id, "--data-dir", &dir]).await;
+    assert_eq!(status, Some(0), "{deed} {id}: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pinned_at_the_supernode_stays_there() {
+    let origin = Origin::start().await;
+    let image = Image::single("team/kept", MIB, 96);
+    origin.add(&image);
+    let world = World::registry("quay.test", &origin.url()).set("LONGSHORE_SUPERNODE_TTL", "1s");
+    let mut cluster = Cluster::start(1, world).await;
+    pull(&cluster.peers[0], &image).await;
+    tasks(&cluster.supernode, "pin", &image).await;
+    eventually("all but what is pinned gone", async || {
+        let dir = cluster.supernode.data.display().to_string();
+        let (_, said) = run(&cluster.supernode.data, &["tasks", "--json", "--data-dir", &dir]).await;
+        let stored: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+        let left = stored.first().filter(|_| stored.len() == 1)?;
+        (left["task"] == image.layer().digest.hex() && left["pinned"] == true).then_some(())
+    })
+    .await;
+    assert!(cluster.supernode.terminate().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,8 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use guard::Door;
 use peer::engine::Engine;
-use peer::{health, local_api};
+use peer::health;
+use peer::local_api::{self, stored};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -52,13 +53,15 @@ pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
         seed.sample();
     });
     let health = health::router(engine.metrics().clone(), sample, Arc::new(|| Ok(())));
+    let tasks = stored::router(engine.clone());
     let api = Api { hub, engine, desk: Arc::new(Semaphore::new(1)) };
     let door = Arc::new(door);
     let guarded = middleware::from_fn(move |request, next| {
         let door = door.clone();
         async move { door.pass(request, next).await }
     });
-    let routes = Router::new().route("/api/v1/status", get(status)).with_state(api);
+    let routes =
+        Router::new().route("/api/v1/status", get(status)).with_state(api).nest("/api/v1/tasks", tasks);
     health.merge(routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded))
 }
 

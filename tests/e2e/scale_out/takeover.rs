@@ -18,7 +18,10 @@ use crate::support::faulty::Origin;
 use crate::support::image::Image;
 use crate::support::{eventually, machine, need};
 
-const LAYER: usize = 48 * MIB;
+const LAYER: usize = 96 * MIB;
+/// Pieces of a layer of which the origin sends parts at once (four ranged requests side by side): what came of these when
+/// the supernode was killed is gone with it.
+const UNDER_WAY: f64 = 4.0 * 256.0 * 1024.0 / LAYER as f64;
 /// What leaves the origin before the kill: half of everything.
 const HELD: u64 = 3 * LAYER as u64 / 2;
 
@@ -143,7 +146,11 @@ async fn a_supernode_killed_over_a_shared_bucket_is_replaced_and_no_layer_leaves
     );
     for owned in &owned {
         let copies = origin.copies(&owned.image, owned.image.layer().digest);
-        assert!((0.995..1.005).contains(&copies), "{copies:.3} copies of {}", owned.image.repository);
+        assert!(
+            (0.9999..1.0001 + UNDER_WAY).contains(&copies),
+            "{copies:.3} copies of {}",
+            owned.image.repository
+        );
     }
     assert_eq!((cold.origin, cold.cache), (0, 3 * LAYER as u64));
 }

@@ -4,24 +4,24 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /v1/status` | [`Status`] as JSON |
-//! | `GET /v1/tasks` | every [`StoredTask`] as JSON |
-//! | `POST /v1/tasks/{id}/pin`, `DELETE` of the same | 204: the task stays, until the pin is taken away |
-//! | `DELETE /v1/tasks/{id}` | 204: it is gone; 409 when it is in use, pinned, or somebody else's file |
+//! | `/v1/tasks…` | see [`stored`] |
 //! | `POST /v1/fetch` with [`FetchRequest`] | the bytes, `Content-Length`, and `X-Longshore-Task`; cut short if it fails midway |
 //!
 //! Errors are [`ApiError`] as JSON. A fetch that the origin refused has its status.
 
+pub mod stored;
+
 use std::collections::BTreeMap;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use common::digest::Digest;
 use common::piece::ByteRange;
-use common::task::{Credentials, Source, TaskId};
+use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Label as _, Recipient};
 use common::wire::swarm::Priority;
 use futures_util::StreamExt as _;
@@ -32,7 +32,6 @@ use crate::coordinator::remote::SupernodeView;
 use crate::engine::{Engine, Request};
 use crate::error::FetchError;
 use crate::origin::revised;
-use crate::store::{Entry, Release, Store, StoreError};
 
 /// What is wanted through the socket.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -114,27 +113,6 @@ pub struct SupernodeStatus {
     pub connected: bool,
 }
 
-/// What the store has of a task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StoredTask {
-    /// Its id.
-    pub task: String,
-    /// Its length.
-    pub length: u64,
-    /// Pieces that are here.
-    pub held: u32,
-    /// Pieces in all.
-    pub pieces: u32,
-    /// The whole is here and was checked.
-    pub proven: bool,
-    /// It stays.
-    pub pinned: bool,
-    /// It is read from a content store of somebody else.
-    pub adopted: bool,
-    /// Unix seconds.
-    pub last_used: u64,
-}
-
 /// What a neighbour did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NeighbourStatus {
@@ -169,11 +147,9 @@ struct Api {
 pub fn router(engine: Engine, supernodes: watch::Receiver<Vec<SupernodeView>>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/tasks", get(tasks))
-        .route("/v1/tasks/{id}", delete(evict))
-        .route("/v1/tasks/{id}/pin", post(pin).delete(unpin))
         .route("/v1/fetch", post(fetch))
-        .with_state(Api { engine, supernodes })
+        .with_state(Api { engine: engine.clone(), supernodes })
+        .nest("/v1/tasks", stored::router(engine))
 }
 
 async fn status(State(api): State<Api>) -> Response {
@@ -234,77 +210,6 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
             .into(),
         sent: sent.map(|(name, to)| (name.into(), metrics.sent_bytes.of(to).get())).into(),
     }
-}
-
-async fn tasks(State(api): State<Api>) -> Response {
-    let shown = in_store(api, |store| {
-        let of = |entry: Entry| StoredTask {
-            task: entry.task.hex(),
-            length: entry.geometry.length(),
-            held: entry.held,
-            pieces: entry.geometry.pieces(),
-            proven: entry.proven,
-            pinned: entry.pinned,
-            adopted: entry.adopted,
-            last_used: entry.last_used,
-        };
-        Ok(store.list()?.into_iter().map(of).collect::<Vec<_>>())
-    });
-    shown.await.map_or_else(|refusal| refusal, |tasks| Json(tasks).into_response())
-}
-
-async fn pin(api: State<Api>, id: Path<String>) -> Response {
-    set_pinned(api, id, Store::pin).await
-}
-
-async fn unpin(api: State<Api>, id: Path<String>) -> Response {
-    set_pinned(api, id, Store::unpin).await
-}
-
-async fn set_pinned(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    set: fn(&Store, TaskId) -> Result<bool, StoreError>,
-) -> Response {
-    let Ok(task) = id.parse::<TaskId>() else { return no_task(&id) };
-    match in_store(api, move |store| set(store, task)).await {
-        Ok(true) => StatusCode::NO_CONTENT.into_response(),
-        Ok(false) => unknown(task),
-        Err(refusal) => refusal,
-    }
-}
-
-async fn evict(State(api): State<Api>, Path(id): Path<String>) -> Response {
-    let Ok(task) = id.parse::<TaskId>() else { return no_task(&id) };
-    let conflict = |why: &str| failed(StatusCode::CONFLICT, format!("task {task} {why}"));
-    match in_store(api, move |store| store.evict(task)).await {
-        Ok(Release::Gone) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Release::Unknown) => unknown(task),
-        Ok(Release::InUse) => conflict("is in use: try again later"),
-        Ok(Release::Pinned) => conflict("is pinned: take the pin away first"),
-        Ok(Release::Foreign) => {
-            conflict("is read from a content store of somebody else, and takes no room here")
-        }
-        Err(refusal) => refusal,
-    }
-}
-
-/// Store work beside the async threads.
-async fn in_store<T: Send + 'static>(
-    api: Api,
-    work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Response> {
-    let done = tokio::task::spawn_blocking(move || work(api.engine.store())).await;
-    let done = done.map_err(|_| FetchError::Closing).and_then(|outcome| outcome.map_err(FetchError::from));
-    done.map_err(|error| failed(status_of(&error), one_line(&error)))
-}
-
-fn no_task(id: &str) -> Response {
-    failed(StatusCode::BAD_REQUEST, format!("{id:?} is no task id: 64 hexadecimal digits are expected"))
-}
-
-fn unknown(task: TaskId) -> Response {
-    failed(StatusCode::NOT_FOUND, format!("task {task} is not in the store"))
 }
 
 async fn fetch(State(api): State<Api>, Json(wanted): Json<FetchRequest>) -> Response {
