@@ -1,5 +1,6 @@
 //! How fast a blob would reach many nodes: the scheduler's, the selection's and the revealing's own code in virtual time
-//! (see `docs/simulation.md`), against what no swarm is faster than. Run by `cargo bench --bench simulate -- --peers 10000`.
+//! (see `docs/simulation.md`), against what no swarm is faster than. Run by `cargo bench --bench simulate -- --peers 10000`;
+//! with `--faults` or `--churn-hours`, what the same code does when things go wrong, and when they go on for long.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends where it stands")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to people")]
@@ -20,7 +21,7 @@ use common::node::{Contact, Labels, NodeId};
 use common::task::TaskId;
 use plot::{Plot, Series};
 use simulator::{Arrival, Churn, Outcome, Scenario};
-use supernode::scheduler::{Event, Member, Scheduler};
+use supernode::scheduler::{Counts, Event, Member, Scheduler};
 use units::{parse_rate, parse_size};
 
 /// When the peers come.
@@ -83,6 +84,15 @@ struct Options {
     /// Prints the figures as JSON.
     #[arg(long)]
     json: bool,
+    /// Instead: so many clusters in which things go wrong, each from its own seed; see `simulator::faults`.
+    #[arg(long)]
+    faults: Option<u64>,
+    /// The first of those seeds.
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
+    /// Instead: so many hours of peers that come and go, and what is kept at the end of each.
+    #[arg(long)]
+    churn_hours: Option<u64>,
     /// What the scheduler takes a peer, measured before this process had anything else in memory.
     #[arg(long, hide = true)]
     footprint: Option<f64>,
@@ -159,8 +169,53 @@ fn with_huge_pages(memory: f64) {
     eprintln!("without huge pages: {error}");
 }
 
+/// Breaks so many clusters; false when something did not hold.
+fn break_clusters(first: u64, count: u64) -> bool {
+    let begun = Instant::now();
+    let (mut wrong, mut seconds) = (0, 0.0);
+    for seed in first..first + count {
+        let scenario = simulator::faults::draw(seed);
+        let found = simulator::try_out(&scenario);
+        seconds += found.seconds;
+        for complaint in simulator::faults::complaints(&scenario.plan, scenario.supernodes, &found) {
+            wrong += 1;
+            println!("SIM_SEED={seed}: {complaint};{}", scenario.plan);
+        }
+    }
+    let hours = seconds / 3600.0;
+    println!(
+        "{count} clusters, {hours:.0} virtual hours in {:.0} s: {wrong} complaints",
+        begun.elapsed().as_secs_f64()
+    );
+    wrong == 0
+}
+
+/// Prints what is kept while peers come and go.
+fn print_churn(hours: u64, seed: u64) {
+    let (seen, end) = simulator::churn::churn(hours, seed);
+    let row = |hour: &str, at: &simulator::churn::Hour| {
+        let Counts { peers, swarms, members, seats, groups, accusations, .. } = at.counts;
+        let (_, _, told) = at.fleets;
+        let (deeds, pulls) = (at.deeds, at.pulls);
+        print!("{hour:>5} {pulls:>6} {peers:>6} {swarms:>7} {members:>8} {seats:>6} {groups:>7}");
+        println!(" {accusations:>12} {:>8} {told:>6} {deeds:>6}", at.recalled.1);
+    };
+    println!(" hour  pulls  peers  swarms  members  seats  groups  accusations  digests   told  deeds");
+    (1..).zip(&seen).for_each(|(hour, at): (u64, _)| row(&hour.to_string(), at));
+    row("end", &end);
+}
+
 fn main() {
     let options = Options::parse();
+    if let Some(hours) = options.churn_hours {
+        return print_churn(hours, options.rng);
+    }
+    if let Some(count) = options.faults {
+        if !break_clusters(options.first_seed, count) {
+            std::process::exit(1);
+        }
+        return;
+    }
     let memory = options.footprint.unwrap_or_else(|| {
         let memory = footprint(options.peers.max(10_000));
         with_huge_pages(memory);

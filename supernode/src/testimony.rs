@@ -105,6 +105,11 @@ impl Recollection {
         self.tasks.get(&task).map(|(recalled, _)| recalled).filter(|recalled| !recalled.digests.is_empty())
     }
 
+    /// Number of tasks and of digests that are kept.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.tasks.len(), self.digests)
+    }
+
     fn forget_old(&mut self, now: Instant) {
         self.tasks.retain(|_, (recalled, at)| {
             let keep = now.saturating_duration_since(*at) < REMEMBERED;

@@ -70,6 +70,11 @@ impl Feed {
         self.read()
     }
 
+    /// The pieces that are asked for.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = u32> + '_ {
+        self.readers.iter().map(|reader| reader.start)
+    }
+
     fn read(&mut self) -> Option<u32> {
         let segment = self.rest.next()?;
         self.readers.push(segment.clone());

@@ -10,9 +10,10 @@ use supernode::scheduler::{Command, Event, Member, Scheduler};
 use crate::member::Peer;
 use crate::post::{Node, Post, Word};
 use crate::scenario::Scenario;
-use crate::visit::{Fixed, Notice, SEED, number};
+use crate::visit::{Fixed, Notice, number};
 
-const TASK: TaskId = TaskId([7; 32]);
+/// What everybody wants.
+pub(crate) const TASK: TaskId = TaskId([7; 32]);
 /// Bytes of a message beside its contents: QUIC, UDP, the frame, the task's id.
 const MESSAGE: f64 = 100.0;
 /// Bytes of a piece's digest, and of a parent's name and address.
@@ -21,7 +22,9 @@ const CONTACT: f64 = 24.0;
 
 /// The supernode.
 pub(crate) struct Hub {
-    scheduler: Scheduler,
+    /// The supernode's number.
+    me: Node,
+    pub(crate) scheduler: Scheduler,
     slots: u16,
     zoned: bool,
     /// The seed knows the length.
@@ -29,6 +32,8 @@ pub(crate) struct Hub {
     proven: bool,
     /// Peers that wait for it.
     waiting: Vec<Node>,
+    /// Who is told of this task, by node.
+    fed: Vec<bool>,
     /// The number of each peer's session.
     pub(crate) sessions: Vec<u32>,
     /// Peers that are told digests.
@@ -54,20 +59,22 @@ pub(crate) struct Desk<'a> {
 // === impl Hub ===
 
 impl Hub {
-    pub(crate) fn new(scenario: &Scenario, fixed: &Fixed) -> Self {
+    pub(crate) fn new(me: Node, scenario: &Scenario, fixed: &Fixed) -> Self {
         let mut settings = scenario.settings.clone();
         let zoned = scenario.zones > 1;
         if zoned {
-            settings.seed_labels = labels(fixed, SEED);
+            settings.seed_labels = labels(fixed, me);
         }
         Self {
-            scheduler: Scheduler::new(contact(fixed, SEED), settings, scenario.rng),
+            me,
+            scheduler: Scheduler::new(contact(fixed, me), settings, scenario.rng),
             slots: scenario.slots,
             zoned,
             known: false,
             proven: false,
             waiting: Vec::new(),
-            sessions: vec![0; scenario.peers as usize + 1],
+            fed: vec![false; fixed.origin as usize],
+            sessions: vec![0; fixed.origin as usize],
             listeners: 0,
             said: 0.0,
             heard: 0.0,
@@ -88,8 +95,8 @@ impl Hub {
             self.say(MESSAGE + CONTACT * (add.len() + remove.len()) as f64);
             let add = add.into_iter().map(|contact| contact.id).collect();
             let node = number(to);
-            let delay = desk.fixed.delay(SEED, node);
-            desk.post.send(delay, node, SEED, Word::Parents(Box::new((add, remove))));
+            let delay = desk.fixed.delay(self.me, node);
+            desk.post.send(delay, node, self.me, Word::Parents(Box::new((add, remove))));
         }
     }
 
@@ -100,20 +107,30 @@ impl Hub {
 
     /// A peer, if it is there, says something.
     pub(crate) fn hear(&mut self, node: Node, notice: Notice, peer: Option<&mut Peer>, desk: &mut Desk<'_>) {
-        self.heard += MESSAGE;
-        self.owed.1 += MESSAGE;
+        if !matches!(notice, Notice::Up) {
+            self.heard += MESSAGE;
+            self.owed.1 += MESSAGE;
+        }
         let id = desk.fixed.id(node);
         match (notice, peer) {
             (Notice::Down(session), _) => {
                 if self.sessions[node as usize] == session {
+                    self.fed[node as usize] = false;
                     self.apply(Event::PeerDown(id), desk);
                 }
             }
-            (_, None) => {}
-            (Notice::Join, Some(peer)) => {
+            (Notice::Leave, _) => {
+                self.fed[node as usize] = false;
+                self.waiting.retain(|other| *other != node);
+                self.apply(Event::Leave { task: TASK, node: id }, desk);
+            }
+            (Notice::Up, _) => {
                 let labels = if self.zoned { labels(desk.fixed, node) } else { Labels::default() };
                 let member = Member { contact: contact(desk.fixed, node), labels, slots: self.slots };
                 self.apply(Event::PeerUp(member), desk);
+            }
+            (_, None) => {}
+            (Notice::Join, Some(peer)) => {
                 if self.known {
                     self.join(node, peer.have.count(), desk);
                 } else {
@@ -127,7 +144,7 @@ impl Hub {
                 }
             }
             (Notice::Proven, Some(_)) => {
-                self.listeners -= 1;
+                self.listeners = self.listeners.saturating_sub(1);
                 let pieces = desk.fixed.geometry.pieces();
                 self.apply(Event::Hold { task: TASK, node: id, pieces }, desk);
             }
@@ -142,15 +159,32 @@ impl Hub {
     /// What a feeder does when the length is known.
     fn join(&mut self, node: Node, held: u32, desk: &mut Desk<'_>) {
         self.listeners += 1;
+        self.fed[node as usize] = true;
         self.say(MESSAGE + DIGEST * desk.digests as f64);
-        let (id, delay) = (desk.fixed.id(node), desk.fixed.delay(SEED, node));
-        desk.post.send(delay, node, SEED, Word::Joined);
+        let (id, delay) = (desk.fixed.id(node), desk.fixed.delay(self.me, node));
+        desk.post.send(delay, node, self.me, Word::Joined);
         self.apply(Event::Join { task: TASK, node: id, held }, desk);
         self.apply(Event::SeedMeta { task: TASK, pieces: desk.fixed.geometry.pieces() }, desk);
         if self.proven {
             self.apply(Event::SeedProven(TASK), desk);
-            desk.post.send(delay + 1, node, SEED, Word::Proven);
+            desk.post.send(delay + 1, node, self.me, Word::Proven);
         }
+    }
+
+    /// The seed cannot get the task, and all who wait for it hear so.
+    pub(crate) fn seed_failed(&mut self, desk: &mut Desk<'_>) {
+        (self.known, self.proven, self.listeners) = (false, false, 0);
+        self.apply(Event::SeedFailed(TASK), desk);
+        let fed = (0..).zip(&self.fed).filter(|(_, fed)| **fed).map(|(node, _)| node);
+        let fed: Vec<Node> = fed.chain(self.waiting.drain(..)).collect();
+        self.fed.fill(false);
+        for node in fed {
+            desk.post.send(desk.fixed.delay(self.me, node) + 1, node, self.me, Word::Failed);
+        }
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven
     }
 
     pub(crate) fn knows_length(&self) -> bool {
@@ -180,7 +214,7 @@ impl Hub {
         self.proven = true;
         self.apply(Event::SeedProven(TASK), desk);
         for node in here {
-            desk.post.send(posted + desk.fixed.delay(SEED, node) + 1, node, SEED, Word::Proven);
+            desk.post.send(posted + desk.fixed.delay(self.me, node) + 1, node, self.me, Word::Proven);
         }
     }
 

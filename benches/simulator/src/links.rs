@@ -7,7 +7,7 @@ use peer::exchange::link::keeps;
 
 use crate::member::Peer;
 use crate::post::{LinkId, Node, Word};
-use crate::visit::{SEED, Visit, number};
+use crate::visit::{Visit, number};
 
 /// See `peer::download::mesh`.
 const MAX_LINKS: usize = 128;
@@ -48,7 +48,8 @@ impl Peer {
             }
         }
         for node in add.iter().map(|id| number(*id)) {
-            if node != self.node && !self.parents.iter().any(|parent| parent.node == node) {
+            let barred = self.deeds.is_barred(visit.fixed.id(node), visit.now);
+            if node != self.node && !barred && !self.parents.iter().any(|parent| parent.node == node) {
                 self.parents.push(Parent { node, attempts: 0, retry: visit.now, opening: false });
                 self.relink = Some(visit.now);
             }
@@ -126,17 +127,20 @@ impl Peer {
     fn link_up(&mut self, link: Link, visit: &mut Visit<'_>) {
         self.link_down(link.node, visit);
         let id = visit.fixed.id(link.node);
-        let from_seed = link.node == SEED;
+        let from_seed = visit.fixed.is_seed(link.node);
         self.links.push(link);
         visit.out.counts.most_links = visit.out.counts.most_links.max(self.links.len());
         self.select.parent_up(id);
         if from_seed {
             self.select.seed_is(id);
         }
+        if self.deeds.is_barred(id, visit.now) {
+            self.select.ban(id);
+        }
         self.reveal.child_up(id);
     }
 
-    fn link_down(&mut self, node: Node, visit: &mut Visit<'_>) {
+    pub(crate) fn link_down(&mut self, node: Node, visit: &mut Visit<'_>) {
         let Some(at) = self.links.iter().position(|link| link.node == node) else { return };
         let link = self.links.remove(at);
         self.relink = Some(visit.now);
@@ -155,6 +159,20 @@ impl Peer {
             parent.retry = visit.now + RETRY * 5;
             self.relink = Some(visit.now);
         }
+    }
+
+    /// Nothing has been heard from a neighbour for too long.
+    pub(crate) fn lost_sight_of(&mut self, node: Node, visit: &Visit<'_>) {
+        if let Some(id) = self.link(node).map(|link| link.id) {
+            self.closed(id, visit);
+        }
+    }
+
+    /// Takes nothing more from somebody.
+    pub(crate) fn shun(&mut self, node: Node, visit: &mut Visit<'_>) {
+        self.select.ban(visit.fixed.id(node));
+        self.parents.retain(|parent| parent.node != node);
+        visit.out.barred.push((self.node, node));
     }
 
     /// Says what is to be said to the neighbours.

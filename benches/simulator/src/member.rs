@@ -1,6 +1,9 @@
 //! A node of the swarm: what `peer::download` does around [`Select`] and [`Reveal`], without bytes and sockets. It is
-//! visited in the steps in which it hears something or has something due; [`links`](crate::links) has the other half.
+//! visited in the steps in which it hears something or has something due; [`supply`] and [`links`](crate::links) have the rest.
 
+mod supply;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -8,13 +11,16 @@ use common::piece::{PieceIndex, PieceSet};
 use common::wire::swarm::Fault;
 use peer::exchange::reveal::{Reveal, Style};
 use peer::exchange::select::{Select, Setback};
+use peer::trust::Deeds;
 
 use crate::feed::Feed;
 use crate::links::{Link, Parent};
 use crate::post::{Bucket, Letter, LinkId, Node, Word};
-use crate::visit::{Notice, Request, SEED, Visit, mix, number};
+use crate::visit::{Notice, Request, Visit, mix, number};
 
 /// The real ones' patience: see `peer::download::session`.
+const LOST_PATIENCE: Duration = Duration::from_secs(1);
+const RECALLED_PATIENCE: Duration = Duration::from_secs(3);
 const STUCK_PATIENCE: Duration = Duration::from_secs(15);
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(60);
 const NAG: Duration = Duration::from_secs(2);
@@ -22,6 +28,8 @@ const HANGING: Duration = Duration::from_millis(600);
 /// See `peer::exchange::fetch`.
 const SLOWEST: Duration = Duration::from_secs(10);
 const SLOWEST_RATE: u64 = 128 * 1024;
+/// See `peer::download::mesh`.
+const FALSE_SET: u32 = 8;
 /// See `peer::coordinator::driver`.
 const BATCH: Duration = Duration::from_millis(100);
 
@@ -48,14 +56,29 @@ pub(crate) struct Peer {
     running: Vec<Running>,
     feed: Option<Feed>,
     pub(crate) joined: bool,
-    /// How far the supernode's digests have been read.
+    /// Where the task is joined.
+    pub(crate) home: Option<Node>,
+    /// Which edition of that supernode's digests is read, and how far.
+    edition: Option<u32>,
     read: usize,
+    /// Pieces whose digests are known.
+    pub(crate) vouched: PieceSet,
+    /// There is no supernode.
+    lost: bool,
+    /// What another supernode vouched for is with the neighbours, and not asked of the origin yet.
+    recalled: bool,
+    /// The supernode cannot get it.
+    refused: bool,
+    /// The pull has failed.
+    pub(crate) gave_up: bool,
     proven: bool,
     pub(crate) complete: bool,
     /// A batch of progress is due.
     pub(crate) batching: bool,
     moved: Instant,
     nagged: Option<Instant>,
+    pub(crate) deeds: Deeds,
+    false_claims: BTreeMap<Node, u32>,
     /// The seed: pieces that came since the world last looked, news to all.
     pub(crate) fresh: Vec<u32>,
 }
@@ -66,7 +89,7 @@ impl Peer {
     /// A node that wants the task, with what an earlier run left.
     pub(crate) fn new(node: Node, kept: PieceSet, visit: &Visit<'_>) -> Self {
         let pieces = visit.fixed.geometry.pieces();
-        let style = if node == SEED { Style::Seed } else { Style::Peer };
+        let style = if visit.fixed.is_seed(node) { Style::Seed } else { Style::Peer };
         let rng = mix(visit.fixed.rng.rotate_left(32) ^ u64::from(node) ^ (visit.step << 32));
         Self {
             node,
@@ -81,30 +104,32 @@ impl Peer {
             running: Vec::new(),
             feed: None,
             joined: false,
+            home: None,
+            edition: None,
             read: 0,
+            vouched: PieceSet::new(pieces),
+            lost: false,
+            recalled: false,
+            refused: false,
+            gave_up: false,
             proven: false,
             complete: false,
             batching: false,
             moved: visit.now,
             nagged: None,
+            deeds: Deeds::default(),
+            false_claims: BTreeMap::new(),
             fresh: Vec::new(),
         }
-    }
-
-    /// Asks the origin for all that is missing.
-    pub(crate) fn go_to_origin(&mut self, visit: &mut Visit<'_>) {
-        let mut feed = Feed::new(visit.fixed.geometry, &self.have);
-        let first = feed.begin();
-        // Whoever knows the length asks for several at once.
-        let more = if self.joined { feed.spread() } else { Vec::new() };
-        first.into_iter().chain(more).for_each(|piece| self.ask_origin(piece, visit));
-        self.feed = Some(feed);
     }
 
     /// Hears one letter.
     pub(crate) fn hear(&mut self, letter: &Letter, bucket: &Bucket, visit: &mut Visit<'_>) {
         let from = letter.from;
+        // A supernode at which the task is joined no more says it too late.
+        let stale = visit.fixed.is_seed(from) && self.home != Some(from) && self.node != from;
         match &letter.word {
+            Word::Joined | Word::Parents(_) | Word::Proven | Word::Failed if stale => {}
             Word::Told { link, run, shown } => {
                 self.told(*link, from, (std::slice::from_ref(&(run.0..run.1)), *shown), visit);
             }
@@ -119,9 +144,16 @@ impl Peer {
             Word::NotThere(piece) => self.failed(from, *piece, Setback::NotThere, visit),
             Word::Busy(piece) => self.failed(from, *piece, Setback::Busy, visit),
             Word::Silent(piece) => self.failed(from, *piece, Setback::Silent, visit),
+            Word::Wrong(piece) => self.failed(from, *piece, Setback::WrongBytes, visit),
+            Word::NoOrigin => self.origin_failed(visit),
             Word::Joined => self.learn_length(visit),
             Word::Parents(orders) => self.ordered(&orders.0, &orders.1, visit),
             Word::Proven => self.proven = true,
+            Word::Failed => {
+                self.refused = true;
+                self.go_to_origin(visit);
+            }
+            Word::Nothing => {}
         }
     }
 
@@ -133,33 +165,11 @@ impl Peer {
         }
     }
 
-    fn learn_length(&mut self, visit: &mut Visit<'_>) {
-        self.joined = true;
-        self.moved = visit.now;
-        let more = self.feed.as_mut().map(Feed::spread).unwrap_or_default();
-        more.into_iter().for_each(|piece| self.ask_origin(piece, visit));
-    }
-
-    fn ask_origin(&self, piece: u32, visit: &mut Visit<'_>) {
-        visit.out.asks.push(Request { from: visit.fixed.origin, to: self.node, piece });
-    }
-
     fn came(&mut self, from: Node, piece: u32, visit: &mut Visit<'_>) {
         if from == visit.fixed.origin {
             self.fed(piece, visit);
         } else if self.forget(from, piece) {
             self.arrived(piece, Some(from), visit);
-        }
-    }
-
-    /// A piece came from the origin.
-    fn fed(&mut self, piece: u32, visit: &mut Visit<'_>) {
-        let Some(feed) = &mut self.feed else { return };
-        if let Some(next) = feed.came(piece) {
-            self.ask_origin(next, visit);
-        }
-        if !self.have.contains(PieceIndex(piece)) {
-            self.arrived(piece, None, visit);
         }
     }
 
@@ -173,7 +183,8 @@ impl Peer {
         let index = PieceIndex(piece);
         self.have.insert(index);
         self.moved = visit.now;
-        if self.node == SEED {
+        let is_seed = visit.fixed.is_seed(self.node);
+        if is_seed {
             self.fresh.push(piece);
         }
         visit.out.counts.pieces += u64::from(from.is_some());
@@ -184,12 +195,18 @@ impl Peer {
                 visit.out.cancels.push(Request { from: other, to: self.node, piece });
             }
         }
-        self.reveal.piece(index, visit.now);
-        if !self.batching && self.node != SEED {
+        for slow in self.select.slow() {
+            self.blame(number(slow), Fault::Slow, visit);
+        }
+        // What nobody vouched for is shown to nobody.
+        if is_seed || self.vouched.contains(index) {
+            self.reveal.piece(index, visit.now);
+        }
+        if let Some(home) = self.home.filter(|_| !self.batching) {
             self.batching = true;
             let batch = visit.fixed.steps(BATCH);
             let due = (visit.step / batch + 1) * batch + u64::from(self.node) % batch;
-            visit.out.notices.push((due, self.node, Notice::Progress));
+            visit.out.notices.push((due, (home, self.node), Notice::Progress));
         }
     }
 
@@ -200,29 +217,30 @@ impl Peer {
         let fault = match why {
             Setback::NotThere => Some(Fault::FalseClaim),
             Setback::Silent => Some(Fault::Silent),
-            _ => None,
+            Setback::WrongBytes => Some(Fault::WrongBytes),
+            Setback::Busy | Setback::Withdrawn => None,
         };
         let linked = self.links.iter().any(|link| link.node == from);
         if let Some(fault) = fault.filter(|_| linked) {
-            visit.notice(self.node, Notice::Blame(from, fault));
+            self.blame(from, fault, visit);
         }
         self.select.setback((visit.fixed.id(from), PieceIndex(piece)), why, visit.now);
     }
 
-    /// Reads the digests that have come by now; gives the step in which the next one comes.
-    fn learn(&mut self, visit: &mut Visit<'_>) -> Option<u64> {
-        let delay = u64::from(visit.fixed.delay(SEED, self.node));
-        while let Some((piece, at)) = visit.log.get(self.read).filter(|_| self.joined && self.node != SEED) {
-            if at + delay > visit.step {
-                return Some(at + delay);
-            }
-            self.read += 1;
-            self.select.vouch(PieceIndex(*piece));
-            if self.kept.contains(PieceIndex(*piece)) && !self.have.contains(PieceIndex(*piece)) {
-                self.arrived(*piece, None, visit);
-            }
+    /// See `Mesh::blame`.
+    fn blame(&mut self, about: Node, fault: Fault, visit: &mut Visit<'_>) {
+        let claims = self.false_claims.entry(about).or_default();
+        *claims += u32::from(fault == Fault::FalseClaim);
+        let fault = if *claims >= FALSE_SET { Fault::FalseSet } else { fault };
+        *claims %= FALSE_SET;
+        visit.out.faults.push((self.node, about, fault));
+        let trusted = visit.fixed.is_seed(about);
+        if !trusted && self.deeds.note(visit.fixed.id(about), fault, visit.now) {
+            self.shun(about, visit);
         }
-        None
+        if let Some(home) = self.home {
+            visit.notice(home, self.node, Notice::Blame(about, fault));
+        }
     }
 
     /// Does what is due, as the session and its mesh do; gives the step of the next visit.
@@ -235,7 +253,7 @@ impl Peer {
         let mut wakes = [wake, self.reveal.wake_at(), None, None, None];
         if self.complete {
             self.let_go_of_the_full(visit);
-        } else if self.feed.is_none() {
+        } else if self.feed.is_none() || self.recalled {
             self.ask(visit);
             wakes[2] = self.select.wake_at(visit.now);
             wakes[3] = self.running.first().map(|run| run.deadline);
@@ -246,41 +264,49 @@ impl Peer {
     }
 
     fn finish(&mut self, visit: &mut Visit<'_>) {
-        if self.complete || !self.have.is_full() || !(self.proven || self.feed.is_some()) {
+        if self.complete || !self.have.is_full() || !self.is_proof() {
             return;
         }
         self.complete = true;
-        self.feed = None;
+        self.stop_feed(visit);
         self.reveal.old_pieces(&self.have);
-        if self.node != SEED {
-            visit.notice(self.node, Notice::Proven);
-        }
+    }
+
+    /// Whether having it all is a proof: the supernode says so, or the whole was hashed here.
+    fn is_proof(&self) -> bool {
+        let all_vouched = || self.vouched.is_full();
+        self.proven && all_vouched() || self.feed.is_some() || self.lost || self.recalled
     }
 
     /// See `Session::patience`.
     fn patience(&mut self, visit: &mut Visit<'_>) -> Option<Instant> {
-        if self.complete || self.feed.is_some() || self.have.is_full() || !self.joined {
+        if self.complete || self.feed.is_some() || self.have.is_full() {
             return None;
         }
         let now = visit.now;
         let stuck = self.running.is_empty() && self.select.useful_parents() == 0;
-        let owed = stuck && self.read > self.have.count() as usize;
-        let patience = match stuck {
-            true if owed => STUCK_PATIENCE,
-            true => ORIGIN_PATIENCE * 3 / 2,
-            false => 2 * STUCK_PATIENCE,
+        let owed = stuck && !self.vouched.minus(&self.have).is_empty();
+        let patience = match (self.lost, stuck) {
+            (true, true) => LOST_PATIENCE,
+            (false, true) if self.recalled => RECALLED_PATIENCE,
+            (false, true) if owed => STUCK_PATIENCE,
+            (_, false) => 2 * STUCK_PATIENCE,
+            (false, true) => ORIGIN_PATIENCE * 3 / 2,
         };
         if self.moved + patience <= now {
             visit.out.counts.fallbacks += 1;
+            self.recalled = false;
             self.go_to_origin(visit);
             return None;
         }
         let hangs = || !self.running.is_empty() && self.select.useful_parents() <= 1;
         let in_need = owed && self.moved + NAG <= now || self.moved + HANGING <= now && hangs();
-        if in_need && self.nagged.is_none_or(|at| at + NAG <= now) {
+        if in_need && !self.lost && self.nagged.is_none_or(|at| at + NAG <= now) {
             self.nagged = Some(now);
             visit.out.counts.cries += 1;
-            visit.notice(self.node, Notice::MoreParents);
+            if let Some(home) = self.home {
+                visit.notice(home, self.node, Notice::MoreParents);
+            }
         }
         let hanging = Some(self.moved + HANGING).filter(|at| *at > now);
         [Some(self.moved + patience), Some(now + NAG), hanging].into_iter().flatten().min()
@@ -299,6 +325,8 @@ impl Peer {
                 continue;
             }
             visit.out.counts.hedges += u64::from(ask.hedge);
+            // Without its digest nothing could tell a wrong piece from a right one.
+            visit.out.counts.blind += u64::from(!self.vouched.contains(ask.index));
             let length = visit.fixed.geometry.range(ask.index).len();
             let deadline = visit.now + SLOWEST.max(Duration::from_secs(length / SLOWEST_RATE));
             self.running.push(Running { from, piece, deadline });

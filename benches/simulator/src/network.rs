@@ -99,6 +99,13 @@ impl Network {
         }
     }
 
+    /// A node's lines carry so many bytes a step from now on; gives what they carried.
+    pub(crate) fn set_rate(&mut self, node: u32, (up, down): (f64, f64)) -> (f64, f64) {
+        let set = |line: &mut Line, rate: f64| std::mem::replace(&mut line.capacity, rate as f32);
+        let (up, down) = (set(&mut self.up[node as usize], up), set(&mut self.down[node as usize], down));
+        (f64::from(up), f64::from(down))
+    }
+
     /// A piece of so many bytes sets out.
     pub(crate) fn start(&mut self, from: u32, to: u32, piece: u32, bytes: f64) {
         self.flows.push(Flow { from, to, piece, left: bytes as f32, got: 0.0 });

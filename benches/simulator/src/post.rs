@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use common::node::NodeId;
 
-/// A number of a node: 0 is the seed, the peers follow, the origin is last.
+/// A number of a node: the supernodes and their seeds come first, the peers follow, the origin is last.
 pub(crate) type Node = u32;
 
 /// The number of a link, given by who opens it.
@@ -35,12 +35,20 @@ pub(crate) enum Word {
     Busy(u32),
     /// The parent is silent.
     Silent(u32),
+    /// Something else came in its place.
+    Wrong(u32),
+    /// The origin does not answer.
+    NoOrigin,
     /// The supernode: the length is known.
     Joined,
     /// The supernode: parents to have and to let go.
     Parents(Box<(Vec<NodeId>, Vec<NodeId>)>),
     /// The supernode: the digests make the blob.
     Proven,
+    /// The supernode: its seed cannot get it.
+    Failed,
+    /// Held up on the way.
+    Nothing,
 }
 
 /// A word to a node.
@@ -50,6 +58,9 @@ pub(crate) struct Letter {
     pub(crate) from: Node,
     pub(crate) word: Word,
 }
+
+/// A letter that is kept back, with the pieces that it tells.
+pub(crate) type HeldLetter = (Letter, Vec<Range<u32>>);
 
 /// What arrives in one step.
 #[derive(Debug, Default)]
@@ -120,6 +131,21 @@ impl Post {
             _ => Word::ToldRuns { link, first, count, shown },
         };
         bucket.letters.push(Letter { to, from, word });
+    }
+
+    /// Sends letters, and the pieces that they tell, that arrive in the next step before all others.
+    pub(crate) fn send_first(&mut self, held: Vec<HeldLetter>) {
+        let bucket = self.bucket(1);
+        let mut letters = Vec::with_capacity(held.len() + bucket.letters.len());
+        for (mut letter, runs) in held {
+            if let Word::ToldRuns { first, .. } = &mut letter.word {
+                *first = bucket.runs.len() as u32;
+            }
+            bucket.runs.extend(runs);
+            letters.push(letter);
+        }
+        letters.append(&mut bucket.letters);
+        bucket.letters = letters;
     }
 
     /// What arrives in the next step.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use common::piece::Geometry;
 use supernode::scheduler::Settings;
 
+use crate::faults::Plan;
+
 /// From so many peers on time goes in coarse steps, and in coarser ones.
 const MANY: u32 = 2_000;
 const VERY_MANY: u32 = 5_000;
@@ -36,6 +38,8 @@ pub struct Churn {
 pub struct Scenario {
     /// Number of peers, beside the seed.
     pub peers: u32,
+    /// Number of supernodes, each with its seed.
+    pub supernodes: u32,
     /// Bytes of the blob.
     pub size: u64,
     /// Bits a second up of each peer.
@@ -76,6 +80,8 @@ pub struct Scenario {
     pub settings: Settings,
     /// Virtual time after which the simulation ends, whoever has finished, in multiples of the bound.
     pub patience: f64,
+    /// What goes wrong; looked at by [`try_out`](crate::try_out) alone.
+    pub plan: Plan,
 }
 
 // === impl Scenario ===
@@ -86,6 +92,7 @@ impl Default for Scenario {
         let settings = Settings::default();
         Self {
             peers: 16,
+            supernodes: 1,
             size: 64 << 20,
             up: RATE,
             down: RATE,
@@ -105,6 +112,7 @@ impl Default for Scenario {
             uploads: None,
             settings,
             patience: 8.0,
+            plan: Plan::default(),
         }
     }
 }

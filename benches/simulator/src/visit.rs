@@ -8,9 +8,6 @@ use common::wire::swarm::Fault;
 
 use crate::post::{Node, Post};
 
-/// The seed's number.
-pub(crate) const SEED: Node = 0;
-
 /// A request for a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Request {
@@ -22,8 +19,12 @@ pub(crate) struct Request {
 /// What a peer says to its supernode.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Notice {
-    /// It connected, and wants the task; it has some pieces already.
+    /// It connected.
+    Up,
+    /// It wants the task; it has some pieces already.
     Join,
+    /// It does no more.
+    Leave,
     /// Some pieces came; how many there are is looked up when this arrives.
     Progress,
     /// It has all.
@@ -34,6 +35,9 @@ pub(crate) enum Notice {
     Down(u32),
 }
 
+/// To whom something is said, and by whom.
+pub(crate) type Ends = (Node, Node);
+
 /// What is the same for all and does not change.
 pub(crate) struct Fixed {
     pub(crate) geometry: Geometry,
@@ -43,6 +47,8 @@ pub(crate) struct Fixed {
     pub(crate) near: u32,
     pub(crate) far: u32,
     pub(crate) zone_of: Vec<u16>,
+    /// Number of supernodes.
+    pub(crate) supernodes: u32,
     /// The origin's number, one past the last peer's.
     pub(crate) origin: Node,
     pub(crate) rng: u64,
@@ -53,8 +59,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) fixed: &'a Fixed,
     pub(crate) now: Instant,
     pub(crate) step: u64,
-    /// Pieces whose digests the seed knows, and since which step.
-    pub(crate) log: &'a [(u32, u64)],
+    /// What the supernodes vouch for.
+    pub(crate) sites: &'a [Site],
     pub(crate) out: &'a mut Out,
 }
 
@@ -64,9 +70,24 @@ pub(crate) struct Out {
     pub(crate) post: Post,
     pub(crate) asks: Vec<Request>,
     pub(crate) cancels: Vec<Request>,
-    /// To the supernode, with the step in which it arrives.
-    pub(crate) notices: Vec<(u64, Node, Notice)>,
+    /// To a supernode from a peer, with the step in which it arrives.
+    pub(crate) notices: Vec<(u64, (Node, Node), Notice)>,
+    /// Who saw which fault in whom.
+    pub(crate) faults: Vec<(Node, Node, Fault)>,
+    /// Who trusts whom no more.
+    pub(crate) barred: Vec<(Node, Node)>,
     pub(crate) counts: Counts,
+}
+
+/// What a supernode vouches for.
+#[derive(Default)]
+pub(crate) struct Site {
+    /// Changes when all of it is forgotten.
+    pub(crate) edition: u32,
+    /// Pieces whose digests its seed knows, and since which step they are posted.
+    pub(crate) log: Vec<(u32, u64)>,
+    /// When the batch of digests is posted that is gathered now, or was last.
+    pub(crate) posted: u64,
 }
 
 /// What is counted on the way.
@@ -78,11 +99,18 @@ pub(crate) struct Counts {
     pub(crate) pieces: u64,
     pub(crate) tells: u64,
     pub(crate) most_links: usize,
+    /// Pieces that were asked for without a digest to compare them with.
+    pub(crate) blind: u64,
 }
 
 // === impl Fixed ===
 
 impl Fixed {
+    /// Whether a node is a supernode, and so a seed.
+    pub(crate) fn is_seed(&self, node: Node) -> bool {
+        node < self.supernodes
+    }
+
     /// Steps from one node to another, 0 when that is less than half a step.
     pub(crate) fn delay(&self, from: Node, to: Node) -> u32 {
         let zone = |node: Node| self.zone_of[node as usize];
@@ -130,9 +158,9 @@ pub(crate) fn mix(number: u64) -> u64 {
 // === impl Visit ===
 
 impl Visit<'_> {
-    /// Says something to the supernode.
-    pub(crate) fn notice(&mut self, from: Node, notice: Notice) {
-        let at = self.step + u64::from(self.fixed.delay(from, SEED).max(1));
-        self.out.notices.push((at, from, notice));
+    /// Says something to a supernode.
+    pub(crate) fn notice(&mut self, to: Node, from: Node, notice: Notice) {
+        let at = self.step + u64::from(self.fixed.delay(from, to).max(1));
+        self.out.notices.push((at, (to, from), notice));
     }
 }

@@ -1,6 +1,8 @@
 //! Time, and everything that happens in it: who comes and goes, who is visited, what is served. One step after the other;
 //! within a step the nodes' turns touch each other by letters only, so their order decides nothing.
 
+mod deeds;
+mod fleets;
 mod moves;
 mod report;
 mod traffic;
@@ -10,14 +12,18 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::piece::PieceSet;
+use supernode::testimony::Recollection;
 
+use crate::faults::Findings;
 use crate::hub::{Desk, Hub};
 use crate::member::Peer;
 use crate::network::Network;
 use crate::outcome::Outcome;
 use crate::post::{Node, Sorter};
 use crate::scenario::Scenario;
-use crate::visit::{Fixed, Notice, Out, Request, SEED, Visit};
+use crate::visit::{Ends, Fixed, Notice, Out, Request, Site, Visit};
+use deeds::Weather;
+use fleets::Membership;
 use moves::Move;
 use traffic::Uploads;
 
@@ -35,14 +41,17 @@ struct World<'a> {
     peers: Vec<Option<Box<Peer>>>,
     /// What those that left keep on their disks.
     kept: BTreeMap<Node, PieceSet>,
-    hub: Hub,
+    /// The supernodes, what they vouch for, and what peers have shown them of others' work.
+    hubs: Vec<Hub>,
+    sites: Vec<Site>,
+    memories: Vec<Recollection>,
+    /// The peers' sessions with them.
+    members: Vec<Membership>,
+    weather: Weather,
     network: Network,
     out: Out,
-    notices: BTreeMap<u64, Vec<(Node, Notice)>>,
+    notices: BTreeMap<u64, Vec<(Ends, Notice)>>,
     moves: BTreeMap<u64, Vec<Move>>,
-    log: Vec<(u32, u64)>,
-    /// When the batch of digests is posted that is gathered now, or was last.
-    posted: u64,
     /// Requests on their way, by the step in which they arrive.
     requests: BTreeMap<u64, Vec<Request>>,
     uploads: Vec<Uploads>,
@@ -59,13 +68,15 @@ struct World<'a> {
 pub fn run(scenario: &Scenario) -> Outcome {
     let begun = Instant::now();
     let mut world = World::new(scenario);
-    let most = world.fixed.steps(scenario.bound().mul_f64(scenario.patience) + Duration::from_secs(60));
-    let mut sorter = Sorter::default();
-    while world.unfinished > 0 && world.step < most {
-        world.step += 1;
-        world.one(&mut sorter);
-    }
+    world.run_for(scenario.bound().mul_f64(scenario.patience) + Duration::from_secs(60), World::is_done);
     world.outcome(begun.elapsed())
+}
+
+/// Simulates with the scenario's plan of faults, and judges what came out.
+pub fn try_out(scenario: &Scenario) -> Findings {
+    let mut world = World::new(scenario);
+    world.run_for(scenario.plan.patience, World::is_done_in_spite_of_all);
+    world.findings()
 }
 
 // === impl World ===
@@ -73,11 +84,13 @@ pub fn run(scenario: &Scenario) -> Outcome {
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario) -> Self {
         let (peers, step) = (scenario.peers as usize, scenario.step());
+        let seeds = scenario.supernodes.max(1);
+        let nodes = peers + seeds as usize;
         let ways = |latency: Duration| (latency.as_secs_f64() / step.as_secs_f64()).round() as u32;
         let zones = scenario.zones.clamp(1, 1000);
-        let zone = |node: usize| if node == 0 { 0 } else { ((node as u32 - 1) % zones) as u16 };
+        let zone = |node: u32| node.checked_sub(seeds).map_or(0, |peer| (peer % zones) as u16);
         // The origin, at the end, stands beside the seed: what comes from it crosses no zone.
-        let mut zone_of: Vec<u16> = (0..=peers).map(zone).collect();
+        let mut zone_of: Vec<u16> = (0..nodes as u32).map(zone).collect();
         zone_of.push(0);
         let fixed = Fixed {
             geometry: scenario.geometry(),
@@ -86,96 +99,134 @@ impl<'a> World<'a> {
             near: ways(scenario.latency),
             far: ways(scenario.zone_latency),
             zone_of,
-            origin: scenario.peers + 1,
+            supernodes: seeds,
+            origin: nodes as Node,
             rng: scenario.rng,
         };
         let mut world = Self {
             step: 0,
-            peers: std::iter::repeat_with(|| None).take(peers + 1).collect(),
+            peers: std::iter::repeat_with(|| None).take(nodes).collect(),
             kept: BTreeMap::new(),
-            hub: Hub::new(scenario, &fixed),
+            hubs: (0..seeds).map(|me| Hub::new(me, scenario, &fixed)).collect(),
+            sites: std::iter::repeat_with(Site::default).take(seeds as usize).collect(),
+            memories: std::iter::repeat_with(Recollection::default).take(seeds as usize).collect(),
+            members: std::iter::repeat_with(Membership::default).take(nodes).collect(),
+            weather: Weather::new(&fixed),
             network: traffic::network(scenario, &fixed),
             out: Out::default(),
             notices: BTreeMap::new(),
             moves: BTreeMap::new(),
-            log: Vec::new(),
-            posted: 0,
             requests: BTreeMap::new(),
-            uploads: std::iter::repeat_with(Uploads::default).take(peers + 1).collect(),
+            uploads: std::iter::repeat_with(Uploads::default).take(nodes).collect(),
             queued: BTreeMap::new(),
-            wake: vec![u64::MAX; peers + 1],
-            came: vec![0; peers + 1],
-            finished: vec![None; peers + 1],
-            returns: vec![false; peers + 1],
+            wake: vec![u64::MAX; nodes],
+            came: vec![0; nodes],
+            finished: vec![None; nodes],
+            returns: vec![false; nodes],
             unfinished: scenario.peers,
             scenario,
             fixed,
         };
         world.plan();
+        world.cast();
         world
     }
 
+    /// Lets time pass until somebody says that it is enough, or there is no more.
+    fn run_for(&mut self, most: Duration, enough: impl Fn(&Self) -> bool) {
+        let most = self.step + self.fixed.steps(most);
+        let mut sorter = Sorter::default();
+        while self.step < most && !enough(self) {
+            self.step += 1;
+            self.one(&mut sorter);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.unfinished == 0
+    }
+
     fn one(&mut self, sorter: &mut Sorter) {
-        let bucket = self.out.post.next();
+        let mut bucket = self.out.post.next();
+        self.hold_up(&mut bucket);
         sorter.sort(&bucket.letters, self.peers.len());
         for what in self.moves.remove(&self.step).unwrap_or_default() {
             self.come_or_go(what);
         }
+        self.blow();
         self.control();
         self.turns(&bucket, sorter);
         self.out.post.give_back(bucket);
-        self.heard_from_seed();
-        for (at, node, notice) in self.out.notices.drain(..) {
-            self.notices.entry(at).or_default().push((node, notice));
+        (0..self.fixed.supernodes).for_each(|seed| self.heard_from_seed(seed));
+        for (at, ends, notice) in self.out.notices.drain(..) {
+            self.notices.entry(at).or_default().push((ends, notice));
         }
         self.withdraw();
         self.serve();
         self.carry();
     }
 
-    /// What the supernode hears, and its clock.
+    /// What the supernodes hear, and their clock.
     fn control(&mut self) {
-        let now = self.fixed.at(self.step);
-        let (digests, tick) = (self.log.len(), self.fixed.steps(TICK));
-        let post = &mut self.out.post;
-        let mut desk = Desk { fixed: &self.fixed, now, post, digests };
-        for (node, notice) in self.notices.remove(&self.step).unwrap_or_default() {
-            self.hub.hear(node, notice, self.peers[node as usize].as_deref_mut(), &mut desk);
+        for (ends, notice) in self.notices.remove(&self.step).unwrap_or_default() {
+            if !self.is_held_up(ends, notice) {
+                if matches!(notice, Notice::Join) {
+                    self.begin_at(ends.0, ends.1);
+                }
+                let Self { hubs, fixed, out, sites, step, peers, .. } = self;
+                let (to, from) = (ends.0 as usize, ends.1);
+                let mut desk = desk(fixed, *step, out, &sites[to]);
+                hubs[to].hear(from, notice, peers[from as usize].as_deref_mut(), &mut desk);
+            }
         }
-        if self.step.is_multiple_of(tick) {
-            self.hub.tick(&mut desk);
+        if self.step.is_multiple_of(self.fixed.steps(TICK)) {
+            for at in 0..self.fixed.supernodes {
+                let Self { hubs, fixed, out, sites, step, .. } = self;
+                hubs[at as usize].tick(&mut desk(fixed, *step, out, &sites[at as usize]));
+            }
         }
     }
 
     /// What a node may look at and touch in this step.
     fn turn(&mut self) -> Visit<'_> {
         let now = self.fixed.at(self.step);
-        Visit { fixed: &self.fixed, now, step: self.step, log: &self.log, out: &mut self.out }
+        Visit { fixed: &self.fixed, now, step: self.step, sites: &self.sites, out: &mut self.out }
     }
 
-    /// What the seed's session tells the scheduler and the feeders.
-    fn heard_from_seed(&mut self) {
-        let now = self.fixed.at(self.step);
-        let Some(seed) = &mut self.peers[SEED as usize] else { return };
-        let (new, digests) = (seed.fresh.len(), self.log.len());
-        let post = &mut self.out.post;
-        let mut desk = Desk { fixed: &self.fixed, now, post, digests };
-        if seed.joined && !self.hub.knows_length() {
-            self.hub.length_known(&mut desk);
+    /// What a seed's session tells the scheduler and the feeders.
+    fn heard_from_seed(&mut self, at: Node) {
+        let Some(seed) = self.peers[at as usize].as_deref() else { return };
+        if seed.gave_up {
+            return self.seed_failed(at);
         }
-        if new == 0 {
+        let Self { hubs, fixed, out, sites, step, peers, .. } = self;
+        let (hub, site) = (&mut hubs[at as usize], &mut sites[at as usize]);
+        let (others, peers) = peers.split_at_mut(fixed.supernodes as usize);
+        let Some(seed) = &mut others[at as usize] else { return };
+        let mut desk = desk(fixed, *step, out, site);
+        if seed.joined && !hub.knows_length() {
+            hub.length_known(&mut desk);
+        }
+        let new = seed.fresh.len();
+        if new == 0 && (hub.is_proven() || !seed.complete) {
             return;
         }
-        let first = self.posted <= self.step;
+        let first = site.posted <= *step;
         if first {
-            let pause = DIGEST_BATCH + DIGEST_BATCH_EACH * self.hub.listeners;
-            self.posted = self.step + self.fixed.steps(pause.min(LONGEST_DIGEST_BATCH));
+            let pause = DIGEST_BATCH + DIGEST_BATCH_EACH * hub.listeners;
+            site.posted = *step + fixed.steps(pause.min(LONGEST_DIGEST_BATCH));
         }
-        self.hub.seed_got(new, first, seed.have.count(), &mut desk);
-        self.log.extend(seed.fresh.drain(..).map(|piece| (piece, self.posted)));
+        hub.seed_got(new, first, seed.have.count(), &mut desk);
+        site.log.extend(seed.fresh.drain(..).map(|piece| (piece, site.posted)));
         if seed.complete {
-            let here = (1..).zip(&self.peers[1..]).filter(|(_, peer)| peer.is_some()).map(|(node, _)| node);
-            self.hub.seed_proven(here, (self.posted - self.step) as u32, &mut desk);
+            let here =
+                (fixed.supernodes..).zip(peers).filter(|(_, peer)| peer.is_some()).map(|(node, _)| node);
+            hub.seed_proven(here, (site.posted - *step) as u32, &mut desk);
         }
     }
+}
+
+/// A supernode's desk in a step.
+fn desk<'a>(fixed: &'a Fixed, step: u64, out: &'a mut Out, site: &Site) -> Desk<'a> {
+    Desk { fixed, now: fixed.at(step), post: &mut out.post, digests: site.log.len() }
 }

@@ -1,5 +1,5 @@
 //! Which supernode a task is at, and what moves when supernodes come and go. It decides and does nothing else: the time is
-//! passed in, and [`super::remote`] carries out what it says. Supernodes know nothing of each other; that all peers
+//! passed in, and [`super::driver`] carries out what it says. Supernodes know nothing of each other; that all peers
 //! choose by the same rule ([`common::rendezvous`]) is what brings one task to one place.
 //!
 //! # Invariants
@@ -36,7 +36,7 @@ const RETRY_JITTER: f64 = 0.5;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub enum Command {
     /// Join the task there.
     Join {
         /// What.
@@ -65,7 +65,7 @@ pub(super) enum Command {
 }
 
 /// All supernodes with a session, and what they are to know.
-pub(super) struct Fleet {
+pub struct Fleet {
     /// The supernodes, and what each was told is held here.
     told: BTreeMap<NodeId, BTreeSet<TaskId>>,
     wanted: BTreeMap<TaskId, Wanted>,
@@ -102,7 +102,7 @@ enum Place {
 
 impl Fleet {
     /// No supernode has answered yet.
-    pub(super) fn new(now: Instant, random: SmallRng) -> Self {
+    pub fn new(now: Instant, random: SmallRng) -> Self {
         Self {
             told: BTreeMap::new(),
             wanted: BTreeMap::new(),
@@ -116,17 +116,17 @@ impl Fleet {
     }
 
     /// The supernodes with a session.
-    pub(super) fn connected(&self) -> impl Iterator<Item = NodeId> + '_ {
+    pub fn connected(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.told.keys().copied()
     }
 
     /// Whether the supernode has a session.
-    pub(super) fn has(&self, node: NodeId) -> bool {
+    pub fn has(&self, node: NodeId) -> bool {
         self.told.contains_key(&node)
     }
 
     /// Where a wanted task is joined.
-    pub(super) fn place(&self, task: TaskId) -> Option<NodeId> {
+    pub fn place(&self, task: TaskId) -> Option<NodeId> {
         match self.wanted.get(&task)?.place {
             Place::At(node) => Some(node),
             Place::Nowhere | Place::Later(..) => None,
@@ -134,12 +134,17 @@ impl Fleet {
     }
 
     /// The supernode that is to know of the task.
-    pub(super) fn owner(&self, task: TaskId) -> Option<NodeId> {
+    pub fn owner(&self, task: TaskId) -> Option<NodeId> {
         rendezvous::first(&task.0, self.connected())
     }
 
+    /// Number of tasks that are wanted, that are held, and that supernodes were told of: its memory follows from them.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.wanted.len(), self.held.len(), self.told.values().map(BTreeSet::len).sum())
+    }
+
     /// When to [`Fleet::tick`] next.
-    pub(super) fn wake(&self) -> Option<Instant> {
+    pub fn wake(&self) -> Option<Instant> {
         let retries = self.wanted.values().filter_map(|wanted| match wanted.place {
             Place::Later(at, _) => Some(at),
             Place::Nowhere | Place::At(_) => None,
@@ -151,18 +156,18 @@ impl Fleet {
     // --- supernodes ------------------------------------------------------------------------------------------
 
     /// Somebody's first word is worth waiting for: a name's, or an address's.
-    pub(super) fn expect(&mut self, whom: String) {
+    pub fn expect(&mut self, whom: String) {
         self.muster.expect(whom);
     }
 
     /// That word came, or will not.
-    pub(super) fn answered(&mut self, who: &str, now: Instant) -> Vec<Command> {
+    pub fn answered(&mut self, who: &str, now: Instant) -> Vec<Command> {
         self.muster.answered(who);
         self.settle(now)
     }
 
     /// A session has begun; `absent` are other addresses that may answer in a moment.
-    pub(super) fn up(&mut self, node: NodeId, absent: Vec<String>, now: Instant) -> Vec<Command> {
+    pub fn up(&mut self, node: NodeId, absent: Vec<String>, now: Instant) -> Vec<Command> {
         if self.told.is_empty() && self.settled {
             // After a time without any, or everybody would begin anew at the one that is back first.
             self.muster = Muster::begin(now);
@@ -178,7 +183,7 @@ impl Fleet {
     }
 
     /// A session has ended.
-    pub(super) fn down(&mut self, node: NodeId, now: Instant) -> Vec<Command> {
+    pub fn down(&mut self, node: NodeId, now: Instant) -> Vec<Command> {
         if self.told.remove(&node).is_none() {
             return Vec::new();
         }
@@ -195,7 +200,7 @@ impl Fleet {
     }
 
     /// Does what time has come for.
-    pub(super) fn tick(&mut self, now: Instant) -> Vec<Command> {
+    pub fn tick(&mut self, now: Instant) -> Vec<Command> {
         let mut commands = self.settle(now);
         let due = |wanted: &Wanted| matches!(wanted.place, Place::Later(at, _) if at <= now);
         let due: Vec<_> =
@@ -211,7 +216,7 @@ impl Fleet {
     // --- downloads -------------------------------------------------------------------------------------------
 
     /// A download begins.
-    pub(super) fn want(&mut self, task: TaskId, now: Instant) -> Vec<Command> {
+    pub fn want(&mut self, task: TaskId, now: Instant) -> Vec<Command> {
         let before = self.wanted.insert(task, Wanted::default());
         let joined = self.go(task, now);
         let left = match before.map(|before| before.place) {
@@ -224,7 +229,7 @@ impl Fleet {
     }
 
     /// A download is over without the whole.
-    pub(super) fn unwant(&mut self, task: TaskId) -> Option<Command> {
+    pub fn unwant(&mut self, task: TaskId) -> Option<Command> {
         match self.wanted.remove(&task)?.place {
             Place::At(at) => {
                 self.told.get_mut(&at)?.remove(&task);
@@ -235,7 +240,7 @@ impl Fleet {
     }
 
     /// A download is over, and the task is held. Who knows it as wanted hears so: others there may want it of us.
-    pub(super) fn proven(&mut self, task: TaskId, geometry: Geometry, now: Instant) -> Option<Command> {
+    pub fn proven(&mut self, task: TaskId, geometry: Geometry, now: Instant) -> Option<Command> {
         let place = self.place(task);
         self.wanted.remove(&task);
         self.held.insert(task, geometry);
@@ -250,7 +255,7 @@ impl Fleet {
 
     /// The supernode at which the task is joined has too much to do. Gives whether it is tried again; if not, the
     /// download is to hear of it.
-    pub(super) fn busy(&mut self, task: TaskId, retry_after: Duration, now: Instant) -> bool {
+    pub fn busy(&mut self, task: TaskId, retry_after: Duration, now: Instant) -> bool {
         let Some(at) = self.place(task) else { return false };
         let order = rendezvous::order(&task.0, self.connected());
         let next = order.iter().position(|node| *node == at).map(|place| order[(place + 1) % order.len()]);
@@ -268,7 +273,7 @@ impl Fleet {
     // --- holdings --------------------------------------------------------------------------------------------
 
     /// What is held now, all of it.
-    pub(super) fn holds(&mut self, held: BTreeMap<TaskId, Geometry>) -> Vec<Command> {
+    pub fn holds(&mut self, held: BTreeMap<TaskId, Geometry>) -> Vec<Command> {
         let before = std::mem::replace(&mut self.held, held);
         let mut commands = Vec::new();
         for task in before.keys().filter(|task| !self.held.contains_key(task)) {

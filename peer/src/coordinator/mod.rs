@@ -7,7 +7,7 @@
 
 pub mod directory;
 pub mod driver;
-mod fleet;
+pub mod fleet;
 mod harbour;
 mod hearsay;
 mod line;

@@ -38,7 +38,7 @@ use swarm::{Copy, Swarm};
 
 pub use crate::tracker::{Member, Standing};
 pub use events::{Command, Event, Settings};
-pub use view::{MemberView, PeerView, SeedView, StageView, TaskSummary, TaskView, View};
+pub use view::{Counts, MemberView, PeerView, SeedView, StageView, TaskSummary, TaskView, View};
 
 /// The scheduler, and with it the tracker of nodes and swarms.
 #[derive(Debug)]

@@ -135,6 +135,11 @@ impl Default for Pools {
 }
 
 impl Pools {
+    /// Number of groups that there is room for, those that nobody is in any more among them.
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
     /// The groups of a newcomer at a place.
     pub(super) fn enter(&mut self, place: Place) -> Groups {
         let mut known = |kind: Kind, label: u64| (label != 0).then(|| self.group((kind as u8, label)));

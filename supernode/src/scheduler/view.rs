@@ -120,6 +120,26 @@ pub struct PeerView {
     pub standing: Standing,
 }
 
+/// How much the scheduler keeps. Its memory follows from these numbers, so whoever runs it for long can see that it does not
+/// grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connected peers.
+    pub peers: usize,
+    /// Tasks on their lists, over all of them.
+    pub listed: usize,
+    /// Swarms.
+    pub swarms: usize,
+    /// Their members, the seed aside.
+    pub members: usize,
+    /// Their seats: those of members, and those that are free again.
+    pub seats: usize,
+    /// Hosts, racks and zones that parents are drawn from, over all swarms.
+    pub groups: usize,
+    /// Accusations, whoever is connected.
+    pub accusations: usize,
+}
+
 fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -139,6 +159,20 @@ impl Scheduler {
     pub fn view(&self, now: Instant) -> View {
         let tasks = self.swarms.iter().map(|(&task, swarm)| detailed(task, swarm)).collect();
         View { tasks, peers: self.peers(now).collect() }
+    }
+
+    /// How much there is of everything.
+    pub fn counts(&self) -> Counts {
+        let swarms = || self.swarms.values();
+        Counts {
+            peers: self.tracker.sorted().len(),
+            listed: self.tracker.sorted().iter().map(|(_, known)| known.task_count()).sum(),
+            swarms: self.swarms.len(),
+            members: swarms().map(Swarm::population).sum(),
+            seats: swarms().map(|swarm| swarm.sitters.len() - 1).sum(),
+            groups: swarms().map(|swarm| swarm.pools.groups()).sum(),
+            accusations: self.tracker.ledger.alive(),
+        }
     }
 
     /// The swarms in numbers, by task.

@@ -137,6 +137,11 @@ impl Ledger {
         self.accused.get(&node).map_or(0, Vec::len)
     }
 
+    /// Number of accusations that are kept, against anybody.
+    pub(crate) fn alive(&self) -> usize {
+        self.accused.values().map(Vec::len).sum()
+    }
+
     /// Forgets what is over; gives all whose standing may have changed.
     pub(crate) fn decay(&mut self, now: Instant) -> Vec<NodeId> {
         let touched = self.accused.keys().copied().collect();

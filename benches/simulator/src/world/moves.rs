@@ -10,7 +10,6 @@ use super::World;
 use crate::member::Peer;
 use crate::post::{Letter, Node, Word};
 use crate::scenario::Arrival;
-use crate::visit::{Notice, SEED};
 
 /// See `common::transport::settings` and `peer::exchange::fetch`.
 const IDLE: Duration = Duration::from_secs(10);
@@ -31,10 +30,11 @@ impl World<'_> {
     pub(super) fn plan(&mut self) {
         let mut rng = SmallRng::seed_from_u64(self.scenario.rng ^ 0x5eed);
         let (bound, churn) = (self.scenario.bound(), self.scenario.churn);
-        for node in 1..=self.scenario.peers {
+        for peer in 0..self.scenario.peers {
+            let node = self.fixed.supernodes + peer;
             let at = match self.scenario.arrival {
                 Arrival::Burst(span) => span.mul_f64(rng.random()),
-                Arrival::Rolling(span) => span.mul_f64(f64::from(node - 1) / f64::from(self.scenario.peers)),
+                Arrival::Rolling(span) => span.mul_f64(f64::from(peer) / f64::from(self.scenario.peers)),
             };
             self.moved(at, Move::Come(node));
             if rng.random::<f64>() < churn.share {
@@ -60,37 +60,59 @@ impl World<'_> {
     }
 
     fn come(&mut self, node: Node) {
-        if self.peers[SEED as usize].is_none() {
-            self.start_seed();
+        if self.fixed.is_seed(node) {
+            // Its seed begins with the first who wants the task.
+            self.weather.alive[node as usize] = true;
+            return;
         }
         let pieces = self.fixed.geometry.pieces();
         let kept = self.kept.remove(&node).unwrap_or_else(|| PieceSet::new(pieces));
-        if kept.is_empty() {
+        if kept.is_empty() && !self.weather.roles.contains_key(&node) {
             self.came[node as usize] = self.step;
+            self.unfinished += u32::from(self.finished[node as usize].take().is_some());
         }
-        self.hub.sessions[node as usize] += 1;
-        let mut visit = self.turn();
-        visit.notice(node, Notice::Join);
-        let peer = Peer::new(node, kept, &visit);
+        let mut peer = Peer::new(node, kept, &self.turn());
+        peer.deeds = std::mem::take(&mut self.members[node as usize].deeds);
         self.peers[node as usize] = Some(Box::new(peer));
+        self.wake[node as usize] = self.step + 1;
+        self.weather.alive[node as usize] = true;
+        self.muster(node);
+        if self.weather.roles.contains_key(&node) {
+            self.play(node);
+        }
     }
 
     /// The first who wants the blob sets the seed going.
-    fn start_seed(&mut self) {
-        let nothing = PieceSet::new(self.fixed.geometry.pieces());
+    pub(super) fn start_seed(&mut self, at: Node) {
+        if self.peers[at as usize].is_some() || !self.weather.alive[at as usize] {
+            return;
+        }
+        let pieces = self.fixed.geometry.pieces();
+        let kept = self.kept.remove(&at).unwrap_or_else(|| PieceSet::new(pieces));
+        let recalled = self.recalled(at);
+        let length_is_near = !self.weather.origin_is_away(at) || !kept.is_empty();
         let mut visit = self.turn();
-        let mut seed = Peer::new(SEED, nothing, &visit);
+        let mut seed = Peer::new(at, kept, &visit);
+        if !recalled.is_empty() {
+            seed.recall(&recalled, &mut visit);
+        }
         seed.go_to_origin(&mut visit);
-        // The origin's first answer has the length.
-        visit.out.post.send(1 + 2 * visit.fixed.near, SEED, SEED, Word::Joined);
-        self.peers[SEED as usize] = Some(Box::new(seed));
+        if length_is_near {
+            // The origin's first answer has the length.
+            visit.out.post.send(1 + 2 * visit.fixed.near, at, at, Word::Joined);
+        }
+        self.peers[at as usize] = Some(Box::new(seed));
+        self.wake[at as usize] = self.step + 1;
     }
 
     /// Somebody goes without a word.
-    fn go(&mut self, node: Node) {
+    pub(super) fn go(&mut self, node: Node) {
+        self.leave_sessions(node);
         let Some(peer) = self.peers[node as usize].take() else { return };
         let (idle, silence) = (self.fixed.steps(IDLE) as u32, self.fixed.steps(SILENCE) as u32);
-        if self.finished[node as usize].is_none() && !self.returns[node as usize] {
+        let is_seed = self.fixed.is_seed(node);
+        let stays_away = !is_seed && !self.returns[node as usize];
+        if stays_away && self.finished[node as usize].is_none() {
             self.unfinished -= 1;
         }
         for link in &peer.links {
@@ -105,13 +127,11 @@ impl World<'_> {
         for (_, request) in std::mem::take(&mut self.uploads[node as usize]).waiting {
             self.out.post.send(silence, request.to, node, Word::Silent(request.piece));
         }
-        let session = self.hub.sessions[node as usize];
-        let noticed = self.step + self.fixed.steps(IDLE);
-        self.notices.entry(noticed).or_default().push((node, Notice::Down(session)));
-        if self.returns[node as usize] {
+        if !stays_away {
             self.kept.insert(node, peer.have);
-        } else {
-            self.hub.listeners -= u32::from(peer.joined && !peer.complete);
+        } else if let Some(home) = peer.home.filter(|_| peer.joined && !peer.complete) {
+            let listeners = &mut self.hubs[home as usize].listeners;
+            *listeners = listeners.saturating_sub(1);
         }
     }
 

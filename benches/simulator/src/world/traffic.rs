@@ -6,10 +6,12 @@ use std::time::Duration;
 use common::piece::PieceIndex;
 
 use super::World;
+use crate::faults::Role;
+use crate::member::Peer;
 use crate::network::{Capacities, Flow, Network};
 use crate::post::{Node, Word};
 use crate::scenario::Scenario;
-use crate::visit::{Fixed, Request, SEED};
+use crate::visit::{Fixed, Request};
 
 /// See `peer::exchange::{fetch, serve, guests}`.
 const SILENCE: Duration = Duration::from_millis(1900);
@@ -65,7 +67,15 @@ impl World<'_> {
         for request in self.requests.remove(&self.step).unwrap_or_default() {
             let Request { from, to, piece } = request;
             if from == self.fixed.origin {
-                self.start(request);
+                if self.origin_answers(request) {
+                    self.start(request);
+                }
+                continue;
+            }
+            let role = self.weather.roles.get(&from).copied();
+            if role == Some(Role::Mute) || self.weather.parts(from, to) || self.is_of_a_former_life(from, to)
+            {
+                self.out.post.send(self.fixed.steps(SILENCE) as u32, to, from, Word::Silent(piece));
                 continue;
             }
             let Some(peer) = &self.peers[from as usize] else {
@@ -75,7 +85,7 @@ impl World<'_> {
             let room = (UPLOAD_BUDGET / u64::from(self.fixed.geometry.piece_length())) as u32;
             let most = self.scenario.uploads.unwrap_or(room);
             let uploads = &mut self.uploads[from as usize];
-            if !peer.have.contains(PieceIndex(piece)) {
+            if role == Some(Role::Boaster) || !peer.have.contains(PieceIndex(piece)) {
                 self.out.post.send(self.fixed.delay(from, to), to, from, Word::NotThere(piece));
             } else if uploads.active < most {
                 uploads.active += 1;
@@ -88,6 +98,12 @@ impl World<'_> {
                 self.queued.entry(deadline).or_default().push(from);
             }
         }
+    }
+
+    /// Whether a request is made on a connection whose other end is another process by now.
+    fn is_of_a_former_life(&self, from: Node, to: Node) -> bool {
+        let known = |peer: &Peer| peer.links.iter().any(|link| link.node == to);
+        self.weather.lives[from as usize] > 0 && !self.peers[from as usize].as_deref().is_some_and(known)
     }
 
     fn start(&mut self, request: Request) {
@@ -108,14 +124,16 @@ impl World<'_> {
 
     /// Bytes move.
     pub(super) fn carry(&mut self) {
-        let owed = &mut self.hub.owed;
+        let owed = &mut self.hubs[0].owed;
         let room = self.scenario.seed_rate as f64 / 16.0 * self.fixed.step.as_secs_f64();
         let spent = (owed.0.min(room), owed.1.min(room));
         *owed = (owed.0 - spent.0, owed.1 - spent.1);
         let spent = if self.scenario.control_takes_room { spent } else { (0.0, 0.0) };
         for flow in self.network.advance(spent) {
             let delay = 1 + self.fixed.delay(flow.from, flow.to);
-            self.out.post.send(delay, flow.to, flow.from, Word::Piece(flow.piece));
+            let lies = self.weather.roles.get(&flow.from) == Some(&Role::Liar);
+            let word = if lies { Word::Wrong(flow.piece) } else { Word::Piece(flow.piece) };
+            self.out.post.send(delay, flow.to, flow.from, word);
             self.ended(flow.from);
         }
     }
@@ -125,8 +143,11 @@ impl World<'_> {
 pub(super) fn network(scenario: &Scenario, fixed: &Fixed) -> Network {
     let step = |bits: u64| bits as f64 / 8.0 * fixed.step.as_secs_f64();
     let lines = |peers: u64, seed: u64| {
-        let mut lines = vec![step(peers); scenario.peers as usize + 2];
-        lines[SEED as usize] = step(seed);
+        let mut lines = vec![step(peers); fixed.origin as usize + 1];
+        lines[..fixed.supernodes as usize].fill(step(seed));
+        for (node, rate) in (fixed.supernodes..).zip(&scenario.plan.rates) {
+            lines[node as usize] = step(*rate);
+        }
         lines[fixed.origin as usize] = step(scenario.origin_rate);
         lines
     };

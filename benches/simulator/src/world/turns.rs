@@ -3,7 +3,7 @@
 
 use super::World;
 use crate::post::{Bucket, Node, Sorter};
-use crate::visit::{SEED, Visit};
+use crate::visit::Visit;
 
 // === impl World ===
 
@@ -26,13 +26,23 @@ impl World<'_> {
             return;
         };
         let (now, out) = (self.fixed.at(self.step), &mut self.out);
-        let mut visit = Visit { fixed: &self.fixed, now, step: self.step, log: &self.log, out };
+        let mut visit = Visit { fixed: &self.fixed, now, step: self.step, sites: &self.sites, out };
         letters.iter().for_each(|at| peer.hear(&bucket.letters[*at as usize], bucket, &mut visit));
         self.wake[node as usize] = peer.pump(&mut visit).unwrap_or(u64::MAX);
         let finished = &mut self.finished[node as usize];
-        if peer.complete && node != SEED && finished.is_none() {
+        let (complete, gave_up) = (peer.complete, peer.gave_up);
+        if self.fixed.is_seed(node) || self.weather.roles.contains_key(&node) {
+            return;
+        }
+        if complete && finished.is_none() {
             *finished = Some(self.step);
             self.unfinished -= 1;
+        }
+        if complete && !self.members[node as usize].holds {
+            self.proven(node);
+        }
+        if gave_up {
+            self.pull_failed(node);
         }
     }
 }
