@@ -4,7 +4,8 @@
 //! # Invariants
 //! - No resumption and no early data: a resumed session would not look at certificates again, and so outlive
 //!   them.
-//! - A stranger trusts one certificate, the one whose digest its token carries or whose file it was given, and the CA that this one hands over to.
+//! - A stranger trusts one certificate, the one whose digest its token carries or whose file it was given, and the CA that
+//!   this one hands over to.
 
 use std::sync::{Arc, LazyLock};
 

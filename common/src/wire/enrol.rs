@@ -1,5 +1,5 @@
-//! How a stranger with a join token or a Kubernetes ServiceAccount token becomes a member: one request and one answer on one stream of a connection
-//! with [`ALPN`], on which only the supernode shows a certificate.
+//! How a stranger with a join token or a Kubernetes ServiceAccount token becomes a member: one request and one answer on one
+//! stream of a connection with [`ALPN`], on which only the supernode shows a certificate.
 
 use serde::{Deserialize, Serialize};
 
