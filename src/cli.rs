@@ -251,6 +251,23 @@ pub struct Supernode {
     /// at the first start]
     #[arg(long, value_name = "FILE")]
     pub api_token_file: Option<String>,
+    /// Let pods join that run as this Kubernetes ServiceAccount, with a projected token instead of a join token: the supernode
+    /// has the Kubernetes API check it (repeatable)
+    #[arg(long, value_name = "NAMESPACE/SERVICEACCOUNT")]
+    pub kubernetes_join: Vec<String>,
+    /// What those tokens must be made for: the audience of the pods' projected volumes [default: longshore]
+    #[arg(long, value_name = "AUDIENCE")]
+    pub kubernetes_audience: Option<String>,
+    /// The Kubernetes API [default: https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT]
+    #[arg(long, value_name = "URL")]
+    pub kubernetes_api: Option<String>,
+    /// The CA of its certificate, PEM [default: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt]
+    #[arg(long, value_name = "FILE")]
+    pub kubernetes_ca_file: Option<String>,
+    /// The supernode's own token for it, read anew as it changes; its ServiceAccount needs the ClusterRole
+    /// system:auth-delegator [default: /var/run/secrets/kubernetes.io/serviceaccount/token]
+    #[arg(long, value_name = "FILE")]
+    pub kubernetes_token_file: Option<String>,
     /// HTTPS instead of HTTP: the PEM chain, or `cluster` for a certificate of the cluster's CA
     #[arg(long, value_name = "FILE|cluster")]
     pub http_cert: Option<String>,
@@ -283,6 +300,14 @@ pub struct Peer {
     /// The token that lets this node join: the supernode wrote one to its <data-dir>/join-token
     #[arg(long, value_name = "FILE")]
     pub join_token_file: Option<String>,
+    /// In a Kubernetes pod, instead of a join token: the token of a projected serviceAccountToken volume. Give the volume the
+    /// supernode's --kubernetes-audience and not the API's own, so that the token opens nothing else
+    #[arg(long, value_name = "FILE")]
+    pub kubernetes_token_file: Option<String>,
+    /// With it, the cluster's CA: ca.pem of the supernode's cluster folder. The token is shown only to a supernode that has a
+    /// certificate of this CA
+    #[arg(long, value_name = "FILE")]
+    pub cluster_ca_file: Option<String>,
     /// UDP address for neighbours [default: 0.0.0.0:7710]
     #[arg(long, value_name = "ADDRESS")]
     pub quic_listen: Option<String>,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use common::digest::{Digest, Hasher};
-use common::identity::JoinToken;
+use common::identity::{JoinProof, JoinToken};
 use common::node::Labels;
 use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Metrics};
@@ -155,7 +155,7 @@ async fn as_member(flags: &cli::Get, wanted: &Wanted) -> anyhow::Result<Done> {
     let options = PeerOptions {
         data_dir: draft.0.clone(),
         supernodes: flags.supernode.clone(),
-        token,
+        proof: token.map(|token| Arc::new(token) as Arc<dyn JoinProof>),
         quic_listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
         http_listen: None,
         advertise: None,

@@ -11,6 +11,7 @@ mod daemons;
 mod demo;
 mod doctor;
 mod get;
+mod joining;
 mod local;
 mod node;
 mod peers;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::config::{Key, Kind, ListenAddr, Percent, Rate, Schema, Settings, Share, Span, environment};
-use common::identity::JoinToken;
 use common::node::Labels;
 use peer::daemon::PeerOptions;
 use peer::limit::Rates;
@@ -20,9 +19,11 @@ use serde::de::DeserializeOwned;
 use supernode::admission::Capacity;
 use supernode::api::tls::Certificate;
 use supernode::daemon::{SupernodeOptions, WebOptions};
+use supernode::enrolment::KubernetesFlags;
 use supernode::vault::CacheOptions;
 use toml::Value;
 
+use crate::joining::Joining;
 use crate::{cli, usage};
 
 const SUPERNODE: &[Key] = &[
@@ -46,6 +47,11 @@ const SUPERNODE: &[Key] = &[
     Key::new("cache-credentials-file", Kind::Text, "/etc/longshore/cache-credentials"),
     Key::new("cluster-dir", Kind::Text, "/etc/longshore/cluster"),
     Key::new("api-token-file", Kind::Text, "/etc/longshore/api-token"),
+    Key::new("kubernetes-join", Kind::List, "longshore/longshore-peer"),
+    Key::new("kubernetes-audience", Kind::Text, "longshore"),
+    Key::new("kubernetes-api", Kind::Text, "https://10.96.0.1:443"),
+    Key::new("kubernetes-ca-file", Kind::Text, "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
+    Key::new("kubernetes-token-file", Kind::Text, "/var/run/secrets/kubernetes.io/serviceaccount/token"),
     Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
     Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
     Key::new("max-sessions", Kind::Number, "20000"),
@@ -63,6 +69,8 @@ const PEER: &[Key] = &[
     Key::new("data-dir", Kind::Text, "/var/lib/longshore"),
     Key::new("supernode", Kind::List, "supernode.example:7700"),
     Key::new("join-token-file", Kind::Text, "/etc/longshore/join-token"),
+    Key::new("kubernetes-token-file", Kind::Text, "/var/run/secrets/longshore/token"),
+    Key::new("cluster-ca-file", Kind::Text, "/etc/longshore/ca.pem"),
     Key::new("quic-listen", Kind::Address, "0.0.0.0:7710"),
     Key::new("proxy-listen", Kind::Address, "127.0.0.1:7711"),
     Key::new("http-listen", Kind::Address, "0.0.0.0:7712"),
@@ -130,6 +138,11 @@ struct SupernodeSection {
     cache_credentials_file: Option<PathBuf>,
     cluster_dir: Option<PathBuf>,
     api_token_file: Option<PathBuf>,
+    kubernetes_join: Vec<String>,
+    kubernetes_audience: Option<String>,
+    kubernetes_api: Option<String>,
+    kubernetes_ca_file: Option<PathBuf>,
+    kubernetes_token_file: Option<PathBuf>,
     http_cert: Option<PathBuf>,
     http_key: Option<PathBuf>,
     max_sessions: Option<NonZeroU32>,
@@ -149,6 +162,8 @@ struct PeerSection {
     data_dir: Option<PathBuf>,
     supernode: Vec<String>,
     join_token_file: Option<PathBuf>,
+    kubernetes_token_file: Option<PathBuf>,
+    cluster_ca_file: Option<PathBuf>,
     quic_listen: Option<ListenAddr>,
     proxy_listen: Option<ListenAddr>,
     http_listen: Option<ListenAddr>,
@@ -200,8 +215,8 @@ pub struct Outlook {
     pub data_dir: Option<PathBuf>,
     /// The peer's supernodes.
     pub supernodes: Vec<String>,
-    /// What lets it in.
-    pub join_token_file: Option<PathBuf>,
+    /// What it joins with.
+    pub joining: Joining,
     /// What is meant where a pull names no registry.
     pub default_registry: Option<String>,
     /// Where registries' names are reached.
@@ -410,6 +425,14 @@ pub fn supernode(
         token_file: settings.api_token_file,
         certificate: certificate(settings.http_cert, settings.http_key).map_err(usage)?,
     };
+    let kubernetes = KubernetesFlags {
+        join: settings.kubernetes_join,
+        audience: settings.kubernetes_audience,
+        api: settings.kubernetes_api,
+        ca_file: settings.kubernetes_ca_file,
+        token_file: settings.kubernetes_token_file,
+    };
+    let kubernetes = kubernetes.options(|name| std::env::var(name).ok()).map_err(usage)?;
     let capacity = Capacity::default();
     let capacity = Capacity {
         sessions: settings.max_sessions.map_or(capacity.sessions, |most| most.get() as usize),
@@ -427,6 +450,7 @@ pub fn supernode(
         limits: limits.map_err(usage)?,
         cache,
         cluster_dir: settings.cluster_dir,
+        kubernetes,
         certificate_life: certificate_life()?,
     })
 }
@@ -463,7 +487,12 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             )));
         }
     }
-    let token = settings.join_token_file.as_deref().map(JoinToken::read).transpose().map_err(usage)?;
+    let joining = Joining {
+        join_token: settings.join_token_file.take(),
+        kubernetes_token: settings.kubernetes_token_file.take(),
+        cluster_ca: settings.cluster_ca_file.take(),
+    };
+    let proof = joining.proof().map_err(usage)?;
     let host = if settings.host.is_empty() { hostname() } else { std::mem::take(&mut settings.host) };
     // They are noted in the store, and the next start may be in another folder.
     let content_store = settings.content_store.iter().map(std::path::absolute).collect::<Result<_, _>>();
@@ -488,7 +517,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
         options: PeerOptions {
             data_dir,
             supernodes: settings.supernode,
-            token,
+            proof,
             quic_listen: on(interface.into(), settings.quic_listen, 7710),
             http_listen: Some(on(interface.into(), settings.http_listen, 7712)),
             advertise: settings.advertise,
@@ -544,7 +573,11 @@ pub fn outlook(config: Option<&Path>, flags: Flags) -> anyhow::Result<Outlook> {
     Ok(Outlook {
         data_dir: peer.data_dir.or(supernode.data_dir),
         supernodes: peer.supernode,
-        join_token_file: peer.join_token_file,
+        joining: Joining {
+            join_token: peer.join_token_file,
+            kubernetes_token: peer.kubernetes_token_file,
+            cluster_ca: peer.cluster_ca_file,
+        },
         default_registry: peer.default_registry,
         registries: supernode.registry.into_iter().chain(peer.registry).collect(),
     })

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use common::identity::{Admits, Identity, IdentityError, JoinToken};
+use common::identity::{Admits, Identity, IdentityError, JoinProof};
 use common::node::{Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportError, TransportOptions};
@@ -41,7 +41,7 @@ pub struct PeerOptions {
     /// `HOST:PORT` of supernodes.
     pub supernodes: Vec<String>,
     /// What lets us in the first time.
-    pub token: Option<JoinToken>,
+    pub proof: Option<Arc<dyn JoinProof>>,
     /// UDP address for neighbours.
     pub quic_listen: SocketAddr,
     /// TCP address for metrics and health; none for a temporary member.
@@ -75,11 +75,14 @@ pub enum DaemonError {
     /// The origin settings.
     #[error(transparent)]
     Origin(#[from] OriginError),
-    /// The join token does not open this cluster.
-    #[error(
-        "cannot join the cluster: {0}; make a token for it with `longshore token create` on its supernode"
-    )]
-    Token(TransportError),
+    /// What we would join with does not open this cluster.
+    #[error("cannot join the cluster: {cause}; {way_out}")]
+    Proof {
+        /// What the supernode said, or what is wrong with it.
+        cause: TransportError,
+        /// What to do.
+        way_out: &'static str,
+    },
     /// Something that only one kind of daemon has.
     #[error(transparent)]
     Part(Box<dyn std::error::Error + Send + Sync>),
@@ -135,11 +138,11 @@ pub async fn listen(
 // === impl Peer ===
 
 impl Peer {
-    /// Starts a peer on the present runtime. A supernode that does not answer is tried again in the background; a
-    /// token that is refused is an error.
+    /// Starts a peer on the present runtime. A supernode that does not answer, or cannot tell yet, is tried again in the
+    /// background; a refusal is an error.
     ///
     /// # Errors
-    /// When the folder, the ports, the settings or the token cannot be used.
+    /// When the folder, the ports, the settings or what it joins with cannot be used.
     pub async fn start(options: PeerOptions) -> Result<Self, DaemonError> {
         Self::start_with(options, Arc::new(Dns)).await
     }
@@ -149,7 +152,7 @@ impl Peer {
     /// # Errors
     /// As there.
     pub async fn start_with(options: PeerOptions, resolver: Arc<dyn Resolver>) -> Result<Self, DaemonError> {
-        let PeerOptions { data_dir, supernodes, token, labels, origin, .. } = options;
+        let PeerOptions { data_dir, supernodes, proof, labels, origin, .. } = options;
         let store_options = StoreOptions { limits: options.limits, durable: true };
         let metrics = Metrics::new();
         let counted = metrics.clone();
@@ -180,10 +183,10 @@ impl Peer {
             hello,
         })?;
         let quic = transport.local_addr().unwrap_or(options.quic_listen);
-        first_enrolment((&supernodes, &*resolver), token.as_ref(), &identity).await?;
-        let mark = mark(&identity, token.as_ref());
+        first_enrolment((&supernodes, &*resolver), proof.as_deref(), &identity).await?;
+        let mark = mark(&identity, proof.as_deref());
         let remote =
-            RemoteOptions { supernodes, resolver, identity, standing, token, metrics: metrics.clone() };
+            RemoteOptions { supernodes, resolver, identity, standing, proof, metrics: metrics.clone() };
         let (remote, driver) = Remote::new(remote);
         let origin = OriginClient::new(origin)?.with_mark(&mark);
         let (connected, supernodes) = (remote.connected(), remote.supernodes());
@@ -276,32 +279,32 @@ impl Peer {
 }
 
 /// What a cluster's nodes mark their questions with: a part of its CA's fingerprint, which is no secret.
-fn mark(identity: &Identity, token: Option<&JoinToken>) -> String {
+fn mark(identity: &Identity, proof: Option<&dyn JoinProof>) -> String {
     let certificate = identity.certificate().map(|certificate| certificate.ca_fingerprint);
-    let cluster = certificate.or_else(|| token.map(JoinToken::ca));
+    let cluster = certificate.or_else(|| proof.map(JoinProof::cluster));
     cluster.map_or_else(|| identity.node().to_string(), |ca| ca.hex()[..12].to_owned())
 }
 
 /// A first certificate, while somebody watches the start: a refusal is an error now, silence is not.
 async fn first_enrolment(
     (supernodes, resolver): (&[String], &dyn Resolver),
-    token: Option<&JoinToken>,
+    proof: Option<&dyn JoinProof>,
     identity: &Identity,
 ) -> Result<(), DaemonError> {
-    let Some(token) = token.filter(|token| session::must_enrol(identity, Some(token), SystemTime::now()))
+    let Some(proof) = proof.filter(|proof| session::must_enrol(identity, Some(*proof), SystemTime::now()))
     else {
         return Ok(());
     };
     for name in supernodes {
         let Ok(addresses) = resolver.lookup(name.clone()).await else { continue };
         for address in addresses {
-            match transport::enrol(address, token, identity).await {
+            match transport::enrol(address, proof, identity).await {
                 Ok(()) => {
                     tracing::info!(supernode = %address, node = %identity.node(), "enrolled");
                     return Ok(());
                 }
-                Err(error @ (TransportError::TokenRefused { .. } | TransportError::OtherCluster { .. })) => {
-                    return Err(DaemonError::Token(error));
+                Err(cause @ (TransportError::ProofRefused { .. } | TransportError::OtherCluster { .. })) => {
+                    return Err(DaemonError::Proof { cause, way_out: proof.way_out() });
                 }
                 // It may be there in a moment: the session tries again.
                 Err(error) => tracing::debug!(supernode = %address, "not enrolled yet: {error}"),

@@ -7,6 +7,7 @@ mod table;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -133,6 +134,7 @@ async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<
         limits: Limits::default(),
         cache: None,
         cluster_dir: None,
+        kubernetes: None,
         certificate_life: None,
         web: WebOptions::default(),
         rates: Rates::default(),
@@ -151,7 +153,7 @@ async fn start_peer(
     let options = PeerOptions {
         data_dir: folder.make(&host)?,
         supernodes: vec![supernode.quic().to_string()],
-        token: Some(JoinToken::read(supernode.token())?),
+        proof: Some(Arc::new(JoinToken::read(supernode.token())?)),
         quic_listen: loopback(),
         http_listen: Some(loopback()),
         advertise: None,

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use common::identity::{Admits, CertificateInfo, Identity, IdentityError, JoinToken};
+use common::identity::{Admits, CertificateInfo, Identity, JoinProof};
 use common::node::Role;
 use common::transport::{self, Transport, TransportError, TransportOptions};
 
 use super::{Finding, Home, network};
+use crate::joining::Joining;
 use crate::settings::Outlook;
 
 /// Before this build was made: a clock that shows it is wrong. The start of 2025.
@@ -33,41 +35,48 @@ pub(super) async fn all(outlook: &Outlook, homes: &[Home]) -> Vec<Finding> {
             None => {}
         }
     }
-    let token = outlook.join_token_file.as_deref().map(|path| (path, JoinToken::read(path)));
-    if let Some((path, read)) = &token {
-        findings.push(join_token(path, read.as_ref(), member.as_ref()));
-    }
-    let token = token.and_then(|(_, read)| read.ok());
+    let proof = outlook.joining.proof();
+    findings.extend(joining(&outlook.joining, &proof, member.as_ref()));
+    let proof = proof.ok().flatten();
     for supernode in supernodes(outlook, homes) {
-        findings.extend(reach(&supernode, member.as_ref(), token.as_ref(), now).await);
+        findings.extend(reach(&supernode, member.as_ref(), proof.as_deref(), now).await);
     }
     findings
 }
 
-/// Whether the token can be read, and is of the cluster that this node is in.
-fn join_token(path: &Path, read: Result<&JoinToken, &IdentityError>, member: Option<&Identity>) -> Finding {
-    const CHECK: &str = "join token";
+/// Whether what this node joins with can be read, and is of the cluster that it is in.
+fn joining(
+    files: &Joining,
+    proof: &anyhow::Result<Option<Arc<dyn JoinProof>>>,
+    member: Option<&Identity>,
+) -> Option<Finding> {
+    let check = if files.kubernetes_token.is_some() { "Kubernetes token" } else { "join token" };
+    let pod = "mount a projected token with the supernode's audience, and ca.pem of its cluster folder";
+    let copy = "copy it from the supernode's <data-dir>/join-token";
+    let proof = match proof {
+        Ok(proof) => proof.as_ref()?,
+        Err(error) => {
+            let mend = if files.kubernetes_token.is_some() { pod } else { copy };
+            return Some(Finding::fail(check, error.to_string(), mend));
+        }
+    };
+    let file = files.kubernetes_token.as_deref().or(files.join_token.as_deref());
+    let file = file.unwrap_or(Path::new("")).display();
     let member = member.filter(|member| member.certificate().is_some());
-    match (read, member) {
-        (Err(error), _) => {
-            Finding::fail(CHECK, error.to_string(), "copy it from the supernode's <data-dir>/join-token")
+    Some(match member {
+        Some(member) if !member.is_of_cluster(proof.cluster()) => {
+            let name = proof.name();
+            let what = format!("the {name} in {file} is for another cluster than this node's certificate");
+            let mend = if files.kubernetes_token.is_some() { pod } else { copy };
+            let change = "to change clusters, move <data-dir>/identity aside and enrol again";
+            Finding::fail(check, what, format!("{mend}; {change}"))
         }
-        (Ok(token), Some(member)) if !member.is_of_cluster(token.ca()) => {
-            let what = format!(
-                "{} holds token {}, which is for another cluster than this node's certificate",
-                path.display(),
-                token.id()
-            );
-            let mend = "copy it from the supernode's <data-dir>/join-token; to change clusters, move <data-dir>/identity \
-                        aside and enrol again";
-            Finding::fail(CHECK, what, mend)
-        }
-        (Ok(token), _) => Finding::ok(CHECK, format!("{} holds token {}", path.display(), token.id())),
-    }
+        _ => Finding::ok(check, format!("{file} holds one")),
+    })
 }
 
-const ENROL: &str =
-    "start the peer with --join-token-file; the token is in the supernode's <data-dir>/join-token";
+const ENROL: &str = "start the peer with --join-token-file; the token is in the supernode's <data-dir>/join-token. In a pod, \
+     --kubernetes-token-file does, too";
 
 pub(super) fn clock(now: SystemTime) -> Finding {
     match now.duration_since(SystemTime::UNIX_EPOCH) {
@@ -109,7 +118,7 @@ pub(super) fn certificate(info: &CertificateInfo, now: SystemTime) -> Finding {
         Err(_) => Finding::warn(
             CHECK,
             "it has run out",
-            "a peer that starts enrols again; give it --join-token-file",
+            "a peer that starts enrols again; give it --join-token-file, or in a pod --kubernetes-token-file",
         ),
         // It is renewed when a third is left.
         Ok(left) if left < life / 4 => {
@@ -138,7 +147,7 @@ fn supernodes(outlook: &Outlook, homes: &[Home]) -> Vec<String> {
 async fn reach(
     name: &str,
     member: Option<&Identity>,
-    token: Option<&JoinToken>,
+    proof: Option<&dyn JoinProof>,
     now: SystemTime,
 ) -> Vec<Finding> {
     const CHECK: &str = "way to the supernode";
@@ -153,9 +162,9 @@ async fn reach(
     let member = member.filter(|member| member.is_valid(now));
     let mut last = None;
     for &address in &addresses {
-        let answer = match (member, token) {
+        let answer = match (member, proof) {
             (Some(member), _) => hello(member, address).await.map(|()| "answers and lets this node in"),
-            (None, Some(token)) => transport::knock(address, token)
+            (None, Some(proof)) => transport::knock(address, proof)
                 .await
                 .map(|()| "answers, and is of the cluster that the token is for"),
             (None, None) => {
@@ -207,7 +216,7 @@ pub(super) fn way_out(error: Option<&TransportError>) -> &'static str {
             "see that the supernode runs, and that UDP to its port passes every firewall on the way, both ways"
         }
         Some(TransportError::OtherCluster { .. }) => {
-            "copy the join token of that supernode, from its <data-dir>/join-token"
+            "copy the join token of that supernode, from its <data-dir>/join-token; with a Kubernetes token, its ca.pem"
         }
         Some(TransportError::TurnedAway { reason, .. }) if reason.contains("was revoked") => {
             "ask who runs the cluster why; `longshore node allow NODE-ID` on the supernode's machine lets it in again"

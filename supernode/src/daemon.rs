@@ -25,7 +25,7 @@ use crate::api;
 use crate::api::guard::{API_TOKEN, Door, Token};
 use crate::api::tls::{Certificate, TlsListener};
 use crate::bulletin::Bulletins;
-use crate::enrolment::Office;
+use crate::enrolment::{Desks, JoinTokens, Kubernetes, KubernetesOptions, Office, Verifier};
 use crate::hub::Hub;
 use crate::membership::Membership;
 use crate::openings::Openings;
@@ -63,6 +63,8 @@ pub struct SupernodeOptions {
     pub cache: Option<CacheOptions>,
     /// Where the cluster's CA, tokens and revocations are, if not beside the supernode's own key.
     pub cluster_dir: Option<PathBuf>,
+    /// Which Kubernetes ServiceAccounts may join; none is join tokens alone.
+    pub kubernetes: Option<KubernetesOptions>,
     /// How long certificates last, in tests; none is as long as they do.
     pub certificate_life: Option<Duration>,
     /// Its HTTP port.
@@ -161,8 +163,10 @@ impl Supernode {
         let contact = Contact { id: identity.node(), address: advertise.unwrap_or(quic) };
         let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
         let hub = Arc::new(Hub::new(contact, settings, metrics.clone()));
+        let desks = Desks::default();
+        let verifiers = verifiers(options.kubernetes, (&book, &authority), &desks)?;
         let roll = identity.roll().clone();
-        let office = Office::new(authority.clone(), book.clone(), roll, metrics);
+        let office = Office::new(authority.clone(), verifiers, desks, roll, metrics);
         let running = Self {
             engine: engine.clone(),
             transport: transport.clone(),
@@ -232,6 +236,21 @@ impl Supernode {
         self.transport.close().await;
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// Who checks what strangers show.
+fn verifiers(
+    kubernetes: Option<KubernetesOptions>,
+    (book, authority): (&Arc<TokenBook>, &Arc<Authority>),
+    desks: &Desks,
+) -> Result<Vec<Box<dyn Verifier>>, DaemonError> {
+    let mut verifiers: Vec<Box<dyn Verifier>> =
+        vec![Box::new(JoinTokens::new(book.clone(), authority.clone(), desks.clone()))];
+    if let Some(options) = kubernetes {
+        let kubernetes = Kubernetes::open(options, desks.clone());
+        verifiers.push(Box::new(kubernetes.map_err(|error| DaemonError::Part(error.into()))?));
+    }
+    Ok(verifiers)
 }
 
 /// Who may use the API on the HTTP port.

@@ -11,9 +11,11 @@
 //! - Whoever holds no supernode certificate cannot pass for [`SUPERNODE_NAME`].
 //! - Every file here is written whole with mode 0600 (see `files`); no secret reaches a log or an error.
 
+mod account_token;
 mod authority;
 mod certificate;
 mod files;
+mod join_proof;
 mod own;
 mod revocation;
 mod revocation_book;
@@ -30,9 +32,11 @@ mod trust;
 use std::io;
 use std::path::PathBuf;
 
+pub use account_token::AccountToken;
 pub use authority::{Authority, CLOCK_SKEW, Issued, LIFETIME};
 pub use certificate::{CertificateInfo, PeerCertificate, read_peer_certificate};
 pub use files::{read_secret, write_secret};
+pub use join_proof::JoinProof;
 pub use own::Identity;
 pub use revocation::Revocation;
 pub use revocation_book::{RevocationBook, RevocationEntry};
@@ -92,7 +96,7 @@ pub enum IdentityError {
     )]
     AuthorityKeyMissing(PathBuf),
     /// TLS settings were asked of a node that is no member yet.
-    #[error("this node has no certificate yet: enrol it with a join token first")]
+    #[error("this node has no certificate yet: enrol it first, with a join token or a Kubernetes token")]
     NotEnrolled,
     /// A certificate request is malformed or not signed by its own key.
     #[error("certificate request refused: {0}")]

@@ -4,7 +4,8 @@
 //! # Invariants
 //! - No resumption and no early data: a resumed session would not look at certificates again, and so outlive
 //!   them.
-//! - A stranger trusts one certificate, the one whose digest its token carries, and the CA that this one hands over to.
+//! - A stranger trusts one certificate, the one whose digest its token carries or whose file it was given, and the CA that
+//!   this one hands over to.
 
 use std::sync::{Arc, LazyLock};
 
@@ -206,7 +207,7 @@ impl ServerCertVerifier for PinnedAuthority {
         let ca =
             intermediates.iter().find(|certificate| Digest::of(certificate) == self.0).ok_or_else(|| {
                 rustls::Error::General(
-                    "the join token belongs to another cluster than this supernode".to_owned(),
+                    "the join token or CA file belongs to another cluster than this supernode".to_owned(),
                 )
             })?;
         let mut roots = RootCertStore::empty();

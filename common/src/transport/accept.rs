@@ -28,7 +28,7 @@ const MAX_WORDS: usize = 8 * 1024;
 pub enum Inbound {
     /// A member.
     Member(Connection),
-    /// A stranger with a join token.
+    /// A stranger that wants to join.
     Enrolling(Enrolling),
     /// Nobody that we let in; the dialler was told the same.
     TurnedAway {
@@ -74,6 +74,12 @@ impl Enrolling {
         };
         // Dropping the connection afterwards closes it, heard or not.
         tokio::time::timeout(HANDSHAKE_TIMEOUT, answering).await.unwrap_or(Ok(()))
+    }
+
+    /// Tells the stranger to come again. Not an answer: before there were proofs that others must check, an answer was
+    /// a certificate or the end.
+    pub fn put_off(self, reason: &str) {
+        connection::put_off(&self.quic, reason);
     }
 }
 

@@ -24,6 +24,7 @@ const MAX_HELLO: usize = 8 * 1024;
 
 pub(super) const BYE: VarInt = VarInt::from_u32(0);
 const REFUSED: VarInt = VarInt::from_u32(1);
+const LATER: VarInt = VarInt::from_u32(2);
 
 /// A live connection to a member. Cheap to clone; all clones are one connection.
 #[derive(Clone, Debug)]
@@ -185,6 +186,11 @@ pub(super) fn refuse(quic: &quinn::Connection, reason: &str) {
     quic.close(REFUSED, reason.as_bytes());
 }
 
+/// Tells a stranger to come again, in words that its log will show.
+pub(super) fn put_off(quic: &quinn::Connection, reason: &str) {
+    quic.close(LATER, reason.as_bytes());
+}
+
 /// The neighbour's certificate, which TLS has verified already.
 pub(super) fn certificate(quic: &quinn::Connection) -> Result<PeerCertificate, String> {
     let chain = quic
@@ -199,6 +205,10 @@ pub(super) fn explain(address: SocketAddr, error: &quinn::ConnectionError) -> Tr
     use quinn::ConnectionError as E;
     match error {
         E::ApplicationClosed(close) if close.error_code == REFUSED => TransportError::TurnedAway {
+            address,
+            reason: String::from_utf8_lossy(&close.reason).chars().take(300).collect(),
+        },
+        E::ApplicationClosed(close) if close.error_code == LATER => TransportError::PutOff {
             address,
             reason: String::from_utf8_lossy(&close.reason).chars().take(300).collect(),
         },

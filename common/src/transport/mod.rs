@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::digest::Digest;
-use crate::identity::{self, Admits, Identity, IdentityError, JoinToken};
+use crate::identity::{self, Admits, Identity, IdentityError, JoinProof};
 use crate::node::{Contact, NodeId, Role};
 use crate::wire::codec::{self, CodecError, FrameReader};
 use crate::wire::enrol;
@@ -36,6 +36,8 @@ use driver::Driver;
 
 /// A neighbour on a healthy network answers a handshake in a few round trips.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// A stranger's proof may have to be checked elsewhere, and many may ask at once.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a closing endpoint waits for its last packets to be heard.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -78,19 +80,31 @@ pub enum TransportError {
         /// In words.
         reason: String,
     },
-    /// The supernode refuses our join token.
-    #[error("{address} refuses the join token: {reason}")]
-    TokenRefused {
+    /// The supernode refuses what we joined with.
+    #[error("{address} refuses the {proof}: {reason}")]
+    ProofRefused {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// What was shown.
+        proof: &'static str,
+        /// Its words.
+        reason: String,
+    },
+    /// The supernode cannot tell just now whether we may join.
+    #[error("{address} cannot let this node join just now: {reason}")]
+    PutOff {
         /// Who was dialled.
         address: SocketAddr,
         /// Its words.
         reason: String,
     },
-    /// The supernode is of another cluster than the join token.
-    #[error("{address} is no supernode of the cluster that the join token is for ({reason})")]
+    /// The supernode is of another cluster than what we would join with.
+    #[error("{address} is no supernode of the cluster that the {proof} is for ({reason})")]
     OtherCluster {
         /// Who was dialled.
         address: SocketAddr,
+        /// What would have been shown.
+        proof: &'static str,
         /// In words.
         reason: String,
     },
@@ -282,69 +296,97 @@ async fn follow(shared: std::sync::Weak<Shared>) {
     }
 }
 
-/// Asks the supernode at `address` for a certificate, with a join token, from a port of its own.
+/// Asks the supernode at `address` for a certificate, from a port of its own. It is shown the proof only after it has
+/// shown a certificate of the proof's cluster.
 ///
 /// # Errors
-/// When it does not answer, is not of the cluster that the token is for, or refuses the token.
+/// When it does not answer, is not of that cluster, refuses the proof or cannot check it.
 pub async fn enrol(
     address: SocketAddr,
-    token: &JoinToken,
+    proof: &dyn JoinProof,
     identity: &Identity,
 ) -> Result<(), TransportError> {
-    let driver = Driver::start()?;
-    let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let endpoint = driver.endpoint(any, None)?;
-    let config = settings::client(identity::enrolment_client_config(token.ca())?, address)?;
-    let request = enrol::Request {
-        token_id: token.id().to_owned(),
-        secret: token.secret().to_owned(),
-        csr: identity.csr()?,
-    };
-    let asking = async {
-        let quic = establish(&endpoint, config, address, identity::SUPERNODE_NAME).await?;
-        let failed = |error: quinn::ConnectionError| connection::explain(address, &error);
-        let (mut send, receive) = quic.open_bi().await.map_err(failed)?;
-        let broken = |source| match quic.close_reason() {
-            Some(error) => connection::explain(address, &error),
-            None => TransportError::Codec { address, source },
-        };
-        codec::send(&mut send, &request).await.map_err(broken)?;
-        FrameReader::new(receive).expect::<enrol::Reply>().await.map_err(broken)
-    };
-    let reply = tokio::time::timeout(DIAL_TIMEOUT, asking).await;
-    endpoint.close(connection::BYE, b"enrolled");
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-    match reply.map_err(|_| TransportError::Silent { address })? {
-        Ok(enrol::Reply::Issued(chain)) => Ok(identity.join(&chain)?),
-        Ok(enrol::Reply::Refused(reason)) => Err(TransportError::TokenRefused { address, reason }),
-        Err(TransportError::Distrusted { address, reason }) => {
-            Err(TransportError::OtherCluster { address, reason })
+    let request = proof.request(identity.csr()?)?;
+    let visit = Visit::begin(address, proof).await?;
+    let reply = visit.ask(&request).await;
+    visit.end().await;
+    match reply? {
+        enrol::Reply::Issued(chain) => Ok(identity.join(&chain)?),
+        enrol::Reply::Refused(reason) => {
+            Err(TransportError::ProofRefused { address, proof: proof.name(), reason })
         }
-        Err(error) => Err(error),
     }
 }
 
-/// Finds out whether a supernode of the cluster that a token is for answers at `address`, and asks it for nothing: the
+/// Finds out whether a supernode of the cluster that a proof is for answers at `address`, and asks it for nothing: a
 /// token keeps its uses.
 ///
 /// # Errors
 /// When it does not answer, or is not of that cluster.
-pub async fn knock(address: SocketAddr, token: &JoinToken) -> Result<(), TransportError> {
-    let driver = Driver::start()?;
-    let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let endpoint = driver.endpoint(any, None)?;
-    let config = settings::client(identity::enrolment_client_config(token.ca())?, address)?;
-    let knocking = establish(&endpoint, config, address, identity::SUPERNODE_NAME);
-    let answer = tokio::time::timeout(DIAL_TIMEOUT, knocking).await;
-    endpoint.close(connection::BYE, b"only looking");
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-    match answer.map_err(|_| TransportError::Silent { address })? {
-        Ok(_) => Ok(()),
-        Err(TransportError::Distrusted { address, reason }) => {
-            Err(TransportError::OtherCluster { address, reason })
-        }
-        Err(error) => Err(error),
+pub async fn knock(address: SocketAddr, proof: &dyn JoinProof) -> Result<(), TransportError> {
+    Visit::begin(address, proof).await?.end().await;
+    Ok(())
+}
+
+/// A stranger's connection to a supernode, from a port of its own.
+struct Visit {
+    quic: quinn::Connection,
+    endpoint: quinn::Endpoint,
+    _driver: Driver,
+}
+
+// === impl Visit ===
+
+impl Visit {
+    /// Dials; what answers is of the proof's cluster.
+    async fn begin(address: SocketAddr, proof: &dyn JoinProof) -> Result<Self, TransportError> {
+        let driver = Driver::start()?;
+        let any: SocketAddr =
+            if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+        let endpoint = driver.endpoint(any, None)?;
+        let config = settings::client(identity::enrolment_client_config(proof.cluster())?, address)?;
+        let dialling = establish(&endpoint, config, address, identity::SUPERNODE_NAME);
+        let met = tokio::time::timeout(DIAL_TIMEOUT, dialling).await;
+        let error = match met.unwrap_or(Err(TransportError::Silent { address })) {
+            Ok(quic) => return Ok(Self { quic, endpoint, _driver: driver }),
+            Err(TransportError::Distrusted { address, reason }) => {
+                TransportError::OtherCluster { address, proof: proof.name(), reason }
+            }
+            Err(error) => error,
+        };
+        say_bye(&endpoint).await;
+        Err(error)
     }
+
+    /// One request, one answer.
+    async fn ask(&self, request: &enrol::Request) -> Result<enrol::Reply, TransportError> {
+        let (quic, address) = (&self.quic, self.quic.remote_address());
+        let asking = async {
+            let failed = |error: quinn::ConnectionError| connection::explain(address, &error);
+            let (mut send, receive) = quic.open_bi().await.map_err(failed)?;
+            let broken = |source| match quic.close_reason() {
+                Some(error) => connection::explain(address, &error),
+                None => TransportError::Codec { address, source },
+            };
+            codec::send(&mut send, request).await.map_err(broken)?;
+            FrameReader::new(receive).expect::<enrol::Reply>().await.map_err(broken)
+        };
+        let seconds = ANSWER_TIMEOUT.as_secs();
+        tokio::time::timeout(ANSWER_TIMEOUT, asking).await.unwrap_or_else(|_| {
+            let reason = format!("no answer to the request to join within {seconds} s");
+            Err(TransportError::Failed { address, reason })
+        })
+    }
+
+    async fn end(self) {
+        say_bye(&self.endpoint).await;
+    }
+}
+
+/// Closes an endpoint once its last words are heard: the other end's log is to say why a handshake ended.
+async fn say_bye(endpoint: &quinn::Endpoint) {
+    endpoint.close(connection::BYE, b"that was all");
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
 }
 
 async fn establish(

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use common::identity::{Identity, JoinToken};
+use common::identity::{Identity, JoinProof};
 use common::node::NodeId;
 use common::task::TaskId;
 use common::telemetry::Metrics;
@@ -29,7 +29,7 @@ pub struct RemoteOptions {
     /// What supernodes say of members and CAs, and what they are asked for.
     pub standing: Standing,
     /// What lets us in, if we have no certificate.
-    pub token: Option<JoinToken>,
+    pub proof: Option<Arc<dyn JoinProof>>,
     /// What is counted.
     pub metrics: Metrics,
 }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::identity::{Identity, JoinToken};
+use common::identity::{Identity, JoinProof};
 use common::node::NodeId;
 use common::telemetry::Metrics;
 use common::transport::{self, CONTROL_PRIORITY, Connection, Transport, TransportError};
@@ -85,8 +85,10 @@ enum SessionError {
     Transport(#[from] TransportError),
     #[error("{0}")]
     Codec(#[from] CodecError),
-    #[error("no certificate, and no join token: give one with --join-token-file")]
-    NoToken,
+    #[error(
+        "no certificate, and nothing to join with: give --join-token-file, or --kubernetes-token-file in a pod"
+    )]
+    NoProof,
     #[error("the supernode does not read")]
     Deaf,
     #[error("the supernode closed the session")]
@@ -190,13 +192,13 @@ impl Session {
 
     async fn connect(&self) -> Result<Connection, SessionError> {
         let Shared { options, transport, enrolling, .. } = &*self.shared;
-        let (identity, token) = (&options.identity, options.token.as_ref());
-        if must_enrol(identity, token, SystemTime::now()) {
+        let (identity, proof) = (&options.identity, options.proof.as_deref());
+        if must_enrol(identity, proof, SystemTime::now()) {
             let _turn = enrolling.lock().await;
             // Another session may have done it meanwhile.
-            if must_enrol(identity, token, SystemTime::now()) {
-                let token = token.ok_or(SessionError::NoToken)?;
-                transport::enrol(self.address, token, identity).await?;
+            if must_enrol(identity, proof, SystemTime::now()) {
+                let proof = proof.ok_or(SessionError::NoProof)?;
+                transport::enrol(self.address, proof, identity).await?;
                 tracing::info!(supernode = %self.address, node = %identity.node(), "enrolled");
             }
         }
@@ -280,10 +282,10 @@ async fn speak(mut send: SendStream, mut words: mpsc::Receiver<ToSupernode>) -> 
     SessionError::Deaf
 }
 
-/// Whether there is no certificate that is good here: none, an expired one, or one of another cluster than the token's.
-pub fn must_enrol(identity: &Identity, token: Option<&JoinToken>, now: SystemTime) -> bool {
-    let elsewhere = |token: &JoinToken| !identity.is_of_cluster(token.ca());
-    !identity.is_valid(now) || token.is_some_and(elsewhere)
+/// Whether there is no certificate that is good here: none, an expired one, or one of another cluster than the proof's.
+pub fn must_enrol(identity: &Identity, proof: Option<&dyn JoinProof>, now: SystemTime) -> bool {
+    let elsewhere = |proof: &dyn JoinProof| !identity.is_of_cluster(proof.cluster());
+    !identity.is_valid(now) || proof.is_some_and(elsewhere)
 }
 
 /// Shows when the certificate ends.

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::digest::{Digest, Hasher};
-use common::identity::{self, JoinToken};
+use common::identity::{self, JoinProof, JoinToken};
 use common::node::{Labels, NodeId};
 use common::piece::{ByteRange, Geometry};
 use common::task::{Credentials, Source, TaskId};
@@ -60,7 +61,7 @@ pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -
     PeerOptions {
         data_dir: dir.to_owned(),
         supernodes: vec![supernode.to_string()],
-        token: None,
+        proof: None,
         quic_listen: loopback(),
         http_listen: None,
         advertise: None,
@@ -86,6 +87,7 @@ fn supernode_options(data_dir: &Path, origin: &Origin, quic_listen: SocketAddr) 
         limits: Limits::default(),
         cache: None,
         cluster_dir: None,
+        kubernetes: None,
         certificate_life: None,
         web: WebOptions::default(),
         rates: Rates::default(),
@@ -133,7 +135,8 @@ impl Cluster {
 
     pub(crate) async fn try_peer(&self, name: &str, token: Option<JoinToken>) -> Result<Peer, DaemonError> {
         let options = peer_options(&self.folder(name), &self.origin, self.supernode.quic());
-        Peer::start(PeerOptions { token, ..options }).await
+        let proof = token.map(|token| Arc::new(token) as Arc<dyn JoinProof>);
+        Peer::start(PeerOptions { proof, ..options }).await
     }
 
     pub(crate) async fn peers(&self, count: usize) -> Vec<Peer> {

@@ -86,7 +86,7 @@ impl Fleet {
     async fn peer(&self, name: &str) -> Peer {
         let options = peer_options(&self.dir.path().join(name), &self.origin, loopback());
         let supernodes = vec![NAME.to_owned()];
-        let options = PeerOptions { supernodes, token: Some(self.token.clone()), ..options };
+        let options = PeerOptions { supernodes, proof: Some(Arc::new(self.token.clone())), ..options };
         let peer = Peer::start_with(options, Arc::new(self.names.clone())).await.unwrap();
         let named = self.names.0.lock().unwrap().len();
         until("all sessions are there", async || sessions(&peer) == named).await;
@@ -247,7 +247,7 @@ async fn two_addresses_of_one_supernode_are_one_session() {
         fleet.names.mean(addresses);
         let options = peer_options(&fleet.dir.path().join("peer"), &fleet.origin, loopback());
         let supernodes = vec![NAME.to_owned()];
-        let options = PeerOptions { supernodes, token: Some(fleet.token.clone()), ..options };
+        let options = PeerOptions { supernodes, proof: Some(Arc::new(fleet.token.clone())), ..options };
         let peer = Peer::start_with(options, Arc::new(fleet.names.clone())).await.unwrap();
         let known = |peer: &Peer| {
             let view = peer.supernodes().borrow().clone();

@@ -1,7 +1,8 @@
-//! Who belongs to a cluster, and for how long: tokens, revocations, renewals, and a change of the CA, with real daemons
+//! Who belongs to a cluster, and for how long: tokens of the cluster and of Kubernetes, revocations, renewals, and a change of the CA, with real daemons
 //! and pulls going on.
 
 mod folder;
+mod kubernetes;
 mod renewal;
 mod revocation;
 mod tokens;
