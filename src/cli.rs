@@ -1,10 +1,11 @@
-//! The command line, as clap reads it. Flags of daemons are texts here; [`crate::settings`] lays them over the
-//! environment and the configuration file and reads them.
+//! The command line, as clap reads it. Flags of daemons are texts here, and named like their keys; [`crate::settings`] lays them
+//! over the environment and the configuration file and reads them.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::telemetry::LogFormat;
+use serde::Serialize;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -116,10 +117,12 @@ pub struct TaskIds {
 }
 
 /// Where a daemon lives.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Home {
     /// TOML file with settings, under [supernode] and [peer]; flags and LONGSHORE_<SECTION>_<KEY> variables go before it
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     pub config: Option<PathBuf>,
     /// Where keys and blobs are kept [default: /var/lib/longshore as root, else the XDG data directory]
     #[arg(long, value_name = "DIR")]
@@ -143,7 +146,8 @@ pub struct Home {
 }
 
 /// A bucket behind the supernode's disk.
-#[derive(Args)]
+#[derive(Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Cache {
     /// An S3-compatible bucket that keeps the registry blobs of all supernodes of a cluster, as s3://BUCKET/PREFIX
     /// [default: this machine's disk alone]
@@ -161,7 +165,8 @@ pub struct Cache {
 }
 
 /// Where a peer stands, and what it carries.
-#[derive(Args)]
+#[derive(Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Carrier {
     /// TCP address of the registry proxy [default: 127.0.0.1:7711]
     #[arg(long, value_name = "ADDRESS")]
@@ -186,8 +191,9 @@ pub struct Carrier {
 }
 
 /// How much may pass. A file's values may be changed under way: SIGHUP has it read again.
-#[derive(Args)]
+#[derive(Args, Serialize)]
 #[command(next_help_heading = "Limits (SIGHUP reads the file again)")]
+#[serde(rename_all = "kebab-case")]
 pub struct Limits {
     /// How fast pieces are handed on, for example 200mbit or 25MiB/s [default: no limit]
     #[arg(long, value_name = "RATE")]
@@ -213,7 +219,8 @@ pub struct Limits {
 }
 
 /// Which origins may be asked, and where they are.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Origins {
     /// An origin that may be asked: host, host:port, *.domain, or * for all (repeatable) [default: every host that
     /// is not loopback, with `up` loopback too; link-local and metadata addresses never]
@@ -230,9 +237,11 @@ pub struct Origins {
     pub registry_ca: Vec<String>,
 }
 
-#[derive(Args)]
+#[derive(Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Supernode {
     #[command(flatten)]
+    #[serde(flatten)]
     pub home: Home,
     /// UDP address for peers [default: 0.0.0.0:7700]
     #[arg(long, value_name = "ADDRESS")]
@@ -281,18 +290,24 @@ pub struct Supernode {
     #[arg(long, value_name = "N")]
     pub max_joins: Option<u32>,
     #[command(flatten)]
+    #[serde(flatten)]
     pub limits: Limits,
     #[command(flatten)]
+    #[serde(flatten)]
     pub cache: Cache,
     #[command(flatten)]
+    #[serde(flatten)]
     pub origins: Origins,
 }
 
-#[derive(Args)]
+#[derive(Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Peer {
     #[command(flatten)]
+    #[serde(flatten)]
     pub home: Home,
     #[command(flatten)]
+    #[serde(flatten)]
     pub carrier: Carrier,
     /// The supernode, or a DNS name with several addresses (repeatable)
     #[arg(long, value_name = "HOST:PORT")]
@@ -318,8 +333,10 @@ pub struct Peer {
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<String>,
     #[command(flatten)]
+    #[serde(flatten)]
     pub origins: Origins,
     #[command(flatten)]
+    #[serde(flatten)]
     pub limits: Limits,
 }
 

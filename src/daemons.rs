@@ -87,7 +87,7 @@ fn publish(supernode: &Supernode, dir: &Path) -> anyhow::Result<Published> {
 pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
     warn_of_slow_hashing();
     let config = flags.home.config.clone();
-    let flags = supernode_flags(flags);
+    let flags = Flags::of(&flags);
     let options = settings::supernode(config.as_deref(), flags.clone(), settings::CLUSTER)?;
     let dir = options.data_dir.clone();
     let supernode = Supernode::start(options).await?;
@@ -110,7 +110,7 @@ pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
 pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
     warn_of_slow_hashing();
     let config = flags.home.config.clone();
-    let flags = peer_flags(flags);
+    let flags = Flags::of(&flags);
     let plan = settings::peer(config.as_deref(), flags.clone(), settings::CLUSTER)?;
     if plan.options.supernodes.is_empty() {
         return Err(usage(anyhow::anyhow!(
@@ -141,12 +141,12 @@ pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
     let config = flags.home.config.clone();
     let home = |name: &str| {
         let data_dir = Some(base.join(name).to_string_lossy().into_owned());
-        Flags::default().home(cli::Home { data_dir, ..flags.home.clone() })
+        Flags::of(&cli::Home { data_dir, ..flags.home.clone() })
     };
     let supernode_flags = home("supernode")
         .text("quic-listen", flags.quic_listen)
         .text("http-listen", flags.http_listen)
-        .origins(flags.origins.clone());
+        .and(&flags.origins);
     let options = settings::supernode(config.as_deref(), supernode_flags, settings::LOOPBACK)?;
     let supernode_dir = options.data_dir.clone();
     let supernode = Supernode::start(options).await?;
@@ -155,9 +155,9 @@ pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
         .text("join-token-file", Some(supernode.token().to_string_lossy().into_owned()))
         .text("quic-listen", flags.peer_quic_listen)
         .text("http-listen", flags.peer_http_listen)
-        .carrier(flags.carrier)
-        .limits(flags.limits)
-        .origins(flags.origins);
+        .and(&flags.carrier)
+        .and(&flags.limits)
+        .and(&flags.origins);
     let plan = settings::peer(config.as_deref(), peer_flags.clone(), settings::LOOPBACK)?;
     let peer_dir = plan.options.data_dir.clone();
     let node = Node::start(plan).await?;
@@ -194,41 +194,4 @@ Point a runtime at http://{proxy}:
 
 Ctrl-C ends it."
     );
-}
-
-fn supernode_flags(flags: cli::Supernode) -> Flags {
-    Flags::default()
-        .home(flags.home)
-        .text("quic-listen", flags.quic_listen)
-        .text("http-listen", flags.http_listen)
-        .text("advertise", flags.advertise)
-        .cache(flags.cache)
-        .text("cluster-dir", flags.cluster_dir)
-        .text("api-token-file", flags.api_token_file)
-        .list("kubernetes-join", flags.kubernetes_join)
-        .text("kubernetes-audience", flags.kubernetes_audience)
-        .text("kubernetes-api", flags.kubernetes_api)
-        .text("kubernetes-ca-file", flags.kubernetes_ca_file)
-        .text("kubernetes-token-file", flags.kubernetes_token_file)
-        .text("http-cert", flags.http_cert)
-        .text("http-key", flags.http_key)
-        .number("max-sessions", flags.max_sessions)
-        .number("max-joins", flags.max_joins)
-        .limits(flags.limits)
-        .origins(flags.origins)
-}
-
-fn peer_flags(flags: cli::Peer) -> Flags {
-    Flags::default()
-        .home(flags.home)
-        .list("supernode", flags.supernode)
-        .text("join-token-file", flags.join_token_file)
-        .text("kubernetes-token-file", flags.kubernetes_token_file)
-        .text("cluster-ca-file", flags.cluster_ca_file)
-        .text("quic-listen", flags.quic_listen)
-        .text("http-listen", flags.http_listen)
-        .text("advertise", flags.advertise)
-        .carrier(flags.carrier)
-        .limits(flags.limits)
-        .origins(flags.origins)
 }

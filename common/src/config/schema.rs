@@ -17,8 +17,8 @@ const LONGEST_COMPARED: usize = 64;
 /// All sections and keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
-    /// Section names and their keys.
-    pub sections: &'static [(&'static str, &'static [Key])],
+    /// Section names and their keys, in groups that sections may share.
+    pub sections: &'static [(&'static str, &'static [&'static [Key]])],
     /// Environment variables that start with `LONGSHORE_` and set no key; one that ends in `_` stands for all that
     /// start so. `LONGSHORE_LOG` need not be named.
     pub exempt: &'static [&'static str],
@@ -65,15 +65,25 @@ pub enum Kind {
 // === impl Schema ===
 
 impl Schema {
-    /// The keys of a section.
-    pub(super) fn section(&self, name: &str) -> Option<&'static [Key]> {
-        self.sections.iter().find(|(section, _)| *section == name).map(|&(_, keys)| keys)
+    pub(super) fn has_section(&self, name: &str) -> bool {
+        self.sections.iter().any(|(section, _)| *section == name)
+    }
+
+    /// The keys of a section; none where there is no such section.
+    pub(super) fn keys(&self, name: &str) -> impl Iterator<Item = &'static Key> {
+        let groups = self.sections.iter().find(|(section, _)| *section == name).map(|&(_, groups)| groups);
+        groups.into_iter().flatten().copied().flatten()
+    }
+
+    /// A key of a section.
+    pub(super) fn key(&self, section: &str, name: &str) -> Option<&'static Key> {
+        self.keys(section).find(|key| key.name == name)
     }
 
     /// The environment variables that set something, with their section and key.
     pub(super) fn variables(&self) -> BTreeMap<String, (&'static str, &'static Key)> {
-        let of_section = |&(section, keys): &(&'static str, &'static [Key])| {
-            keys.iter().map(move |key| (variable(section, key.name), (section, key)))
+        let of_section = |&(section, _): &(&'static str, _)| {
+            self.keys(section).map(move |key| (variable(section, key.name), (section, key)))
         };
         self.sections.iter().flat_map(of_section).collect()
     }
@@ -90,12 +100,11 @@ impl Schema {
 
     /// What to say of a key that this section has not: another section may have it.
     pub(super) fn hint_for_key(&self, section: &str, name: &str) -> String {
-        let elsewhere = self.sections.iter().find(|(_, keys)| keys.iter().any(|key| key.name == name));
+        let elsewhere = self.sections.iter().find(|(other, _)| self.key(other, name).is_some());
         if let Some((other, _)) = elsewhere {
             return format!("it belongs under [{other}]");
         }
-        let keys = self.section(section).unwrap_or_default();
-        did_you_mean(name, keys.iter().map(|key| format!("`{}`", key.name)))
+        did_you_mean(name, self.keys(section).map(|key| format!("`{}`", key.name)))
     }
 
     /// What to say of a variable that sets nothing.

@@ -137,15 +137,15 @@ impl Settings {
     /// When a section or key is unknown, naming the nearest, or a value has the wrong type.
     pub fn check(&self, schema: &Schema) -> Result<(), ConfigError> {
         for (name, section) in &self.sections {
-            let Some(keys) = schema.section(name) else {
+            if !schema.has_section(name) {
                 return Err(ConfigError::UnknownSection {
                     section: shown(name),
                     place: section.place.to_string(),
                     hint: schema.hint_for_section(name),
                 });
-            };
+            }
             for (key, entry) in &section.entries {
-                let Some(key) = keys.iter().find(|known| known.name == key) else {
+                let Some(key) = schema.key(name, key) else {
                     return Err(ConfigError::UnknownKey {
                         key: shown(key),
                         section: shown(name),
@@ -159,17 +159,17 @@ impl Settings {
         Ok(())
     }
 
-    /// Reads one section out, after checking all of them. `T` takes kebab-case keys and has a default for each key
-    /// that may be missing (`#[serde(default, rename_all = "kebab-case")]`).
+    /// Reads one section out, after checking all of them. `T` takes kebab-case keys, has a default for each key
+    /// that may be missing (`#[serde(default, rename_all = "kebab-case")]`), and leaves keys aside that another part of the
+    /// program reads.
     ///
     /// # Errors
     /// Those of [`Settings::check`], and when `T` refuses a value or misses one.
     pub fn section<T: DeserializeOwned>(&self, name: &str, schema: &Schema) -> Result<T, ConfigError> {
         self.check(schema)?;
-        let keys = schema.section(name).unwrap_or_default();
         let empty = BTreeMap::new();
         let entries = self.sections.get(name).map_or(&empty, |section| &section.entries);
-        let mut reader = Reader { keys, entries: entries.iter(), current: None };
+        let mut reader = Reader { schema, section: name, entries: entries.iter(), current: None };
         T::deserialize(MapAccessDeserializer::new(&mut reader)).map_err(|error| {
             let reason = one_line(error.message());
             match reader.current {
@@ -239,7 +239,8 @@ impl fmt::Display for Place {
 
 /// Hands a section's entries to serde and remembers the one it is at, so that an error can name it.
 struct Reader<'a> {
-    keys: &'static [Key],
+    schema: &'a Schema,
+    section: &'a str,
     entries: btree_map::Iter<'a, String, Entry>,
     current: Option<(&'static Key, &'a Entry)>,
 }
@@ -252,7 +253,7 @@ impl<'de> MapAccess<'de> for &mut Reader<'_> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         self.current = None;
         let Some((name, entry)) = self.entries.next() else { return Ok(None) };
-        self.current = self.keys.iter().find(|key| key.name == name).map(|key| (key, entry));
+        self.current = self.schema.key(self.section, name).map(|key| (key, entry));
         seed.deserialize(name.as_str().into_deserializer()).map(Some)
     }
 

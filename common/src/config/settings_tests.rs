@@ -9,7 +9,7 @@ static SCHEMA: Schema = Schema {
     sections: &[
         (
             "peer",
-            &[
+            &[&[
                 Key::new("data-dir", Kind::Text, "/var/lib/longshore"),
                 Key::new("quota", Kind::Size, "10GiB"),
                 Key::new("upload-limit", Kind::Rate, "200mbit"),
@@ -19,9 +19,9 @@ static SCHEMA: Schema = Schema {
                 Key::new("registry", Kind::Table, "docker.io=http://127.0.0.1:5600"),
                 Key::new("slots", Kind::Number, "8"),
                 Key::new("seed", Kind::Bool, "true"),
-            ],
+            ]],
         ),
-        ("supernode", &[Key::new("origin-allow", Kind::List, "docker.io")]),
+        ("supernode", &[&[Key::new("origin-allow", Kind::List, "docker.io")]]),
     ],
     exempt: &["LONGSHORE_IMAGE", "LONGSHORE_TESTS_"],
 };
