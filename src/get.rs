@@ -16,7 +16,6 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use common::digest::{Digest, Hasher};
 use common::identity::{JoinProof, JoinToken};
-use common::node::Labels;
 use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Metrics};
 use common::wire::swarm::Priority;
@@ -31,7 +30,7 @@ use peer::exchange::reveal::Style;
 use peer::limit::Rates;
 use peer::local_api::FetchRequest;
 use peer::origin::{OriginClient, OriginOptions, revised};
-use peer::store::{Limits, Store, StoreOptions};
+use peer::store::{Store, StoreOptions};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -153,17 +152,11 @@ async fn as_member(flags: &cli::Get, wanted: &Wanted) -> anyhow::Result<Done> {
     let token = flags.join_token_file.as_deref().map(JoinToken::read).transpose()?;
     let draft = Draft::folder(&wanted.output)?;
     let options = PeerOptions {
-        data_dir: draft.0.clone(),
         supernodes: flags.supernode.clone(),
         proof: token.map(|token| Arc::new(token) as Arc<dyn JoinProof>),
         quic_listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
-        http_listen: None,
-        advertise: None,
-        labels: Labels::default(),
         origin: typed_by_the_user(),
-        content_store: Vec::new(),
-        limits: Limits::default(),
-        rates: Rates::default(),
+        ..PeerOptions::local(draft.0.clone())
     };
     let peer = Peer::start(options).await?;
     let _ = tokio::time::timeout(SESSION_WAIT, peer.connected().wait_for(|connected| *connected)).await;

@@ -2,7 +2,7 @@
 //! neighbours, HTTP for metrics and health, the Unix socket for local commands. The proxy is put in front of
 //! [`Peer::engine`] by the binary.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -133,6 +133,27 @@ pub async fn listen(
     flag: &'static str,
 ) -> Result<TcpListener, DaemonError> {
     TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, purpose, flag, source })
+}
+
+// === impl PeerOptions ===
+
+impl PeerOptions {
+    /// A peer for this machine alone: on loopback, at a free port, without HTTP, supernodes and limits.
+    pub fn local(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            supernodes: Vec::new(),
+            proof: None,
+            quic_listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            http_listen: None,
+            advertise: None,
+            labels: Labels::default(),
+            origin: OriginOptions::default(),
+            content_store: Vec::new(),
+            limits: Limits::default(),
+            rates: Rates::default(),
+        }
+    }
 }
 
 // === impl Peer ===

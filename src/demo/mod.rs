@@ -17,12 +17,9 @@ use common::identity::JoinToken;
 use common::node::Labels;
 use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
-use peer::limit::Rates;
 use peer::origin::OriginOptions;
-use peer::store::Limits;
 use proxy::ProxyOptions;
-use supernode::admission::Capacity;
-use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
+use supernode::daemon::{Supernode, SupernodeOptions};
 use tokio::task::JoinSet;
 
 use crate::daemons::Node;
@@ -122,24 +119,8 @@ fn origins(origin: SocketAddr) -> OriginOptions {
 }
 
 async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<Supernode> {
-    let data_dir = folder.make("supernode")?;
-    let (quic_listen, http_listen) = (loopback(), loopback());
-    let origin = origins(origin);
-    let options = SupernodeOptions {
-        data_dir,
-        quic_listen,
-        http_listen,
-        advertise: None,
-        origin,
-        limits: Limits::default(),
-        cache: None,
-        cluster_dir: None,
-        kubernetes: None,
-        certificate_life: None,
-        web: WebOptions::default(),
-        rates: Rates::default(),
-        capacity: Capacity::default(),
-    };
+    let options = SupernodeOptions::local(folder.make("supernode")?);
+    let options = SupernodeOptions { origin: origins(origin), ..options };
     Ok(Supernode::start(options).await?)
 }
 
@@ -151,17 +132,12 @@ async fn start_peer(
 ) -> anyhow::Result<Node> {
     let host = format!("peer-{number}");
     let options = PeerOptions {
-        data_dir: folder.make(&host)?,
         supernodes: vec![supernode.quic().to_string()],
         proof: Some(Arc::new(JoinToken::read(supernode.token())?)),
-        quic_listen: loopback(),
         http_listen: Some(loopback()),
-        advertise: None,
-        labels: Labels { host, ..Labels::default() },
+        labels: Labels { host: host.clone(), ..Labels::default() },
         origin: origins(origin),
-        content_store: Vec::new(),
-        limits: Limits::default(),
-        rates: Rates::default(),
+        ..PeerOptions::local(folder.make(&host)?)
     };
     let default_registry = "demo.example".to_owned();
     let proxy = ProxyOptions { default_registry, ..ProxyOptions::default() };

@@ -1,7 +1,7 @@
 //! A supernode as a process: opens the data folder, makes or loads the cluster's CA, and runs the seed, the
 //! sessions, the enrolment office and the HTTP API over one QUIC port and one TCP port.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -93,6 +93,30 @@ pub struct Supernode {
     token: PathBuf,
     socket: PathBuf,
     tasks: Tasks,
+}
+
+// === impl SupernodeOptions ===
+
+impl SupernodeOptions {
+    /// A supernode for this machine alone: on loopback, at free ports, without limits.
+    pub fn local(data_dir: PathBuf) -> Self {
+        let free = || (Ipv4Addr::LOCALHOST, 0).into();
+        Self {
+            data_dir,
+            quic_listen: free(),
+            http_listen: free(),
+            advertise: None,
+            origin: OriginOptions::default(),
+            limits: Limits::default(),
+            cache: None,
+            cluster_dir: None,
+            kubernetes: None,
+            certificate_life: None,
+            web: WebOptions::default(),
+            rates: Rates::default(),
+            capacity: Capacity::default(),
+        }
+    }
 }
 
 // === impl Supernode ===

@@ -183,6 +183,7 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
         ("seed", ByteSource::Seed),
         ("peer", ByteSource::Peer),
         ("local", ByteSource::Local),
+        ("cache", ByteSource::Cache),
     ];
     let sent = [("peer", Recipient::Peer), ("client", Recipient::Client)];
     let neighbours = engine.neighbours().into_iter().map(|record| NeighbourStatus {

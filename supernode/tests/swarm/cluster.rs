@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::digest::{Digest, Hasher};
 use common::identity::{self, JoinProof, JoinToken};
-use common::node::{Labels, NodeId};
+use common::node::NodeId;
 use common::piece::{ByteRange, Geometry};
 use common::task::{Credentials, Source, TaskId};
 use common::telemetry::{ByteSource, LogFormat, Metrics, init_logging};
@@ -17,12 +17,10 @@ use peer::daemon::{DaemonError, Peer, PeerOptions};
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
-use peer::limit::Rates;
 use peer::origin::OriginOptions;
-use peer::store::Limits;
 use serde_json::Value;
 use supernode::admission::Capacity;
-use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
+use supernode::daemon::{Supernode, SupernodeOptions};
 use tempfile::TempDir;
 
 use crate::origin::Origin;
@@ -58,19 +56,8 @@ pub(crate) fn origins(origin: &Origin) -> OriginOptions {
 
 /// A peer's options that every test shares.
 pub(crate) fn peer_options(dir: &Path, origin: &Origin, supernode: SocketAddr) -> PeerOptions {
-    PeerOptions {
-        data_dir: dir.to_owned(),
-        supernodes: vec![supernode.to_string()],
-        proof: None,
-        quic_listen: loopback(),
-        http_listen: None,
-        advertise: None,
-        labels: Labels::default(),
-        origin: origins(origin),
-        content_store: Vec::new(),
-        limits: Limits::default(),
-        rates: Rates::default(),
-    }
+    let options = PeerOptions::local(dir.to_owned());
+    PeerOptions { supernodes: vec![supernode.to_string()], origin: origins(origin), ..options }
 }
 
 pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> Supernode {
@@ -78,21 +65,8 @@ pub(crate) async fn start_supernode(data_dir: &Path, origin: &Origin, quic_liste
 }
 
 fn supernode_options(data_dir: &Path, origin: &Origin, quic_listen: SocketAddr) -> SupernodeOptions {
-    SupernodeOptions {
-        data_dir: data_dir.to_owned(),
-        quic_listen,
-        http_listen: loopback(),
-        advertise: None,
-        origin: origins(origin),
-        limits: Limits::default(),
-        cache: None,
-        cluster_dir: None,
-        kubernetes: None,
-        certificate_life: None,
-        web: WebOptions::default(),
-        rates: Rates::default(),
-        capacity: Capacity::default(),
-    }
+    let options = SupernodeOptions::local(data_dir.to_owned());
+    SupernodeOptions { quic_listen, origin: origins(origin), ..options }
 }
 
 // === impl Cluster ===
