@@ -1,4 +1,4 @@
-//! `longshore token`: the tokens that let peers join, in the supernode's data folder. A running supernode sees a
+//! `longshore token`: the tokens that let peers join, in the cluster's folder. A running supernode sees a
 //! change at the next enrolment.
 
 use std::time::SystemTime;

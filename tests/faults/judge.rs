@@ -34,13 +34,12 @@ pub(crate) struct Findings {
 /// How many copies may leave the origin; `None` is any number.
 ///
 /// The origin may be asked again by who has lost the supernode, or whose disk takes nothing: a peer that was cut off, or
-/// whose clock makes every certificate look wrong, or whose disk is full or has changed what it held, may take one copy for
-/// itself. With the supernode
-/// or the origin itself as the victim everybody may.
+/// whose disk is full or has changed what it held, may take one copy for itself. With the supernode or the origin itself
+/// as the victim everybody may.
 fn allowed(schedule: &Schedule) -> Option<f64> {
     let parted = |fault: Fault| {
-        use Fault::{Ahead, Behind, Corrupt, Cut, Deafen, Fill, Mute};
-        matches!(fault, Corrupt | Cut | Deafen | Mute | Fill | Ahead | Behind)
+        use Fault::{Corrupt, Cut, Deafen, Fill, Mute};
+        matches!(fault, Corrupt | Cut | Deafen | Mute | Fill)
     };
     if schedule.has(|_, victim| !victim.is_peer()) {
         return None;

@@ -1,7 +1,7 @@
 //! What two nodes say about pieces. Either may open a stream to the other; its first frame is an [`Opening`].
 //!
 //! - A **link** is one long stream per task and pair of nodes. Both sides push [`Link::Have`] on it as their piece
-//!   sets grow (each shows only what it wants to give: super-seeding and graded reveal), so either may be the
+//!   sets grow (each shows only what it wants to give: super-seeding), so either may be the
 //!   other's parent. A finished sending side means "I want nothing more", and ends the link when both have.
 //! - A **piece** stream is one request: [`PieceReply`], and after [`PieceReply::Data`] the piece's raw bytes.
 

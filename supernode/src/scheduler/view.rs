@@ -1,4 +1,4 @@
-//! The scheduler's state for people and programs: what the HTTP API, the dashboard and `longshore status` show.
+//! The scheduler's state for people and programs: what the HTTP API and `longshore status` show.
 //! Read-only copies; nothing here is kept.
 
 use std::time::Instant;

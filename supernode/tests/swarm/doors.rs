@@ -5,11 +5,14 @@ use std::time::SystemTime;
 
 use common::identity::{self, Admits, Authority, Identity, TokenBook, TokenOptions};
 use common::node::{Contact, Role};
+use common::telemetry::TurnedAway;
 use common::transport::{self, Transport, TransportOptions};
 use common::wire::hello;
 use quinn::crypto::rustls::QuicClientConfig;
+use supernode::admission::Capacity;
 
-use crate::cluster::{Cluster, close, loopback, until, within};
+use crate::cluster::{Cluster, close, loopback, pull, until, within};
+use crate::origin::Content;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_opens_nothing_and_says_what_to_do() {
@@ -57,6 +60,26 @@ async fn a_member_of_another_cluster_is_turned_away() {
         })
         .await;
         close(cluster, vec![peer]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_no_session_free_comes_again_and_gets_one() {
+    within(async {
+        let cluster = Cluster::start_with(Capacity { sessions: 1, ..Capacity::default() }).await;
+        let first = cluster.peer("first").await;
+        let second = cluster.try_peer("second", Some(cluster.token.clone())).await.unwrap();
+        let turned_away = &cluster.supernode.engine().metrics().turned_away;
+        until("it was told to come again", async || turned_away.of(TurnedAway::Busy).get() > 0).await;
+        assert_eq!(cluster.status().await["sessions"], 1);
+        assert!(!cluster.seen(first.engine().node()).await.is_null(), "who was there first stays");
+        let source = cluster.origin.source(Content { number: 1, length: 1 << 20 });
+        assert_eq!(pull(second.engine(), source.clone()).await.unwrap(), source.digest.unwrap());
+
+        first.close().await;
+        until("it has the place", async || !cluster.seen(second.engine().node()).await.is_null()).await;
+        close(cluster, vec![second]).await;
     })
     .await;
 }

@@ -9,22 +9,36 @@ use tempfile::TempDir;
 
 use super::process::succeed;
 
-/// A small file system of its own; gone when this is dropped.
-pub(crate) struct SmallDisk(TempDir);
+/// What ext4 needs for itself.
+const JOURNAL: usize = 8;
+
+/// A small ext4 of its own, in a file, or where there are no loop devices a tmpfs; gone when this is dropped.
+pub(crate) struct SmallDisk {
+    folder: TempDir,
+    at: PathBuf,
+}
 
 // === impl SmallDisk ===
 
 impl SmallDisk {
-    /// Mounts it; takes root.
+    /// Makes and mounts it; takes root.
     pub(crate) async fn new(megabytes: usize) -> Self {
         let folder = TempDir::new().unwrap();
-        let size = format!("size={megabytes}m");
-        succeed(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path())).await;
-        Self(folder)
+        let (image, at) = (folder.path().join("image"), folder.path().join("disk"));
+        std::fs::create_dir(&at).unwrap();
+        File::create(&image).unwrap().set_len(((megabytes + JOURNAL) << 20) as u64).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).status();
+        let looped = || Command::new("mount").args(["-o", "loop"]).args([&image, &at]).status();
+        if !made.and_then(|_| looped()).is_ok_and(|status| status.success()) {
+            println!("no loop device: the small disk is a tmpfs");
+            let size = format!("size={megabytes}m");
+            succeed(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at)).await;
+        }
+        Self { folder, at }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        &self.at
     }
 
     /// Takes its last free byte, as another program may; the file that did.
@@ -40,6 +54,10 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        // Before the folder goes, or what is in the disk would go with it, file by file.
+        let unmounted = Command::new("umount").arg("-l").arg(&self.at).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} stays mounted", self.folder.path().display());
+        }
     }
 }
