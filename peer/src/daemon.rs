@@ -31,6 +31,8 @@ use crate::{health, housekeeping, local_api};
 const SLOTS: u16 = 8;
 /// Open requests get so long to end when the daemon stops.
 const GRACE: Duration = Duration::from_secs(5);
+/// A start waits so long for a certificate: the sessions go on trying.
+const FIRST_ENROLMENT: Duration = Duration::from_secs(5);
 /// The local API's socket in the data folder.
 pub const SOCKET: &str = "longshore.sock";
 
@@ -204,7 +206,9 @@ impl Peer {
             hello,
         })?;
         let quic = transport.local_addr().unwrap_or(options.quic_listen);
-        first_enrolment((&supernodes, &*resolver), proof.as_deref(), &identity).await?;
+        let enrolling = first_enrolment((&supernodes, &*resolver), proof.as_deref(), &identity);
+        // Pulls wait meanwhile, and go on without.
+        tokio::time::timeout(FIRST_ENROLMENT, enrolling).await.unwrap_or(Ok(()))?;
         let mark = mark(&identity, proof.as_deref());
         let remote =
             RemoteOptions { supernodes, resolver, identity, standing, proof, metrics: metrics.clone() };
@@ -328,7 +332,7 @@ async fn first_enrolment(
                     return Err(DaemonError::Proof { cause, way_out: proof.way_out() });
                 }
                 // It may be there in a moment: the session tries again.
-                Err(error) => tracing::debug!(supernode = %address, "not enrolled yet: {error}"),
+                Err(error) => tracing::warn!(supernode = %address, "not enrolled yet: {error}"),
             }
         }
     }

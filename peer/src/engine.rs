@@ -192,6 +192,15 @@ impl Engine {
         Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), (true, self.inner.looks.clone()))))
     }
 
+    /// Whether opening the task asks no origin for it: it is here, or its length is known to a session that runs.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_at_hand(&self, task: TaskId) -> Result<bool, FetchError> {
+        let begun = self.live(task).is_some_and(|live| live.shared.geometry().is_some());
+        Ok(begun || self.is_stored(task).await?)
+    }
+
     /// Puts a question to an origin, once for all who put the same one at this moment: through the supernode, which hears
     /// all nodes' questions, where there is one that can ask.
     ///

@@ -1,11 +1,13 @@
 //! How much each neighbour may ask for over time, whatever it sends and however often it connects anew: a bucket a node.
-//! Pure; the time is passed in. Asked by [`crate::exchange`] for questions and by the supernode for a session's words.
+//! Pure; the time is passed in. Asked by [`crate::exchange`] for questions, and by the supernode for a session's words and for
+//! strangers, who are told apart by where they dial from.
 //!
 //! # Invariants
 //! - Over any time a node is given at most a burst, and what the rate brings meanwhile.
 //! - The memory is bounded by the nodes that were here within the time that a bucket takes to fill.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use common::node::NodeId;
@@ -13,21 +15,21 @@ use common::node::NodeId;
 /// Buckets from which on those that are full again are looked for.
 const LOOK_FROM: usize = 1024;
 
-/// The buckets of all nodes; a node without one has a full one.
+/// The buckets of all nodes, or of all that `K` tells apart; who is without one has a full one.
 #[derive(Debug)]
-pub struct Paces {
+pub struct Paces<K = NodeId> {
     /// How long one unit takes to come back.
     unit: Duration,
     /// How long a full bucket lasts.
     burst: Duration,
     /// When a node's bucket is full again.
-    full: HashMap<NodeId, Instant>,
+    full: HashMap<K, Instant>,
     look_from: usize,
 }
 
 // === impl Paces ===
 
-impl Paces {
+impl<K: Copy + Eq + Hash> Paces<K> {
     /// Buckets of so many units that fill with so many a second.
     pub fn new(burst: u32, rate: u32) -> Self {
         let unit = Duration::from_secs(1) / rate.max(1);
@@ -35,7 +37,7 @@ impl Paces {
     }
 
     /// Takes what a node has done already; gives how long it must rest before it may do more.
-    pub fn charge(&mut self, node: NodeId, units: u32, now: Instant) -> Duration {
+    pub fn charge(&mut self, node: K, units: u32, now: Instant) -> Duration {
         let full = self.after(node, units, now);
         self.put(node, full, now);
         full.saturating_duration_since(now + self.burst)
@@ -45,7 +47,7 @@ impl Paces {
     ///
     /// # Errors
     /// When there is not so much in its bucket: how long until there is. Nothing is taken then.
-    pub fn ask(&mut self, node: NodeId, units: u32, now: Instant) -> Result<(), Duration> {
+    pub fn ask(&mut self, node: K, units: u32, now: Instant) -> Result<(), Duration> {
         let full = self.after(node, units, now);
         match full.saturating_duration_since(now + self.burst) {
             Duration::ZERO => {
@@ -56,11 +58,11 @@ impl Paces {
         }
     }
 
-    fn after(&self, node: NodeId, units: u32, now: Instant) -> Instant {
+    fn after(&self, node: K, units: u32, now: Instant) -> Instant {
         self.full.get(&node).copied().unwrap_or(now).max(now) + self.unit * units
     }
 
-    fn put(&mut self, node: NodeId, full: Instant, now: Instant) {
+    fn put(&mut self, node: K, full: Instant, now: Instant) {
         if self.full.len() >= self.look_from {
             self.full.retain(|_, full| *full > now);
             self.look_from = LOOK_FROM.max(2 * self.full.len());

@@ -9,7 +9,7 @@ use common::wire::swarm::{Failure, Join, MAX_INLINE, Priority, ToPeer};
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::bulletin::{ALWAYS_INLINE, Bulletins};
 use crate::hub::Hub;
@@ -42,12 +42,12 @@ pub struct Feeder {
 // === impl Feeder ===
 
 impl Feeder {
-    /// Serves one join to its end.
-    pub async fn run(self, join: Join, priority: Priority) {
+    /// Serves one join to its end. What it says is kept, and counted, until its task is open.
+    pub async fn run(self, join: Join, priority: Priority, kept: OwnedSemaphorePermit) {
         let task = join.source.task();
         self.engine.metrics().joins.inc();
         // Nothing is left to do for a peer that is gone.
-        let _: Result<(), Gone> = match self.feed(&join, priority).await {
+        let _: Result<(), Gone> = match self.feed(join, priority, kept).await {
             Ok(said) => said,
             Err(FetchError::Poisoned { .. }) => self.outbox.say(ToPeer::Poisoned(task)).await,
             Err(error) => {
@@ -57,8 +57,14 @@ impl Feeder {
         };
     }
 
-    async fn feed(&self, join: &Join, priority: Priority) -> Result<Result<(), Gone>, FetchError> {
-        let handle = self.open(join, priority).await?;
+    async fn feed(
+        &self,
+        join: Join,
+        priority: Priority,
+        kept: OwnedSemaphorePermit,
+    ) -> Result<Result<(), Gone>, FetchError> {
+        let Join { source, credentials, held } = join;
+        let handle = self.open(Request { source, credentials, priority }, kept).await?;
         let (task, geometry) = (handle.task(), handle.geometry());
         let mut bulletin = self.bulletins.read(handle.clone(), self.version);
         if self.is_inline(handle.length()) {
@@ -67,7 +73,7 @@ impl Feeder {
         if self.outbox.say(ToPeer::Joined { task, geometry, inline: None }).await.is_err() {
             return Ok(Err(Gone));
         }
-        self.enter(&handle, join.held);
+        self.enter(&handle, held);
         while let Some(frames) = bulletin.next().await? {
             if self.outbox.say(Letter::Frames(frames)).await.is_err() {
                 return Ok(Err(Gone));
@@ -95,13 +101,16 @@ impl Feeder {
     /// The one origin fetch of the task, begun or joined. A fetch that others began may have failed for want of
     /// their credentials: it is tried once more with this peer's. The turn lasts as long as the opening does, also when the peer
     /// leaves meanwhile: the origin is asked all the same.
-    async fn open(&self, join: &Join, priority: Priority) -> Result<Handle, FetchError> {
-        let (source, credentials) = (join.source.clone(), join.credentials.clone());
-        let request = Request { source, credentials, priority };
-        let turn = self.turns.next().await;
+    async fn open(&self, request: Request, kept: OwnedSemaphorePermit) -> Result<Handle, FetchError> {
+        let task = request.source.task();
+        // What the seed has, or has begun, costs nothing to open.
+        let turn = match self.engine.is_at_hand(task).await? {
+            true => None,
+            false => Some(self.turns.next(task).await),
+        };
         let (engine, (sender, opened)) = (self.engine.clone(), oneshot::channel());
         self.engine.spawn(async move {
-            let _turn = turn;
+            let _until_open = (turn, kept);
             let result = match engine.open(request.clone()).await {
                 Err(FetchError::Origin(failure)) if matches!(failure.status, 401 | 403 | 404) => {
                     engine.open(request).await

@@ -1,35 +1,50 @@
-//! How many tasks the seed opens for one peer at once: until the origin has said how long each is, a task costs a download and
-//! a connection of its own. The [sessions](crate::sessions) hand the turns to their [feeders](crate::feeder).
+//! How many tasks the seed opens for one peer at once, and how much of what a peer said is kept while its joins wait for that:
+//! until the origin has said how long each is, a task costs a download and a connection of its own. The
+//! [sessions](crate::sessions) hand them to their [feeders](crate::feeder).
 //!
 //! # Invariants
 //! - A peer's turns are its node's: neither another session nor leaving a task gives it more.
 //! - Who has many tasks at an origin that does not answer keeps only its own joins waiting.
+//! - A task takes one turn, however often it is joined.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use common::node::NodeId;
+use common::task::TaskId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// An origin answers in a fraction of a second, so that a thousand layers pass in some seconds; of tasks at one that never
 /// answers this is what a peer can make the seed keep.
 const AT_ONCE: usize = 64;
-/// Nodes that are remembered before it is looked which of them are gone.
+/// Bytes of one peer's joins that wait: a thousand with URLs and tokens as registries have them.
+const WORDS: usize = 4 * 1024 * 1024;
+/// Nodes and tasks that are remembered before it is looked which of them are gone.
 const FEW: usize = 64;
 
 /// The turns of all peers. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Openings(Arc<Mutex<Table>>);
+pub struct Openings(Arc<Mutex<Shelf<NodeId, Share>>>);
 
 /// The turns of one peer. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Turns(Arc<Semaphore>);
+pub struct Turns(Arc<Share>);
 
-/// Who has turns; those without a session or a task that is being opened are forgotten.
-#[derive(Default)]
-struct Table {
-    nodes: HashMap<NodeId, Weak<Semaphore>>,
-    /// Number of nodes from which on it is looked who is gone: twice as many as were there the last time.
+/// A task's turn; others who join it share it.
+pub type Turn = Arc<OwnedSemaphorePermit>;
+
+#[derive(Debug)]
+struct Share {
+    places: Arc<Semaphore>,
+    words: Arc<Semaphore>,
+    open: Mutex<Shelf<TaskId, OwnedSemaphorePermit>>,
+}
+
+/// What others hold; it is forgotten once they do not.
+#[derive(Debug)]
+struct Shelf<K, V> {
+    kept: HashMap<K, Weak<V>>,
+    /// Number from which on it is looked who is gone: twice as many as were there the last time.
     full: usize,
 }
 
@@ -38,32 +53,72 @@ struct Table {
 impl Openings {
     /// The turns of a peer, in all its sessions alike.
     pub fn of(&self, node: NodeId) -> Turns {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turns) = table.nodes.get(&node).and_then(Weak::upgrade) {
-            return Turns(turns);
-        }
-        if table.nodes.len() >= table.full {
-            table.nodes.retain(|_, turns| turns.strong_count() > 0);
-            table.full = 2 * table.nodes.len().max(FEW);
-        }
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        table.nodes.insert(node, Arc::downgrade(&turns));
-        Turns(turns)
+        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Turns(nodes.get(node).unwrap_or_else(|| nodes.put(node, Share::default())))
     }
 }
 
 // === impl Turns ===
 
 impl Turns {
-    /// Waits until one more task may be opened; the turn ends when it is dropped.
-    pub async fn next(&self) -> OwnedSemaphorePermit {
-        self.0.clone().acquire_owned().await.expect("invariant: it is never closed")
+    /// Waits until this task may be opened; the turn ends when the last who holds it drops it.
+    pub async fn next(&self, task: TaskId) -> Turn {
+        if let Some(turn) = self.open().get(task) {
+            return turn;
+        }
+        let place = self.0.places.clone().acquire_owned().await.expect("invariant: it is never closed");
+        let mut open = self.open();
+        // Somebody else of this peer may have waited for the same.
+        open.get(task).unwrap_or_else(|| open.put(task, place))
+    }
+
+    /// Room for what a join says, as long as it is kept; `None` when this peer has too much waiting.
+    pub fn keep(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.0.words.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, Shelf<TaskId, OwnedSemaphorePermit>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Share ===
+
+impl Default for Share {
+    fn default() -> Self {
+        let (places, words) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(WORDS)));
+        Self { places, words, open: Mutex::default() }
+    }
+}
+
+// === impl Shelf ===
+
+impl<K, V> Default for Shelf<K, V> {
+    fn default() -> Self {
+        Self { kept: HashMap::new(), full: FEW }
+    }
+}
+
+impl<K: std::hash::Hash + Eq, V> Shelf<K, V> {
+    fn get(&self, key: K) -> Option<Arc<V>> {
+        self.kept.get(&key).and_then(Weak::upgrade)
+    }
+
+    fn put(&mut self, key: K, value: V) -> Arc<V> {
+        if self.kept.len() >= self.full {
+            self.kept.retain(|_, value| value.strong_count() > 0);
+            self.full = 2 * self.kept.len().max(FEW);
+        }
+        let value = Arc::new(value);
+        self.kept.insert(key, Arc::downgrade(&value));
+        value
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::digest::Digest;
     use futures_util::FutureExt;
 
     fn node(number: u16) -> NodeId {
@@ -72,31 +127,58 @@ mod tests {
         NodeId(id)
     }
 
-    /// Takes turns until there are none.
-    fn all(turns: &Turns) -> Vec<OwnedSemaphorePermit> {
-        std::iter::from_fn(|| turns.next().now_or_never()).collect()
+    fn task(number: u32) -> TaskId {
+        TaskId::of_digest(Digest::of(&number.to_le_bytes()))
+    }
+
+    /// Takes turns for other tasks until there are none.
+    fn all(turns: &Turns, from: u32) -> Vec<Turn> {
+        (from..).map_while(|number| turns.next(task(number)).now_or_never()).collect()
     }
 
     #[test]
     fn a_peer_has_so_many_turns_whatever_becomes_of_its_sessions() {
         let openings = Openings::default();
-        let mut taken = all(&openings.of(node(1)));
+        let mut taken = all(&openings.of(node(1)), 0);
         assert_eq!(taken.len(), AT_ONCE);
-        assert_eq!(all(&openings.of(node(1))).len(), 0, "another session has the same turns");
-        assert_eq!(all(&openings.of(node(2))).len(), AT_ONCE, "another peer has its own");
+        assert_eq!(all(&openings.of(node(1)), 1000).len(), 0, "another session has the same turns");
+        assert_eq!(all(&openings.of(node(2)), 0).len(), AT_ONCE, "another peer has its own");
         taken.pop();
-        assert_eq!(all(&openings.of(node(1))).len(), 1);
+        assert_eq!(all(&openings.of(node(1)), 1000).len(), 1);
+    }
+
+    #[test]
+    fn joining_a_task_again_takes_no_other_turn() {
+        let turns = Openings::default().of(node(1));
+        let taken = all(&turns, 0);
+        let again: Vec<_> =
+            (0..AT_ONCE as u32).map(|number| turns.next(task(number)).now_or_never()).collect();
+        assert!(again.iter().all(Option::is_some));
+        drop(taken);
+        assert!(turns.next(task(9999)).now_or_never().is_none(), "who joined again holds it");
+        drop(again);
+        assert!(turns.next(task(9999)).now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_its_bytes() {
+        let turns = Openings::default().of(node(1));
+        let kept: Vec<_> = std::iter::from_fn(|| turns.keep(64 * 1024)).collect();
+        assert_eq!(kept.len(), WORDS / (64 * 1024));
+        drop(kept);
+        assert!(turns.keep(WORDS).is_some() && turns.keep(WORDS + 1).is_none());
     }
 
     #[test]
     fn who_is_gone_is_forgotten() {
         let openings = Openings::default();
         let kept = openings.of(node(0));
-        let turn = kept.next().now_or_never().unwrap();
-        drop(kept);
+        let turn = kept.next(task(0)).now_or_never().unwrap();
         (1..10_000).for_each(|number| drop(openings.of(node(number))));
-        let table = openings.0.lock().unwrap();
-        assert!(table.nodes.len() <= 2 * FEW && table.nodes.contains_key(&node(0)));
+        (1..10_000).for_each(|number| drop(kept.next(task(number)).now_or_never().unwrap()));
+        let nodes = openings.0.lock().unwrap();
+        assert!(nodes.kept.len() <= 2 * FEW && nodes.kept.contains_key(&node(0)));
+        assert!(kept.open().kept.len() <= 2 * FEW && kept.open().get(task(0)).is_some());
         drop(turn);
     }
 }

@@ -36,6 +36,10 @@ const MAX_FEEDERS: usize = 1024;
 
 /// What a join names and shows at most: twice the longest that registries and their token services are known to use.
 const MAX_WORDS: usize = 64 * 1024;
+/// What a header takes in memory beside its letters.
+const HEADER: usize = 128;
+/// When a peer whose joins wait for an origin is to come again with more of them.
+const CROWDED: Duration = Duration::from_secs(2);
 /// Words that a peer may say in one go: all that a large node holds, some times over. Each costs the scheduler some
 /// microseconds, so the rate is a few hundredths of a core.
 const WORDS: u32 = 65_536;
@@ -229,7 +233,8 @@ impl Session {
 
     async fn join(&mut self, join: Join, priority: Priority) {
         let task = join.source.task();
-        if length(&join) > MAX_WORDS {
+        let length = length(&join);
+        if length > MAX_WORDS {
             self.shared.engine.metrics().turned_away.of(TurnedAway::Malformed).inc();
             let failure = Failure::Refused(format!("its URL and credentials are above {MAX_WORDS} bytes"));
             let _ = self.feeder.outbox.say(ToPeer::Failed { task, failure }).await;
@@ -249,11 +254,17 @@ impl Session {
             let _ = self.feeder.outbox.say(ToPeer::Failed { task, failure }).await;
             return;
         }
+        let Some(kept) = self.feeder.turns.keep(length) else {
+            self.shared.engine.metrics().turned_away.of(TurnedAway::Busy).inc();
+            let failure = admission::busy(CROWDED).for_version(self.feeder.version);
+            let _ = self.feeder.outbox.say(ToPeer::Failed { task, failure }).await;
+            return;
+        };
         let feeder = self.feeder.clone();
         self.joins += 1;
         let number = self.joins;
         let feeding = self.feeding.spawn(async move {
-            feeder.run(join, priority).await;
+            feeder.run(join, priority, kept).await;
             (task, number)
         });
         self.by_task.insert(task, (number, feeding));
@@ -299,6 +310,6 @@ fn words(message: &ToSupernode) -> u32 {
 /// How much is kept for a join while it lasts.
 fn length(join: &Join) -> usize {
     let Join { source, credentials, .. } = join;
-    let shown: usize = credentials.expose().map(|(name, value)| name.len() + value.len()).sum();
+    let shown: usize = credentials.expose().map(|(name, value)| HEADER + name.len() + value.len()).sum();
     shown + source.url.len() + source.tag.len() + source.accept.as_ref().map_or(0, String::len)
 }

@@ -235,14 +235,19 @@ async fn what_is_pinned_at_the_supernode_stays_there() {
     let mut cluster = Cluster::start(1, world).await;
     pull(&cluster.peers[0], &image).await;
     tasks(&cluster.supernode, "pin", &image).await;
-    eventually("all but what is pinned gone", async || {
+    let only_what_is_pinned = async || {
         let dir = cluster.supernode.data.display().to_string();
         let (_, said) = run(&cluster.supernode.data, &["tasks", "--json", "--data-dir", &dir]).await;
         let stored: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
         let left = stored.first().filter(|_| stored.len() == 1)?;
         (left["task"] == image.layer().digest.hex() && left["pinned"] == true).then_some(())
-    })
-    .await;
+    };
+    eventually("all but what is pinned gone", only_what_is_pinned).await;
+    // Somebody else's goes, later: so it is looked who is to go, and what is pinned has been passed over.
+    let later = Image::single("team/later", MIB, 97);
+    origin.add(&later);
+    pull(&cluster.peers[0], &later).await;
+    eventually("the later one gone, too", only_what_is_pinned).await;
     assert!(cluster.supernode.terminate().await.success());
 }
 

@@ -148,12 +148,13 @@ impl Identity {
         self.believe(trust)
     }
 
-    /// Takes the certificate that a join token was answered with: as [`Identity::install`], but of a CA that is not
-    /// this cluster's it makes a member of another cluster, which has other CAs.
+    /// Takes the certificate that a proof was answered with: as [`Identity::install`], but of a CA that is not
+    /// this cluster's it makes a member of another cluster, which has other CAs. `cluster` is the CA that the proof was for:
+    /// while CAs change another one may issue, and the proof is none of another cluster for that.
     ///
     /// # Errors
     /// As [`Identity::install`].
-    pub fn join(&self, chain: &[Vec<u8>]) -> Result<(), IdentityError> {
+    pub fn join(&self, chain: &[Vec<u8>], cluster: Digest) -> Result<(), IdentityError> {
         let (leaf, ca, info) =
             self.check(chain.iter().map(|der| CertificateDer::from(der.clone())).collect())?;
         let trust = self.0.trust.load_full();
@@ -161,9 +162,25 @@ impl Identity {
             let _guard = self.0.installing.lock().unwrap_or_else(PoisonError::into_inner);
             self.believe(Trust::default())?;
             // So that the CA that was here until now is not taken for one of the same cluster.
-            self.hold(leaf, ca, info, &Trust::default());
+            self.hold(leaf, ca, info.clone(), &Trust::default());
         }
-        self.install(chain)
+        self.install(chain)?;
+        self.remember(cluster, info.ca_fingerprint)
+    }
+
+    /// That the CA `cluster` was this cluster's, if it is not believed anyway: the node must not take the proof that let it
+    /// in for another cluster's, and join again and again.
+    fn remember(&self, cluster: Digest, own: Digest) -> Result<(), IdentityError> {
+        let _guard = self.0.installing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut trust, held) = (Trust::clone(&self.0.trust.load()), self.0.present.load_full());
+        if cluster == own || trust.has(cluster) {
+            return Ok(());
+        }
+        if trust.anchors.is_empty() {
+            // What is remembered is kept beside what is believed.
+            trust.anchors.extend(held.map(|held| held.ca().clone()));
+        }
+        self.believe(trust.remembering(cluster))
     }
 
     /// Takes in what a supernode of this cluster says of its CAs: DER, the one that issues first, bridges anywhere. Says

@@ -61,9 +61,15 @@ impl Trust {
     pub(super) fn after(mut self, old: &Self, own: Option<Digest>) -> Self {
         let gone = old.anchors.iter().map(|ca| Digest::of(ca)).chain(own).chain(old.former.iter().copied());
         for ca in gone {
-            if !self.has(ca) && !self.former.contains(&ca) && self.former.len() < REMEMBERED {
-                self.former.push(ca);
-            }
+            self = self.remembering(ca);
+        }
+        self
+    }
+
+    /// The same, and this CA, if it is not believed, was one of the cluster's.
+    pub(super) fn remembering(mut self, ca: Digest) -> Self {
+        if !self.has(ca) && !self.former.contains(&ca) && self.former.len() < REMEMBERED {
+            self.former.push(ca);
         }
         self
     }

@@ -45,7 +45,7 @@ pub struct Enrolling {
     send: quinn::SendStream,
     request: enrol::Request,
     /// It is as unknown as it was before.
-    _place: Arc<Place>,
+    place: Arc<Place>,
 }
 
 // === impl Enrolling ===
@@ -74,6 +74,14 @@ impl Enrolling {
         };
         // Dropping the connection afterwards closes it, heard or not.
         tokio::time::timeout(HANDSHAKE_TIMEOUT, answering).await.unwrap_or(Ok(()))
+    }
+
+    /// Waits until the stranger is gone, or its place is somebody else's.
+    pub async fn gone(&self) {
+        tokio::select! {
+            _ = self.quic.closed() => {}
+            () = self.place.lost() => {}
+        }
     }
 
     /// Tells the stranger to come again. Not an answer: before there were proofs that others must check, an answer was
@@ -110,7 +118,11 @@ impl Acceptor {
                     };
                     let (ours, roll, sender) = (self.hello.clone(), self.roll.clone(), self.sender.clone());
                     handshakes.spawn(async move {
-                        let inbound = handshake(incoming, &ours, &roll, &place).await;
+                        let inbound = tokio::select! {
+                            inbound = handshake(incoming, &ours, &roll, &place) => inbound,
+                            // Its network holds more places than another's who needs one.
+                            () = place.lost() => return,
+                        };
                         let _ = sender.send(inbound).await;
                     });
                 }
@@ -145,7 +157,7 @@ async fn admit(
         let (send, receive) = quic.accept_bi().await.map_err(|error| error.to_string())?;
         let request = FrameReader::limited(receive, MAX_WORDS).expect().await;
         let request = request.map_err(|error: CodecError| error.to_string())?;
-        return Ok(Inbound::Enrolling(Enrolling { quic, send, request, _place: place.clone() }));
+        return Ok(Inbound::Enrolling(Enrolling { quic, send, request, place: place.clone() }));
     }
     if let Err(reason) = connection::certificate(&quic) {
         connection::refuse(&quic, &reason);

@@ -30,6 +30,7 @@ use crate::wire::hello::{self, Hello};
 pub use accept::{Enrolling, Inbound};
 pub use connection::{CONTROL_PRIORITY, Connection, DATA_PRIORITY, LINK_PRIORITY};
 pub use driver::{SOCKET_BUFFER, udp_socket};
+pub use places::source;
 pub use settings::{FIRST_STREAMS, endpoint_config, transport_config};
 
 use driver::Driver;
@@ -311,7 +312,7 @@ pub async fn enrol(
     let reply = visit.ask(&request).await;
     visit.end().await;
     match reply? {
-        enrol::Reply::Issued(chain) => Ok(identity.join(&chain)?),
+        enrol::Reply::Issued(chain) => Ok(identity.join(&chain, proof.cluster())?),
         enrol::Reply::Refused(reason) => {
             Err(TransportError::ProofRefused { address, proof: proof.name(), reason })
         }

@@ -132,17 +132,20 @@ impl Driver {
         match event {
             Event::Heard { node, message } => return self.heard(node, message).await,
             Event::Up { address, connection, queue } => {
-                harbour.met(address, connection.node(), true);
-                self.up((address, connection), queue, harbour).await;
+                match harbour.met(address, connection.node(), true) {
+                    true => self.up((address, connection), queue, harbour).await,
+                    // Nobody would say when it ends.
+                    false => connection.close("the address is named no more"),
+                }
             }
             Event::Down { address, node } => {
-                harbour.met(address, node, false);
+                let _ = harbour.met(address, node, false);
                 harbour.look_up();
                 self.down(node).await;
                 self.answered(address).await;
             }
             Event::Twin { address, node } => {
-                harbour.met(address, node, false);
+                let _ = harbour.met(address, node, false);
                 self.answered(address).await;
             }
             Event::Failed { address } => self.answered(address).await,

@@ -119,14 +119,15 @@ impl Harbour {
         fresh
     }
 
-    /// Remembers who was met at an address, and whether there is a session.
-    pub(super) fn met(&mut self, address: SocketAddr, node: NodeId, up: bool) {
-        if let Some(berth) = self.berths.get_mut(&address) {
-            (berth.node, berth.up) = (Some(node), up);
-        }
+    /// Remembers who was met at an address, and whether there is a session. False where the address has been let go since,
+    /// and the session with it.
+    pub(super) fn met(&mut self, address: SocketAddr, node: NodeId, up: bool) -> bool {
+        let berth = self.berths.get_mut(&address);
+        let here = berth.map(|berth| (berth.node, berth.up) = (Some(node), up)).is_some();
         if !up {
             self.clear();
         }
+        here
     }
 
     /// The addresses of supernodes without a session.

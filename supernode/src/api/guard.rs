@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use common::digest::Digest;
@@ -32,7 +32,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 pub enum Door {
     /// Whoever reaches it: a socket whose file mode says who may.
     Open,
-    /// Whoever is on this machine, but no web page of somebody else.
+    /// Whoever is on this machine, but no web page of somebody else; to look, and change nothing.
     Machine,
     /// Whoever has the token.
     Token(Token),
@@ -53,6 +53,8 @@ enum Refusal {
     StrangeName,
     /// No token, or another one.
     Token,
+    /// It would change something.
+    ReadOnly,
 }
 
 // === impl Token ===
@@ -105,7 +107,8 @@ impl Door {
     /// Lets a request in or answers in its place; no answer takes longer than [`TIME_LIMIT`].
     pub(super) async fn pass(&self, request: Request, next: Next) -> Response {
         let authority = request.uri().authority().map(|authority| authority.as_str());
-        let mut answer = match self.judge(authority, request.headers(), Instant::now()) {
+        let judged = self.judge(authority, request.headers(), Instant::now());
+        let mut answer = match judged.and_then(|()| self.allows(request.method())) {
             Err(refusal) => refusal.into_response(),
             Ok(()) => match timeout(TIME_LIMIT, next.run(request)).await {
                 Ok(answer) => answer,
@@ -116,6 +119,14 @@ impl Door {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         answer
+    }
+
+    /// What changes something asks for the token, or for the socket: on a machine with many users its port is everybody's.
+    fn allows(&self, method: &Method) -> Result<(), Refusal> {
+        match self {
+            Self::Machine if !method.is_safe() => Err(Refusal::ReadOnly),
+            Self::Machine | Self::Open | Self::Token(_) => Ok(()),
+        }
     }
 
     fn judge(&self, authority: Option<&str>, headers: &HeaderMap, now: Instant) -> Result<(), Refusal> {
@@ -160,6 +171,9 @@ impl IntoResponse for Refusal {
         let forbidden = |why: &'static str| (StatusCode::FORBIDDEN, why).into_response();
         match self {
             Self::CrossSite => forbidden("asked by a page of another site\n"),
+            Self::ReadOnly => {
+                forbidden("read only without a token: ask the socket supernode.sock in the data directory\n")
+            }
             Self::StrangeName => forbidden("ask for it by address or as localhost\n"),
             Self::Token => {
                 let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"longshore\"")];
@@ -200,6 +214,14 @@ mod tests {
         assert_eq!(judge(&door, &another, now + REREAD * 2), Ok(()), "it may be replaced");
         let old = format!("Bearer {token}");
         assert_eq!(judge(&door, &[("authorization", &old)], now + REREAD * 4), Err(Refusal::Token));
+    }
+
+    #[test]
+    fn whoever_is_on_the_machine_may_look_and_change_nothing() {
+        let changing = [Method::POST, Method::PUT, Method::DELETE];
+        assert!([Method::GET, Method::HEAD].iter().all(|method| Door::Machine.allows(method).is_ok()));
+        assert!(changing.iter().all(|method| Door::Machine.allows(method) == Err(Refusal::ReadOnly)));
+        assert!(changing.iter().all(|method| Door::Open.allows(method).is_ok()), "the socket");
     }
 
     #[test]

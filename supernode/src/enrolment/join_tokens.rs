@@ -1,5 +1,6 @@
 //! Join tokens as the proof that a node may join: the cluster's book says which are good.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -29,11 +30,12 @@ impl JoinTokens {
         let (id, secret) = (request.token_id.clone(), request.secret.clone());
         let guest = Guest(format!("join token {id}"));
         let redeem = move || book.redeem_or_plain((&id, &secret), |ca| authority.is_ours(ca), now);
-        self.desks.work(redeem).await?.map_err(|refusal| {
-            if let TokenRefusal::Unavailable(error) = &refusal {
+        self.desks.work(redeem).await?.map_err(|refusal| match refusal {
+            TokenRefusal::Unavailable(error) => {
                 tracing::error!("join tokens cannot be checked: {error}");
+                Refusal::Later("join tokens cannot be checked: the supernode's log says why".to_owned())
             }
-            Refusal::no(refusal.to_string())
+            refusal => Refusal::no(refusal.to_string()),
         })?;
         Ok(guest)
     }
@@ -44,7 +46,12 @@ impl Verifier for JoinTokens {
         request.token_id != KUBERNETES
     }
 
-    fn check<'a>(&'a self, request: &'a Request, now: SystemTime) -> BoxFuture<'a, Result<Guest, Refusal>> {
+    fn check<'a>(
+        &'a self,
+        request: &'a Request,
+        _: IpAddr,
+        now: SystemTime,
+    ) -> BoxFuture<'a, Result<Guest, Refusal>> {
         self.redeem(request, now).boxed()
     }
 }

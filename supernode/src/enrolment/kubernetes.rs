@@ -7,11 +7,13 @@
 //! - Strangers make no more than a few requests at once and some a second, and take no place from those with join tokens.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::digest::Digest;
+use common::transport;
 use common::wire::enrol::{self, Request};
 use common::wire::swarm::Priority;
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -23,6 +25,7 @@ use tokio::time::timeout;
 use super::review::{Denial, Rule};
 use super::{Desks, Guest, KubernetesError, KubernetesOptions, Refusal, Verifier};
 use crate::admission::{Admission, Capacity};
+use peer::paces::Paces;
 
 /// Below the API's own address.
 const PATH: [&str; 4] = ["apis", "authentication.k8s.io", "v1", "tokenreviews"];
@@ -30,6 +33,9 @@ const PATH: [&str; 4] = ["apis", "authentication.k8s.io", "v1", "tokenreviews"];
 const AT_ONCE: usize = 8;
 /// Requests a second in the long run; a node group that starts is a burst of four times as many.
 const A_SECOND: u32 = 50;
+/// Of these, what strangers from one address (IPv6: one network) are sure of: a node has one peer.
+const SHARE_AT_ONCE: u32 = 16;
+const SHARE_A_SECOND: u32 = 2;
 /// A stranger waits ten seconds for its answer: so long for a place, and so long for the API.
 const PLACE: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(5);
@@ -53,6 +59,7 @@ pub struct Kubernetes {
     desks: Desks,
     places: Semaphore,
     room: Mutex<Admission>,
+    shares: Mutex<Paces<IpAddr>>,
     /// What was logged last of the API.
     trouble: Mutex<String>,
 }
@@ -84,16 +91,17 @@ impl Kubernetes {
             desks,
             places: Semaphore::new(AT_ONCE),
             room: Mutex::new(Admission::of_all(&Capacity { sessions: 0, joins: A_SECOND }, Instant::now())),
+            shares: Mutex::new(Paces::new(SHARE_AT_ONCE, SHARE_A_SECOND)),
             trouble: Mutex::default(),
         })
     }
 
-    async fn let_in(&self, token: &str) -> Result<Guest, Refusal> {
+    async fn let_in(&self, token: &str, from: IpAddr) -> Result<Guest, Refusal> {
         let no = |why: String| Refusal::No { words: NO.to_owned(), why };
         if !enrol::is_account_token(token) {
             return Err(no("what was shown is no Kubernetes token".to_owned()));
         }
-        let answer = self.review(token).await?;
+        let answer = self.review(token, from).await?;
         let judged = self.rule.judge(token, &answer);
         if let Err(unreadable @ Denial::Unreadable) = &judged {
             return Err(self.puzzled(&unreadable.to_string()));
@@ -107,17 +115,25 @@ impl Kubernetes {
     }
 
     /// What the API says of a token, when it is this stranger's turn.
-    async fn review(&self, token: &str) -> Result<Vec<u8>, Refusal> {
+    async fn review(&self, token: &str, from: IpAddr) -> Result<Vec<u8>, Refusal> {
         let busy = || Refusal::Later(BUSY.to_owned());
-        let room =
-            self.room.lock().unwrap_or_else(PoisonError::into_inner).take(Priority::Pull, Instant::now());
-        room.map_err(|_| busy())?;
+        self.room(from, Instant::now()).map_err(|_| busy())?;
         let _place = timeout(PLACE, self.places.acquire()).await.map_err(|_| busy())?.map_err(|_| busy())?;
         let api = self.api.clone();
         let ready = self.desks.work(move || api.ready()).await?;
         let (client, own) = ready.map_err(|error| self.puzzled(&error.to_string()))?;
         let question = self.rule.question(token);
         self.api.ask(&client, own, question).await.map_err(|why| self.puzzled(&why))
+    }
+
+    /// Room for one more request. Who asks for more than a network's share takes what the others leave.
+    fn room(&self, from: IpAddr, now: Instant) -> Result<(), Duration> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let priority = match shares.ask(transport::source(from), 1, now) {
+            Ok(()) => Priority::Pull,
+            Err(_) => Priority::Preheat,
+        };
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).take(priority, now)
     }
 
     /// Nobody can tell who the stranger is. The same reason again and again is one line in the log.
@@ -136,8 +152,13 @@ impl Verifier for Kubernetes {
         request.token_id == enrol::KUBERNETES
     }
 
-    fn check<'a>(&'a self, request: &'a Request, _: SystemTime) -> BoxFuture<'a, Result<Guest, Refusal>> {
-        self.let_in(&request.secret).boxed()
+    fn check<'a>(
+        &'a self,
+        request: &'a Request,
+        from: IpAddr,
+        _: SystemTime,
+    ) -> BoxFuture<'a, Result<Guest, Refusal>> {
+        self.let_in(&request.secret, from).boxed()
     }
 }
 

@@ -13,7 +13,7 @@ mod review;
 mod verifier;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use common::identity::{Authority, IdentityError, Issued, Roll};
 use common::node::Role;
@@ -25,6 +25,12 @@ pub use join_tokens::JoinTokens;
 pub use kubernetes::Kubernetes;
 pub use options::{KubernetesError, KubernetesFlags, KubernetesOptions};
 pub use verifier::{Desks, Guest, Refusal, Verifier};
+
+use tokio::time::timeout;
+
+/// The stranger does not wait for longer; a disk or a lock that hangs must not keep its place.
+const DECISION: Duration = Duration::from_secs(10);
+const SLOW: &str = "the supernode takes too long over it: come again";
 
 /// The office.
 #[derive(Clone)]
@@ -55,7 +61,12 @@ impl Office {
     pub async fn answer(self, enrolling: Enrolling) {
         let remote = enrolling.remote();
         let count = |how| self.metrics.enrolments.of(how).inc();
-        let reply = match self.decide(enrolling.request(), SystemTime::now()).await {
+        let deciding = timeout(DECISION, self.decide(&enrolling, SystemTime::now()));
+        let decided = tokio::select! {
+            decided = deciding => decided.unwrap_or_else(|_| Err(Refusal::Later(SLOW.to_owned()))),
+            () = enrolling.gone() => return,
+        };
+        let reply = match decided {
             Ok((issued, guest)) => {
                 count(Enrolment::Issued);
                 tracing::info!(%remote, node = %issued.node, by = %guest, "enrolled");
@@ -79,14 +90,15 @@ impl Office {
     }
 
     /// The certificate and for whom, or why there is none.
-    async fn decide(&self, request: &Request, now: SystemTime) -> Result<(Issued, Guest), Refusal> {
+    async fn decide(&self, enrolling: &Enrolling, now: SystemTime) -> Result<(Issued, Guest), Refusal> {
+        let (request, from) = (enrolling.request(), enrolling.remote().ip());
         let words = |error: IdentityError| Refusal::no(error.to_string());
         let (roll, csr) = (self.roll.clone(), request.csr.clone());
         // Who is turned out does not use up a token.
         let welcome = move || roll.admits(Authority::node_of(&csr).map_err(words)?, now).map_err(Refusal::no);
         self.desks.work(welcome).await??;
         let verifier = self.verifiers.iter().find(|verifier| verifier.takes(request));
-        let guest = verifier.ok_or_else(|| unknown(request))?.check(request, now).await?;
+        let guest = verifier.ok_or_else(|| unknown(request))?.check(request, from, now).await?;
         let (authority, csr) = (self.authority.clone(), request.csr.clone());
         let issued = self.desks.work(move || authority.issue(&csr, Role::Peer, now)).await?.map_err(words)?;
         Ok((issued, guest))

@@ -2,6 +2,7 @@
 //! Implemented by [`super::join_tokens`] and [`super::kubernetes`].
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,8 +18,13 @@ pub trait Verifier: Send + Sync {
     /// Whether a request shows this kind.
     fn takes(&self, request: &Request) -> bool;
 
-    /// Who may join by it.
-    fn check<'a>(&'a self, request: &'a Request, now: SystemTime) -> BoxFuture<'a, Result<Guest, Refusal>>;
+    /// Who may join by it; `from` is where the stranger dials from.
+    fn check<'a>(
+        &'a self,
+        request: &'a Request,
+        from: IpAddr,
+        now: SystemTime,
+    ) -> BoxFuture<'a, Result<Guest, Refusal>>;
 }
 
 /// Who was let in, in words for the log: no secret.
@@ -78,7 +84,7 @@ impl Desks {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let broken = || Refusal::no("the supernode failed");
+        let broken = || Refusal::Later("the supernode failed: its log says why".to_owned());
         let desk = self.0.clone().acquire_owned().await.map_err(|_| broken())?;
         let done = tokio::task::spawn_blocking(move || {
             let _desk = desk;

@@ -47,12 +47,19 @@ fn geometry() -> Geometry {
     Geometry::of(100 << 20).unwrap()
 }
 
-/// Ten thousand joins of blobs at an origin that never answers; then some with words of half a mebibyte.
+/// Ten thousand joins of blobs at an origin that never answers, half of them with hundreds of headers; then some with words of half a mebibyte.
 pub(super) async fn joins(field: Arc<Field>) -> String {
     let villain = field.villain().await;
     let (_connection, mut send, mut told) = villain.session(&field.supernode).await;
     for number in 0..10_000 {
-        assert!(say(&mut send, &join(format!("http://{}/{number}", field.hung), number)).await);
+        let mut message = join(format!("http://{}/{number}", field.hung), number);
+        if let ToSupernode::Join(join) = &mut message
+            && number % 2 == 0
+        {
+            // Few letters, and much to keep.
+            (0..400).for_each(|header| join.credentials.add(&format!("x{header}"), ""));
+        }
+        assert!(say(&mut send, &message).await);
     }
     for number in 10_000..10_100 {
         let url = format!("http://{}/{}", field.hung, "x".repeat(500 * 1024));

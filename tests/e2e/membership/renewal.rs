@@ -56,6 +56,8 @@ async fn nobody_is_cut_off_while_the_ca_changes() {
     cluster.peers.push(away);
     let mut late = cluster.spawn_peer_with("late", &copy, &[], None);
     late.ready().await;
+    eventually("a session", async || late.said().contains("session with the supernode").then_some(())).await;
+    assert_eq!(late.said().matches("enrolled").count(), 1, "{}", late.said());
     for peer in &cluster.peers {
         eventually("every certificate from the new CA", async || (ca_of(peer) == new).then_some(())).await;
     }
