@@ -9,11 +9,11 @@ use common::wire::swarm::{Failure, Join, MAX_INLINE, Priority, ToPeer};
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
 use peer::handle::Handle;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::bulletin::{ALWAYS_INLINE, Bulletins};
 use crate::hub::Hub;
-use crate::openings::Turns;
+use crate::openings::{Part, Turns};
 use crate::outbox::{Gone, Letter, Outbox};
 use crate::scheduler::Event;
 
@@ -43,7 +43,7 @@ pub struct Feeder {
 
 impl Feeder {
     /// Serves one join to its end. What it says is kept, and counted, until its task is open.
-    pub async fn run(self, join: Join, priority: Priority, kept: OwnedSemaphorePermit) {
+    pub async fn run(self, join: Join, priority: Priority, kept: Part) {
         let task = join.source.task();
         self.engine.metrics().joins.inc();
         // Nothing is left to do for a peer that is gone.
@@ -57,12 +57,7 @@ impl Feeder {
         };
     }
 
-    async fn feed(
-        &self,
-        join: Join,
-        priority: Priority,
-        kept: OwnedSemaphorePermit,
-    ) -> Result<Result<(), Gone>, FetchError> {
+    async fn feed(&self, join: Join, priority: Priority, kept: Part) -> Result<Result<(), Gone>, FetchError> {
         let Join { source, credentials, held } = join;
         let handle = self.open(Request { source, credentials, priority }, kept).await?;
         let (task, geometry) = (handle.task(), handle.geometry());
@@ -101,7 +96,7 @@ impl Feeder {
     /// The one origin fetch of the task, begun or joined. A fetch that others began may have failed for want of
     /// their credentials: it is tried once more with this peer's. The turn lasts as long as the opening does, also when the peer
     /// leaves meanwhile: the origin is asked all the same.
-    async fn open(&self, request: Request, kept: OwnedSemaphorePermit) -> Result<Handle, FetchError> {
+    async fn open(&self, request: Request, kept: Part) -> Result<Handle, FetchError> {
         let task = request.source.task();
         // What the seed has, or has begun, costs nothing to open.
         let turn = match self.engine.is_at_hand(task).await? {

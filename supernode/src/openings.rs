@@ -30,14 +30,20 @@ pub struct Openings(Arc<Mutex<Shelf<NodeId, Share>>>);
 #[derive(Clone, Debug)]
 pub struct Turns(Arc<Share>);
 
-/// A task's turn; others who join it share it.
-pub type Turn = Arc<OwnedSemaphorePermit>;
-
+/// A part of what a peer has: a task's turn, which others of its joins may share, or room for what a join says. While
+/// there is one, the peer's share is remembered.
 #[derive(Debug)]
-struct Share {
+pub struct Part {
+    _permit: OwnedSemaphorePermit,
+    _share: Arc<Share>,
+}
+
+/// What one peer has.
+#[derive(Debug)]
+pub struct Share {
     places: Arc<Semaphore>,
     words: Arc<Semaphore>,
-    open: Mutex<Shelf<TaskId, OwnedSemaphorePermit>>,
+    open: Mutex<Shelf<TaskId, Part>>,
 }
 
 /// What others hold; it is forgotten once they do not.
@@ -62,22 +68,27 @@ impl Openings {
 
 impl Turns {
     /// Waits until this task may be opened; the turn ends when the last who holds it drops it.
-    pub async fn next(&self, task: TaskId) -> Turn {
+    pub async fn next(&self, task: TaskId) -> Arc<Part> {
         if let Some(turn) = self.open().get(task) {
             return turn;
         }
         let place = self.0.places.clone().acquire_owned().await.expect("invariant: it is never closed");
         let mut open = self.open();
         // Somebody else of this peer may have waited for the same.
-        open.get(task).unwrap_or_else(|| open.put(task, place))
+        open.get(task).unwrap_or_else(|| open.put(task, self.part(place)))
     }
 
     /// Room for what a join says, as long as it is kept; `None` when this peer has too much waiting.
-    pub fn keep(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.0.words.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    pub fn keep(&self, bytes: usize) -> Option<Part> {
+        let room = self.0.words.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?);
+        room.ok().map(|room| self.part(room))
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, Shelf<TaskId, OwnedSemaphorePermit>> {
+    fn part(&self, permit: OwnedSemaphorePermit) -> Part {
+        Part { _permit: permit, _share: self.0.clone() }
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, Shelf<TaskId, Part>> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,7 +143,7 @@ mod tests {
     }
 
     /// Takes turns for other tasks until there are none.
-    fn all(turns: &Turns, from: u32) -> Vec<Turn> {
+    fn all(turns: &Turns, from: u32) -> Vec<Arc<Part>> {
         (from..).map_while(|number| turns.next(task(number)).now_or_never()).collect()
     }
 

@@ -112,7 +112,7 @@ fn what_was_told_is_kept_and_another_cluster_forgets_it() {
     let issued = |authority: &Authority| {
         authority.issue(&node.csr().unwrap(), Role::Peer, SystemTime::now()).unwrap().chain
     };
-    node.join(&issued(&authority)).unwrap();
+    node.join(&issued(&authority), authority.fingerprint()).unwrap();
     Rotation::of(here.path()).begin(SystemTime::now()).unwrap();
     authority.reload().unwrap();
     node.believe_authorities(&authority.told()).unwrap();
@@ -121,10 +121,29 @@ fn what_was_told_is_kept_and_another_cluster_forgets_it() {
     meet_both_ways(&again, &told(&authority, Role::Supernode));
 
     let other = Authority::open(elsewhere.path()).unwrap();
-    node.join(&issued(&other)).unwrap();
+    node.join(&issued(&other), other.fingerprint()).unwrap();
     assert_eq!(node.authorities(), [other.fingerprint()]);
     assert_eq!(Identity::open(home.path()).unwrap().authorities(), [other.fingerprint()]);
     assert!(!node.is_of_cluster(authority.fingerprint()));
+}
+
+#[test]
+fn a_proof_of_the_ca_that_goes_is_one_of_the_cluster_that_the_next_ca_lets_in() {
+    let (here, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let authority = Authority::open(here.path()).unwrap();
+    let pinned = authority.fingerprint();
+    Rotation::of(here.path()).begin(SystemTime::now()).unwrap();
+    authority.reload().unwrap();
+    let node = Identity::open(home.path()).unwrap();
+    let chain = authority.issue(&node.csr().unwrap(), Role::Peer, SystemTime::now()).unwrap().chain;
+    node.join(&chain, pinned).unwrap();
+    for node in [&node, &Identity::open(home.path()).unwrap()] {
+        assert!(node.is_of_cluster(pinned), "or it would join again and again");
+        assert_eq!(node.authorities(), [authority.fingerprint()], "remembered is not believed");
+    }
+    meet_both_ways(&node, &told(&authority, Role::Supernode));
+    assert!(node.believe_authorities(&authority.told()).unwrap());
+    assert_eq!(node.authorities().len(), 2);
 }
 
 #[test]
