@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::identity::{Authority, TokenBook, TokenOptions};
+use crate::wire::codec::{self, FrameReader};
+use crate::wire::enrol;
 
 fn loopback() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()

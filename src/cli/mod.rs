@@ -1,0 +1,82 @@
+//! The command line, as clap reads it: the commands here, their flags in a file for each kind.
+
+mod cluster;
+mod daemons;
+mod machine;
+mod people;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use common::telemetry::LogFormat;
+
+pub use cluster::{Ca, CaDeed, ClusterFolder, Node, NodeDeed, Token, TokenDeed};
+pub use daemons::{Home, Peer, Supernode, Up};
+pub use machine::{Doctor, Setup};
+pub use people::{Demo, Get, Status, TaskDeed, TaskIds, Tasks};
+
+const EXAMPLES: &str = "\
+Examples:
+  longshore demo                                    see a swarm at work; needs nothing else
+  longshore up --registry docker.io=https://registry-1.docker.io
+                                                    supernode, peer and proxy on this machine
+  longshore setup containerd                        point a container runtime at this machine's peer
+  longshore get https://example.com/big.iso -o big.iso --digest sha256:…
+                                                    fetch a file, through the swarm where there is one";
+
+/// Carries container images to thousands of nodes at once, peer to peer.
+#[derive(Parser)]
+#[command(name = "longshore", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// How log lines are written; what is logged is set by LONGSHORE_LOG (for example `debug`)
+    #[arg(long, global = true, value_enum, default_value = "human")]
+    pub log_format: Format,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Format {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Human => Self::Human,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Supernode, peer and proxy in one process, on loopback
+    Up(Up),
+    /// A supernode, several peers and a built-in origin: watch them share a generated image
+    Demo(Demo),
+    /// The supernode: tracks and schedules pieces, asks the origin, lets peers join
+    Supernode(Supernode),
+    /// The peer of a node: fetches and serves pieces, and carries the registry proxy
+    Peer(Peer),
+    /// Fetch one URL: through the local peer if one runs, else by joining the swarm, else straight
+    Get(Get),
+    /// What is going on at the local daemon
+    Status(Status),
+    /// Who takes part, how it stands, and what neighbours did wrong
+    Peers(Status),
+    /// What the local daemon's store has, and what of it is to stay
+    Tasks(Tasks),
+    /// Point a container runtime at this machine's peer, or back
+    Setup(Setup),
+    /// Find out what is wrong with this machine's set-up, and how to mend it
+    Doctor(Doctor),
+    /// Make, list or revoke the tokens that let peers join; on the supernode's machine
+    Token(Token),
+    /// Turn a member out, or let it in again; on the supernode's machine
+    Node(Node),
+    /// Change the cluster's CA while the cluster works; on the supernode's machine
+    Ca(Ca),
+}
