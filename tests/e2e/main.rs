@@ -25,6 +25,7 @@ mod lifecycle;
 mod limits;
 mod membership;
 mod origins;
+mod people;
 mod permission;
 mod privacy;
 mod runtimes;

@@ -1,0 +1,3 @@
+//! What people use to run Longshore, on real parts.
+
+mod monitoring;
