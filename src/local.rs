@@ -147,12 +147,17 @@ impl Daemon {
     ///
     /// # Errors
     /// What the daemon says, or that it is gone.
-    pub async fn ask(&mut self, method: Method, path: &str) -> anyhow::Result<Response<Incoming>> {
+    pub async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => UnixStream::connect(&self.socket).await?,
         };
-        ask(stream, method, &format!("{}{path}", self.kind.root()), Vec::new()).await
+        ask(stream, method, &format!("{}{path}", self.kind.root()), body).await
     }
 
     /// The JSON that it answers a GET with.
@@ -160,7 +165,7 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::ask`].
     pub async fn json(&mut self, path: &str) -> anyhow::Result<serde_json::Value> {
-        let response = self.ask(Method::GET, path).await?;
+        let response = self.ask(Method::GET, path, Vec::new()).await?;
         let body =
             Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
         Ok(serde_json::from_slice(&body.to_bytes())?)

@@ -13,6 +13,8 @@ mod doctor;
 mod get;
 mod joining;
 mod local;
+mod log;
+mod manual;
 mod node;
 mod peers;
 mod progress;
@@ -78,6 +80,9 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Status(flags) => status::run(flags).await,
         cli::Command::Peers(flags) => peers::run(flags).await,
         cli::Command::Tasks(flags) => tasks::run(flags).await,
+        cli::Command::Log(flags) => log::run(flags).await,
+        cli::Command::Completions(flags) => manual::completions(flags),
+        cli::Command::Man(flags) => manual::pages(flags),
         cli::Command::Doctor(flags) => doctor::run(flags).await,
         cli::Command::Setup(flags) => setup::run(flags),
         cli::Command::Token(flags) => token::run(flags),

@@ -43,7 +43,7 @@ async fn each(ids: TaskIds, method: Method, path: &str) -> anyhow::Result<()> {
     let stored = list(&mut daemon).await?;
     let tasks: Vec<_> = ids.tasks.iter().map(|id| find(&stored, id)).collect::<Result<_, _>>()?;
     for task in tasks {
-        daemon.ask(method.clone(), &format!("/tasks/{task}{path}")).await?;
+        daemon.ask(method.clone(), &format!("/tasks/{task}{path}"), Vec::new()).await?;
     }
     Ok(())
 }

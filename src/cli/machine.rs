@@ -95,3 +95,24 @@ pub struct Doctor {
     #[arg(long)]
     pub json: bool,
 }
+
+const COMPLETIONS: &str = "\
+Examples:
+  longshore completions bash > /etc/bash_completion.d/longshore
+  longshore completions zsh > \"${fpath[1]}/_longshore\"
+  longshore completions fish > ~/.config/fish/completions/longshore.fish";
+
+#[derive(Args)]
+#[command(after_help = COMPLETIONS)]
+pub struct Completions {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub struct Man {
+    /// The folder that the pages are written to, for example /usr/local/share/man/man1
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}

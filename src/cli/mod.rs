@@ -10,8 +10,8 @@ use common::telemetry::LogFormat;
 
 pub use cluster::{Ca, CaDeed, ClusterFolder, Node, NodeDeed, Token, TokenDeed};
 pub use daemons::{Home, Peer, Supernode, Up};
-pub use machine::{Doctor, Setup};
-pub use people::{Demo, Get, Status, TaskDeed, TaskIds, Tasks};
+pub use machine::{Completions, Doctor, Man, Setup};
+pub use people::{Demo, Get, Log, Status, TaskDeed, TaskIds, Tasks};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,6 +69,12 @@ pub enum Command {
     Peers(Status),
     /// What the local daemon's store has, and what of it is to stay
     Tasks(Tasks),
+    /// What the local daemon logs, shown or changed while it runs
+    Log(Log),
+    /// What a shell needs to complete commands and flags
+    Completions(Completions),
+    /// Manual pages, of all commands
+    Man(Man),
     /// Point a container runtime at this machine's peer, or back
     Setup(Setup),
     /// Find out what is wrong with this machine's set-up, and how to mend it

@@ -103,3 +103,25 @@ pub struct TaskIds {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
+
+const LOG: &str = "\
+Examples:
+  longshore log                      what is logged now
+  longshore log debug                everything but the finest
+  longshore log info,peer=debug      the engine in detail
+
+A restart goes back to LONGSHORE_LOG.";
+
+#[derive(Args)]
+#[command(after_help = LOG)]
+pub struct Log {
+    /// What is logged from now on: a level (error, warn, info, debug, trace), or levels of parts
+    #[arg(value_name = "LEVELS")]
+    pub directives: Option<String>,
+    /// The daemon's data directory [default: /var/lib/longshore as root, else the XDG data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The supernode's, where a peer runs beside it
+    #[arg(long)]
+    pub supernode: bool,
+}

@@ -1,18 +1,25 @@
 //! Log lines on stderr: for people, or JSON for collectors. Called once by the binary, and by tests that want to
-//! see.
+//! see. What is logged can be changed while a daemon runs: its local API comes here.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::OnceLock;
 
 use tracing::{Subscriber, warn};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
 
 /// Says what is logged, in the language of tracing's filters: `debug`, or `info,peer=debug`.
 const VARIABLE: &str = "LONGSHORE_LOG";
+
+/// Longer wishes are nobody's.
+const LONGEST: usize = 1024;
+/// What is logged by this process.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,10 +36,41 @@ pub enum LogFormat {
 pub fn init_logging(format: LogFormat, default_directives: &str) {
     let (filter, complaint) = filter(std::env::var(VARIABLE).ok().as_deref(), default_directives);
     let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (filter, handle) = reload::Layer::new(filter);
     let started = tracing_subscriber::registry().with(filter).with(layer(format, colour, stderr)).try_init();
-    if let (Ok(()), Some(complaint)) = (started, complaint) {
+    if started.is_err() {
+        return;
+    }
+    let _ = FILTER.set(handle);
+    if let Some(complaint) = complaint {
         warn!("{complaint}");
     }
+}
+
+/// What is logged now; empty where nothing is.
+pub fn logged() -> String {
+    FILTER.get().and_then(|filter| filter.with_current(ToString::to_string).ok()).unwrap_or_default()
+}
+
+/// Logs this from now on, until the process ends.
+///
+/// # Errors
+/// When the directives cannot be read, or logging was never started; nothing changes then.
+pub fn log_from_now_on(directives: &str) -> Result<(), String> {
+    let refused = |why: String| {
+        format!(
+            "{directives:?} cannot be read as what to log: {why}; for example `debug`, or `info,peer=debug`"
+        )
+    };
+    if directives.len() > LONGEST {
+        return Err(format!("what to log is longer than {LONGEST} bytes"));
+    }
+    if directives.trim().is_empty() {
+        return Err(refused("it is empty".to_owned()));
+    }
+    let wish = EnvFilter::try_new(directives.trim()).map_err(|error| refused(error.to_string()))?;
+    let filter = FILTER.get().ok_or("this process does not log")?;
+    filter.reload(wish).map_err(|error| error.to_string())
 }
 
 /// The filter, and what to say when a wish could not be read.
@@ -59,6 +97,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use super::logged as logged_now;
     use super::*;
     use std::io;
     use std::sync::{Arc, Mutex};
@@ -76,7 +115,7 @@ mod tests {
         }
     }
 
-    fn logged(format: LogFormat, wish: Option<&str>) -> String {
+    fn written(format: LogFormat, wish: Option<&str>) -> String {
         let page = Page::default();
         let writer = page.clone();
         let subscriber = tracing_subscriber::registry().with(filter(wish, "info").0).with(layer(
@@ -93,7 +132,7 @@ mod tests {
 
     #[test]
     fn json_lines_are_json_with_the_fields_at_the_top() {
-        let text = logged(LogFormat::Json, None);
+        let text = written(LogFormat::Json, None);
         let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
         assert_eq!((&line["port"], &line["message"]), (&7700.into(), &"listening\nforged".into()));
         assert_eq!((&line["level"], text.lines().count()), (&"INFO".into(), 1));
@@ -102,15 +141,15 @@ mod tests {
 
     #[test]
     fn lines_for_people_have_no_colour_codes_off_a_terminal() {
-        let text = logged(LogFormat::Human, None);
+        let text = written(LogFormat::Human, None);
         assert!(text.contains("listening") && text.contains("port=7700"), "{text}");
         assert!(!text.contains('\u{1b}') && !text.contains("detail"), "{text}");
     }
 
     #[test]
     fn the_environment_overrides_and_nonsense_falls_back_with_a_complaint() {
-        assert!(logged(LogFormat::Human, Some("debug")).contains("detail"));
-        assert!(!logged(LogFormat::Human, Some("off")).contains("listening"));
+        assert!(written(LogFormat::Human, Some("debug")).contains("detail"));
+        assert!(!written(LogFormat::Human, Some("off")).contains("listening"));
         assert_eq!(filter(Some("  "), "info").1, None);
 
         let (fallback, complaint) = filter(Some("peer=louder"), "warn");
@@ -120,8 +159,18 @@ mod tests {
     }
 
     #[test]
-    fn a_second_call_changes_nothing() {
+    fn a_second_call_changes_nothing_and_what_is_logged_can_be_changed() {
         init_logging(LogFormat::Human, "off");
-        init_logging(LogFormat::Json, "off");
+        init_logging(LogFormat::Json, "info");
+        assert_eq!(logged_now(), "off");
+        log_from_now_on(" warn,peer=error ").unwrap();
+        assert_eq!(logged_now(), "peer=error,warn");
+        let long = "x".repeat(LONGEST + 1);
+        for nonsense in ["", "  ", "peer=louder", &long] {
+            let complaint = log_from_now_on(nonsense).unwrap_err();
+            assert!(!complaint.contains('\n') && complaint.len() < 300, "{complaint}");
+        }
+        assert_eq!(logged_now(), "peer=error,warn", "nonsense changes nothing");
+        log_from_now_on("off").unwrap();
     }
 }

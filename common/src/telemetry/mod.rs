@@ -15,6 +15,6 @@ pub use labels::{
     ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Outcome, Recipient, RejectReason, RequestKind,
     TurnedAway,
 };
-pub use logging::{LogFormat, init_logging};
+pub use logging::{LogFormat, init_logging, log_from_now_on, logged};
 pub use metrics::{Counters, Held, Metrics, ProxyRequests, Series, hold};
 pub use redact::redact;

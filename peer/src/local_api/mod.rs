@@ -5,10 +5,12 @@
 //! | --- | --- |
 //! | `GET /v1/status` | [`Status`] as JSON |
 //! | `/v1/tasks…` | see [`stored`] |
+//! | `/v1/log` | see [`log`] |
 //! | `POST /v1/fetch` with [`FetchRequest`] | the bytes, `Content-Length`, and `X-Longshore-Task`; cut short if it fails midway |
 //!
 //! Errors are [`ApiError`] as JSON. A fetch that the origin refused has its status.
 
+pub mod log;
 pub mod stored;
 
 use std::collections::BTreeMap;
@@ -148,6 +150,7 @@ pub fn router(engine: Engine, supernodes: watch::Receiver<Vec<SupernodeView>>) -
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/fetch", post(fetch))
+        .route("/v1/log", log::methods())
         .with_state(Api { engine: engine.clone(), supernodes })
         .nest("/v1/tasks", stored::router(engine))
 }

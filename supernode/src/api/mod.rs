@@ -13,7 +13,7 @@ use axum::{Json, Router, middleware};
 use guard::Door;
 use peer::engine::Engine;
 use peer::health;
-use peer::local_api::{self, stored};
+use peer::local_api::{self, log, stored};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -60,8 +60,11 @@ pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
         let door = door.clone();
         async move { door.pass(request, next).await }
     });
-    let routes =
-        Router::new().route("/api/v1/status", get(status)).with_state(api).nest("/api/v1/tasks", tasks);
+    let routes = Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/log", log::methods())
+        .with_state(api)
+        .nest("/api/v1/tasks", tasks);
     health.merge(routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded))
 }
 

@@ -1,3 +1,4 @@
 //! What people use to run Longshore, on real parts.
 
+mod daemons;
 mod monitoring;
