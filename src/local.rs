@@ -1,5 +1,6 @@
 //! Speaks to the local daemons over their Unix sockets, whose file mode says who may.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
@@ -29,6 +30,21 @@ pub struct Daemon {
     /// The connection by which it was found.
     stream: Option<UnixStream>,
 }
+
+/// A daemon's answer that is no success: its status, and what it says.
+#[derive(Debug)]
+pub struct Refused {
+    pub status: u16,
+    pub said: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// The sockets at which a peer may be found, given a data folder.
 pub fn sockets(dir: Option<&Path>) -> [PathBuf; 2] {
@@ -110,10 +126,11 @@ pub async fn ask(
         .await
         .map_err(|error| anyhow!(error))?
         .to_bytes();
-    match serde_json::from_slice::<ApiError>(&text) {
-        Ok(error) => bail!("{}", error.error),
-        Err(_) => bail!("the daemon answered {status}"),
-    }
+    let said = match serde_json::from_slice::<ApiError>(&text) {
+        Ok(error) => error.error,
+        Err(_) => format!("the daemon answered {status}"),
+    };
+    Err(Refused { status: status.as_u16(), said }.into())
 }
 
 // === impl Kind ===

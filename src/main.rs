@@ -1,5 +1,5 @@
 //! The one binary, `longshore`: reads the command line and calls the rooms. Exit codes: 0 done, 1 it did not work,
-//! 2 the command line or a setting makes no sense.
+//! 2 the command line or a setting makes no sense; those of `get` are in `get::exit`.
 
 #![allow(unreachable_pub, reason = "a binary has no outside; `pub` marks what other modules use")]
 
@@ -61,11 +61,19 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&anyhow::Error::from(error).context("cannot start the runtime")),
     };
+    let fetching = matches!(arguments.command, cli::Command::Get(_));
     let done = runtime.block_on(run(arguments));
     // Reads of a terminal or a stuck disk must not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if fetching => {
+            let code = get::exit::code(&error);
+            if !get::exit::is_silent(&error) {
+                report(&error);
+            }
+            ExitCode::from(code)
+        }
         Err(error) => report(&error),
     }
 }

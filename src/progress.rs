@@ -42,7 +42,7 @@ impl Screen {
     /// A transfer of so many bytes.
     pub fn transfer(&self, name: &str, length: u64) -> Progress {
         let bar = self.bars.add(ProgressBar::new(length));
-        let template = "{prefix:>12} [{bar:30}] {binary_bytes:>10}/{binary_total_bytes} {binary_bytes_per_sec:>12} {eta:>4}";
+        let template = "{prefix:>12} [{bar:30}] {binary_bytes:>10}/{binary_total_bytes} {binary_bytes_per_sec:>12} {eta:>4} {msg}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
         bar.set_prefix(name.to_owned());
@@ -63,6 +63,17 @@ impl Progress {
             let percent = at * 100 / length.max(1);
             eprintln!("{}: {} of {} ({percent} %)", self.name, bytes(at), bytes(length));
         }
+    }
+
+    /// So much was there before it began.
+    pub fn begin_at(&mut self, count: u64) {
+        self.bar.set_position(count);
+        self.bar.reset_eta();
+    }
+
+    /// A word beside the bar.
+    pub fn remark(&self, word: &str) {
+        self.bar.set_message(word.to_owned());
     }
 
     /// It is over.

@@ -90,7 +90,7 @@ impl Source {
     }
 }
 
-/// The secret headers that open a source at its origin (`Authorization` and the like).
+/// The secret headers that open a source at its origin (`Authorization` and the like), and the secret part of its query.
 ///
 /// They travel only inside the mutual TLS between nodes and live in memory only: [`fmt::Debug`] and
 /// [`fmt::Display`] show names, never values, and nothing stores them.
@@ -102,6 +102,10 @@ pub struct Credentials {
 // === impl Credentials ===
 
 impl Credentials {
+    /// Under this name lies no header but a part of the URL's query that is a secret: the signature of a signed URL. No
+    /// header can have the name, so whoever does not know it refuses the credentials instead of misreading them.
+    pub const QUERY: &str = "?";
+
     /// No credential at all.
     pub fn none() -> Self {
         Self::default()
@@ -117,6 +121,11 @@ impl Credentials {
     /// Adds a secret header; the name is kept in lower case.
     pub fn add(&mut self, name: &str, value: impl Into<String>) {
         self.headers.insert(name.to_ascii_lowercase(), value.into());
+    }
+
+    /// Adds what the request's query has behind that of the [`Source`]'s URL.
+    pub fn add_query(&mut self, query: impl Into<String>) {
+        self.headers.insert(Self::QUERY.to_owned(), query.into());
     }
 
     /// Whether there is none.

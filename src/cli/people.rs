@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use common::config::{Rate, Span};
+use peer::local_api::Excerpt;
+
+use crate::get::query::Filter;
 
 #[derive(Args)]
 pub struct Demo {
@@ -17,13 +21,35 @@ pub struct Demo {
     pub stay: bool,
 }
 
+const GET: &str = "\
+Examples:
+  longshore get https://example.com/big.iso                     big.iso, in this folder
+  longshore get https://example.com/big.iso -o - | tar x        to standard output
+  longshore get -i list --output-dir /srv/images                many, one a line: URL, or URL sha256:…
+  longshore get https://example.com/big.iso --range 0-1023 -o head
+
+A get that was broken off goes on from NAME.part when it is asked again. With --json there is one JSON object a line on
+standard output (on standard error with -o -): \"event\" is start, progress, done or failed; done has bytes, seconds, through
+(who gave it) and digest, failed has error and code.
+
+Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense, 3 the content is not what its digest promises,
+4 the origin does not have it or refuses it, 5 the time was up, 130 interrupted. Of several sources: that of the first failure.";
+
 #[derive(Args)]
+#[command(after_help = GET)]
 pub struct Get {
-    /// What to fetch: an http:// or https:// URL
-    pub source: String,
-    /// The file to write; it appears only when it is whole and right
+    /// What to fetch: http:// and https:// URLs; file:// is copied
+    #[arg(value_name = "SOURCE", required_unless_present = "input_file")]
+    pub sources: Vec<String>,
+    /// A file with more sources, one a line, perhaps with its digest behind it; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub input_file: Option<PathBuf>,
+    /// The file to write, which appears only when it is whole and right; - is standard output [default: the URL's last part]
     #[arg(short, long, value_name = "PATH")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
+    /// The folder to write to, by the names in the URLs [default: this one]
+    #[arg(short = 'O', long, value_name = "DIR", conflicts_with = "output")]
+    pub output_dir: Option<PathBuf>,
     /// The content's digest, sha256:<64 hex>: nothing else is accepted
     #[arg(long, value_name = "DIGEST")]
     pub digest: Option<String>,
@@ -33,9 +59,31 @@ pub struct Get {
     /// A header for the origin, as 'Name: value' (repeatable); it is kept secret
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub headers: Vec<String>,
+    /// Query parameters that sign a URL and do not name its content, NAME,NAME…, beside those of AWS, Google and Azure;
+    /// none: all name it
+    #[arg(long, value_name = "NAMES")]
+    pub filter_query: Option<Filter>,
+    /// Only these bytes: FIRST-LAST, FIRST- or -COUNT
+    #[arg(long, value_name = "RANGE", conflicts_with = "digest", allow_hyphen_values = true)]
+    pub range: Option<Excerpt>,
+    /// At most so many bytes a second, for example 10MiB/s or 200mbit; a local peer has limits of its own beside it
+    #[arg(long, value_name = "RATE")]
+    pub limit: Option<Rate>,
+    /// Give up after so long, for example 90s or 1h; for each source
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Span>,
+    /// Try again so many times when a failure may pass, beside the retries of single requests
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub retry: u32,
+    /// Take only what the local peer has already; the origin is asked whether it may be had, and for nothing else
+    #[arg(long)]
+    pub no_origin: bool,
     /// Replace the file if it is there
     #[arg(long)]
     pub overwrite: bool,
+    /// The file's permissions, in octal, for example 0644
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<u32>,
     /// Where the local peer's socket is looked for [default: the daemons' data directory]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -45,12 +93,26 @@ pub struct Get {
     /// The token to join it with
     #[arg(long, value_name = "FILE", requires = "supernode")]
     pub join_token_file: Option<PathBuf>,
-    /// One JSON object on standard output when it is done
+    /// One JSON object a line on standard output, for programs
     #[arg(long)]
     pub json: bool,
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+impl Get {
+    /// The limit in bytes a second.
+    pub fn limit_bytes(&self) -> Option<u64> {
+        Some(self.limit?.bytes_per_second()?.get())
+    }
+}
+
+/// Permissions, without the bits that give a program somebody else's rights.
+fn mode(text: &str) -> Result<u32, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+    mode.ok_or_else(|| "expected permissions in octal, 0 to 0777".into())
 }
 
 #[derive(Args)]

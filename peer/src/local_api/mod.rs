@@ -6,51 +6,33 @@
 //! | `GET /v1/status` | [`Status`] as JSON |
 //! | `/v1/tasks…` | see [`stored`] |
 //! | `/v1/log` | see [`log`] |
-//! | `POST /v1/fetch` with [`FetchRequest`] | the bytes, `Content-Length`, and `X-Longshore-Task`; cut short if it fails midway |
+//! | `POST /v1/fetch` with [`FetchRequest`] | the bytes, `Content-Length`, `Last-Modified` if the origin says it, and `X-Longshore-Task`; cut short if it fails midway |
+//! | `GET /v1/fetch/{task}` | why the task was cut short of late, as an error |
 //!
-//! Errors are [`ApiError`] as JSON. A fetch that the origin refused has its status.
+//! Errors are [`ApiError`] as JSON. A fetch that the origin refused has its status; 409 says that the content is not what
+//! its digest promises.
 
+pub mod excerpt;
+mod fetch;
 pub mod log;
 pub mod stored;
 
 use std::collections::BTreeMap;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use common::digest::Digest;
-use common::piece::ByteRange;
-use common::task::{Credentials, Source};
 use common::telemetry::{ByteSource, Label as _, Recipient};
-use common::wire::swarm::Priority;
-use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use self::excerpt::{Excerpt, ExcerptError};
+pub use self::fetch::FetchRequest;
 use crate::coordinator::remote::SupernodeView;
-use crate::engine::{Engine, Request};
+use crate::engine::Engine;
 use crate::error::FetchError;
-use crate::origin::revised;
-
-/// What is wanted through the socket.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FetchRequest {
-    /// The origin's URL.
-    pub url: String,
-    /// `sha256:…`, if it is known.
-    #[serde(default)]
-    pub digest: Option<String>,
-    /// Separates swarms of one URL.
-    #[serde(default)]
-    pub tag: String,
-    /// Secret headers for the origin.
-    #[serde(default)]
-    pub headers: Credentials,
-}
 
 /// An error as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -149,10 +131,16 @@ struct Api {
 pub fn router(engine: Engine, supernodes: watch::Receiver<Vec<SupernodeView>>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/fetch", post(fetch))
         .route("/v1/log", log::methods())
         .with_state(Api { engine: engine.clone(), supernodes })
-        .nest("/v1/tasks", stored::router(engine))
+        .nest("/v1/tasks", stored::router(engine.clone()))
+        .nest(
+            "/v1/fetch",
+            Router::new()
+                .route("/", post(fetch::fetch))
+                .route("/{task}", get(fetch::why))
+                .with_state(fetch::Fetches::new(engine)),
+        )
 }
 
 async fn status(State(api): State<Api>) -> Response {
@@ -216,38 +204,6 @@ pub fn of(engine: &Engine, supernode: bool) -> Status {
     }
 }
 
-async fn fetch(State(api): State<Api>, Json(wanted): Json<FetchRequest>) -> Response {
-    let digest = match wanted.digest.as_deref().map(str::parse::<Digest>).transpose() {
-        Ok(digest) => digest,
-        Err(error) => return failed(StatusCode::BAD_REQUEST, error.to_string()),
-    };
-    let source = Source { url: wanted.url, digest, tag: wanted.tag, accept: None };
-    let source = match revised(api.engine.origin(), source, &wanted.headers).await {
-        Ok(source) => source,
-        Err(error) => {
-            let error = FetchError::from(error);
-            return failed(status_of(&error), one_line(&error));
-        }
-    };
-    let handle = match api
-        .engine
-        .open(Request { source, credentials: wanted.headers, priority: Priority::Pull })
-        .await
-    {
-        Ok(handle) => handle,
-        Err(error) => return failed(status_of(&error), one_line(&error)),
-    };
-    let (length, task) = (handle.length(), handle.task());
-    let sent = api.engine.metrics().sent_bytes.of(Recipient::Client).clone();
-    let bytes = handle.read(ByteRange::new(0, length)).inspect(move |chunk| {
-        if let Ok(chunk) = chunk {
-            sent.inc_by(chunk.len() as u64);
-        }
-    });
-    let headers = [(header::CONTENT_LENGTH.as_str(), length.to_string()), ("x-longshore-task", task.hex())];
-    (headers, Body::from_stream(bytes)).into_response()
-}
-
 /// An error with its causes.
 fn one_line(error: &FetchError) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
@@ -260,6 +216,7 @@ fn status_of(error: &FetchError) -> StatusCode {
             StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY)
         }
         FetchError::Forbidden(_) => StatusCode::FORBIDDEN,
+        FetchError::Poisoned { .. } => StatusCode::CONFLICT,
         FetchError::StoreFull(_) => StatusCode::INSUFFICIENT_STORAGE,
         FetchError::Closing => StatusCode::SERVICE_UNAVAILABLE,
         FetchError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -212,6 +212,12 @@ impl Ask {
         // A body in another coding than the stored one has another digest.
         ask.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in credentials.expose() {
+            if name == Credentials::QUERY {
+                let before = ask.url.query().filter(|query| !query.is_empty());
+                let whole = before.map_or_else(|| value.to_owned(), |query| format!("{query}&{value}"));
+                ask.url.set_query(Some(&whole));
+                continue;
+            }
             let bad = || OriginError::BadHeader { name: name.chars().take(64).collect() };
             // What says which content is meant is not the asker's to change: the task is named by its URL.
             if NOT_PASSED.iter().any(|reserved| reserved == name) || RESERVED.contains(&name) {

@@ -35,7 +35,7 @@ pub use guard::{OriginPolicy, Refusal};
 pub use ranges::{Fetch, OriginEvent, fetch};
 pub use registry::{Registries, RegistryError};
 pub use retry::RetryPolicy;
-pub use revision::revised;
+pub use revision::{Look, look, revised};
 
 /// The most of a URL that an error quotes.
 const MAX_LABEL: usize = 200;

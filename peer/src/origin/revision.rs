@@ -11,19 +11,45 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::OriginError;
 use super::client::OriginClient;
+use super::plan::ContentRange;
 
 /// Where the origin names no revision, content of the same minute is taken for the same: enough for a burst.
 const UNNAMED_SECONDS: u64 = 60;
 
+/// What an origin says of a URL to a client that may have its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// What was asked for; without a digest, with its present revision in the tag.
+    pub source: Source,
+    /// Whether content of the same task is the same content: there is a digest, or the origin names its revisions.
+    pub lasting: bool,
+    /// The content's length, if it is said.
+    pub length: Option<u64>,
+    /// When the content was changed last, if it is said.
+    pub modified: Option<SystemTime>,
+}
+
 /// The source, if the client may have it; without a digest, with its present revision in the tag.
 ///
 /// # Errors
-/// With the origin's answer, when it does not let this client have the content; when it cannot be asked.
+/// As [`look`].
 pub async fn revised(
     client: &OriginClient,
     source: Source,
     credentials: &Credentials,
 ) -> Result<Source, OriginError> {
+    look(client, source, credentials).await.map(|look| look.source)
+}
+
+/// What there is behind a URL now, if the client may have it.
+///
+/// # Errors
+/// With the origin's answer, when it does not let this client have the content; when it cannot be asked.
+pub async fn look(
+    client: &OriginClient,
+    source: Source,
+    credentials: &Credentials,
+) -> Result<Look, OriginError> {
     let mut answer = client.ask(Method::HEAD, &source.url, &HeaderMap::new(), credentials).await?;
     let headless = [StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED]
         .contains(&answer.status);
@@ -37,12 +63,25 @@ pub async fn revised(
     if !answer.status.is_success() && !empty {
         return Err(OriginError::Answer(answer.into_failure().await));
     }
-    if source.digest.is_some() {
-        return Ok(source);
-    }
+    let text = |name| answer.headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let length = match answer.status {
+        StatusCode::PARTIAL_CONTENT => {
+            text(header::CONTENT_RANGE).and_then(ContentRange::parse).and_then(|said| said.total)
+        }
+        _ if empty => None,
+        _ => answer.length(),
+    };
+    let modified = text(header::LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(date).ok());
+    let revision = revision(&answer.headers);
+    let lasting = source.digest.is_some() || revision.is_some();
+    let source = if source.digest.is_some() { source } else { with_revision(source, revision) };
+    Ok(Look { source, lasting, length, modified })
+}
+
+fn with_revision(source: Source, revision: Option<String>) -> Source {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let revision = revision(&answer.headers).unwrap_or_else(|| format!("minute {}", now / UNNAMED_SECONDS));
-    Ok(Source { tag: format!("{}\n{revision}", source.tag), ..source })
+    let revision = revision.unwrap_or_else(|| format!("minute {}", now / UNNAMED_SECONDS));
+    Source { tag: format!("{}\n{revision}", source.tag), ..source }
 }
 
 /// What tells this revision from others: a strong entity tag, or else the time of the last change with the length.

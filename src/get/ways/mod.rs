@@ -1,0 +1,102 @@
+//! The ways in which content comes here: through the local peer if one runs; else, where a supernode is named, as a member of
+//! its swarm for a moment; else straight from the origin. Chosen once for all sources of a command.
+
+mod local;
+mod member;
+mod pipe;
+mod straight;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use common::piece::ByteRange;
+use peer::limit::{Allowance, Limits, Rates};
+use peer::local_api::Excerpt;
+use peer::origin::{OriginClient, OriginOptions};
+
+use self::member::Member;
+use super::output::Finish;
+use super::report::{Done, Transfer};
+use super::wanted::{Remote, Target};
+use crate::{cli, usage};
+
+/// The way that was chosen.
+pub enum Way {
+    Local(Option<PathBuf>),
+    Member(Box<Member>),
+    Straight(OriginClient),
+}
+
+/// What holds for all sources.
+pub struct Settings {
+    /// Only these bytes.
+    pub excerpt: Option<Excerpt>,
+    pub finish: Finish,
+    /// What the content may take of the line.
+    pub pace: Allowance,
+    /// Nothing may come from the origin.
+    pub no_origin: bool,
+}
+
+/// One thing to bring.
+pub struct Job<'a> {
+    pub remote: &'a Remote,
+    pub target: &'a Target,
+    pub settings: &'a Settings,
+}
+
+/// Opens the way for these flags. `beside` is where a temporary member may keep its store.
+///
+/// # Errors
+/// When the peer's socket is not open to this user, or the member cannot start.
+pub async fn open(flags: &cli::Get, beside: PathBuf) -> anyhow::Result<Way> {
+    if crate::local::connect(flags.data_dir.as_deref()).await?.is_some() {
+        return Ok(Way::Local(flags.data_dir.clone()));
+    }
+    if flags.no_origin {
+        let why = "--no-origin takes what the local peer has, and no local peer runs: start one, or leave the flag out";
+        return Err(usage(anyhow::anyhow!(why)));
+    }
+    if flags.supernode.is_empty() {
+        return Ok(Way::Straight(OriginClient::new(typed_by_the_user())?));
+    }
+    Ok(Way::Member(Box::new(Member::join(flags, beside).await?)))
+}
+
+/// The bytes that are wanted of content of a length.
+fn part_of(excerpt: Excerpt, length: u64) -> anyhow::Result<ByteRange> {
+    excerpt.within(length).with_context(|| format!("it has {length} bytes, and none in that range"))
+}
+
+/// What the limit of the command lets one source take.
+pub fn pace(limit: Option<u64>) -> Allowance {
+    Limits::new(&Rates { download: limit, ..Rates::default() }).download.allowance()
+}
+
+/// The user named the origin: any but the addresses that are never asked.
+fn typed_by_the_user() -> OriginOptions {
+    OriginOptions { allow: vec!["*".into()], ..OriginOptions::default() }
+}
+
+// === impl Way ===
+
+impl Way {
+    /// Brings one thing to where it goes.
+    ///
+    /// # Errors
+    /// With what is in the way; what may be resumed is kept.
+    pub async fn bring(&self, job: &Job<'_>, transfer: &mut Transfer<'_>) -> anyhow::Result<Done> {
+        match self {
+            Self::Local(data_dir) => local::bring(data_dir.as_deref(), job, transfer).await,
+            Self::Member(member) => member.bring(job, transfer).await,
+            Self::Straight(client) => straight::bring(client, job, transfer).await,
+        }
+    }
+
+    /// Leaves the swarm, if it was joined.
+    pub async fn close(self) {
+        if let Self::Member(member) = self {
+            member.leave().await;
+        }
+    }
+}
