@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use common::config::{Rate, Span};
 use peer::local_api::Excerpt;
 
+use crate::get::image::manifest::Platform;
 use crate::get::query::Filter;
 
 #[derive(Args)]
@@ -27,6 +28,7 @@ Examples:
   longshore get https://example.com/big.iso -o - | tar x        to standard output
   longshore get -i list --output-dir /srv/images                many, one a line: URL, or URL sha256:…
   longshore get https://example.com/big.iso --range 0-1023 -o head
+  longshore get oci://quay.io/team/app:1.2 -o app               an image into an OCI layout: skopeo copy oci:app:1.2 …
 
 A get that was broken off goes on from NAME.part when it is asked again. With --json there is one JSON object a line on
 standard output (on standard error with -o -): \"event\" is start, progress, done or failed; done has bytes, seconds, through
@@ -38,7 +40,7 @@ Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense, 3 the 
 #[derive(Args)]
 #[command(after_help = GET)]
 pub struct Get {
-    /// What to fetch: http:// and https:// URLs; file:// is copied
+    /// What to fetch: http:// and https:// URLs; oci:// and docker:// images; file:// is copied
     #[arg(value_name = "SOURCE", required_unless_present = "input_file")]
     pub sources: Vec<String>,
     /// A file with more sources, one a line, perhaps with its digest behind it; - is standard input
@@ -63,6 +65,12 @@ pub struct Get {
     /// none: all name it
     #[arg(long, value_name = "NAMES")]
     pub filter_query: Option<Filter>,
+    /// What an image is to run on, OS/ARCHITECTURE[/VARIANT] [default: linux on this machine's architecture]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<Platform>,
+    /// A registry that is spoken to in plain HTTP (repeatable)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub insecure_registry: Vec<String>,
     /// Only these bytes: FIRST-LAST, FIRST- or -COUNT
     #[arg(long, value_name = "RANGE", conflicts_with = "digest", allow_hyphen_values = true)]
     pub range: Option<Excerpt>,

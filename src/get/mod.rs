@@ -2,7 +2,7 @@
 //! member of the swarm; else straight from the origin with ranges side by side.
 //!
 //! [`wanted`] says what comes from where and goes where ([`list`], [`names`] and [`query`] read what it is made of), [`ways`]
-//! bring it, [`output`] and [`part`] keep it, [`report`] tells of it, and [`exit`] knows what the end is called.
+//! bring it, [`image`] knows what an image is made of, [`output`] and [`part`] keep it, [`report`] tells of it, and [`exit`] knows what the end is called.
 //!
 //! # Invariants
 //! - A file appears under its name only when it is whole and, where a digest is given, right.
@@ -10,6 +10,7 @@
 
 mod copy;
 pub mod exit;
+pub mod image;
 mod list;
 mod names;
 mod output;
@@ -22,9 +23,11 @@ mod ways;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use peer::origin::OriginClient;
 
 use self::exit::Stop;
+use self::image::Means;
 use self::output::Finish;
 use self::report::{Done, Report, Transfer, Voice};
 use self::wanted::{Target, Wanted, What};
@@ -41,6 +44,8 @@ struct Run {
     report: Report,
     settings: Settings,
     way: Option<Way>,
+    /// Asks registries for manifests.
+    client: OriginClient,
     retries: u32,
     timeout: Duration,
 }
@@ -50,7 +55,7 @@ pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
     let all = wanted::all(&flags)?;
     let asked = shutdown::asked();
     tokio::pin!(asked);
-    let remote = all.iter().any(|wanted| matches!(wanted.what, What::Url(_)));
+    let remote = all.iter().any(|wanted| !matches!(wanted.what, What::File(_)));
     let way = match remote {
         false => None,
         true => tokio::select! {
@@ -58,7 +63,7 @@ pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
             asked = &mut asked => return asked.and(Err(Stop::Interrupted.into())),
         },
     };
-    let run = Run::new(&flags, &all, way);
+    let run = Run::new(&flags, &all, way)?;
     let (mut failed, mut first) = (0, None);
     for wanted in &all {
         let ended = tokio::select! {
@@ -96,7 +101,7 @@ fn folder_of(all: &[Wanted]) -> PathBuf {
 // === impl Run ===
 
 impl Run {
-    fn new(flags: &cli::Get, all: &[Wanted], way: Option<Way>) -> Self {
+    fn new(flags: &cli::Get, all: &[Wanted], way: Option<Way>) -> anyhow::Result<Self> {
         let voice = match (flags.json, flags.quiet) {
             (true, _) => Voice::Json,
             (false, true) => Voice::Quiet,
@@ -110,7 +115,8 @@ impl Run {
         };
         let stdout_taken = all.iter().any(|wanted| wanted.target == Target::Stdout);
         let timeout = flags.timeout.map_or(Duration::MAX, |span| span.0);
-        Self { report: Report::new(voice, stdout_taken), settings, way, retries: flags.retry, timeout }
+        let (report, client) = (Report::new(voice, stdout_taken), ways::client(flags)?);
+        Ok(Self { report, settings, way, client, retries: flags.retry, timeout })
     }
 
     /// Brings one thing, in time.
@@ -147,7 +153,14 @@ impl Run {
             (What::Url(remote), Some(way)) => {
                 way.bring(&Job { remote, target: &wanted.target, settings: &self.settings }, transfer).await
             }
-            (What::Url(_), None) => unreachable!("invariant: there is a way where there is a URL"),
+            (What::Image(image), Some(way)) => {
+                let Target::File(folder) = &wanted.target else { bail!("an image needs a folder") };
+                let means = Means { client: self.client.clone(), way, settings: &self.settings };
+                image::bring(image, folder, &means, transfer).await
+            }
+            (What::Url(_) | What::Image(_), None) => {
+                unreachable!("invariant: there is a way to what is not here")
+            }
             (What::File(path), _) => {
                 let how = (self.settings.excerpt, self.settings.finish);
                 copy::bring(path, &wanted.target, how, transfer).await

@@ -42,6 +42,8 @@ pub struct Transfer<'a> {
     said: Instant,
     length: u64,
     at: u64,
+    /// What comes is in many files, and this length is that of all.
+    many: bool,
     bar: Option<Progress>,
 }
 
@@ -66,7 +68,17 @@ impl Report {
     pub fn start<'a>(&'a self, what: &What, target: &'a Target) -> Transfer<'a> {
         let (source, now) = (what.shown(), Instant::now());
         self.event(|| json!({ "event": "start", "source": source, "path": path_of(target) }));
-        Transfer { report: self, source, target, begun: now, said: now, length: 0, at: 0, bar: None }
+        Transfer {
+            report: self,
+            source,
+            target,
+            begun: now,
+            said: now,
+            length: 0,
+            at: 0,
+            many: false,
+            bar: None,
+        }
     }
 
     /// Says a line for people that is no progress.
@@ -115,6 +127,10 @@ fn path_of(target: &Target) -> Value {
 impl Transfer<'_> {
     /// The length is known, and that so much of it is here already.
     pub fn knows(&mut self, length: u64, here: u64) {
+        if self.many {
+            self.add(here);
+            return;
+        }
         (self.length, self.at) = (length, here);
         let name = match self.target {
             Target::File(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
@@ -123,6 +139,13 @@ impl Transfer<'_> {
         let mut bar = self.report.screen.transfer(name.as_deref().unwrap_or("-"), length);
         bar.begin_at(here);
         self.bar = Some(bar);
+    }
+
+    /// Many files come, of this length in all.
+    pub fn knows_of_many(&mut self, length: u64) {
+        self.many = false;
+        self.knows(length, 0);
+        self.many = true;
     }
 
     /// So many bytes more.

@@ -15,6 +15,9 @@ use common::digest::Digest;
 use common::task::{Credentials, Source};
 use reqwest::Url;
 
+use super::image::Image;
+use super::image::manifest::Platform;
+use super::image::reference::{ReferenceError, is_image};
 use super::list::{self, Entry};
 use super::query::{Filter, Parted};
 use super::{names, output};
@@ -35,6 +38,8 @@ pub struct Wanted {
 pub enum What {
     /// An origin.
     Url(Remote),
+    /// A registry.
+    Image(Image),
     /// This machine.
     File(PathBuf),
 }
@@ -46,7 +51,7 @@ pub struct Remote {
     pub credentials: Credentials,
 }
 
-/// Where it goes.
+/// Where it goes: for an image, the file is a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     File(PathBuf),
@@ -58,6 +63,7 @@ struct Rules {
     credentials: Credentials,
     tag: String,
     filter: Filter,
+    platform: Platform,
 }
 
 /// All that is wanted, in the order in which it was said.
@@ -101,21 +107,27 @@ fn place(flags: &cli::Get, what: &What) -> anyhow::Result<Target> {
     let named = || {
         what.name().ok_or_else(|| usage(anyhow!("{} names no file: say with -o what to write", what.shown())))
     };
+    let image = matches!(what, What::Image(_));
     let path = match (&flags.output, &flags.output_dir) {
+        (Some(path), _) if path == Path::new(STDOUT) && image => {
+            return Err(usage(anyhow!(
+                "an image is a folder and does not fit down a pipe: name one with -o"
+            )));
+        }
         (Some(path), _) if path == Path::new(STDOUT) => return Ok(Target::Stdout),
-        (Some(path), _) if path.is_dir() => path.join(named()?),
+        (Some(path), _) if path.is_dir() && !image => path.join(named()?),
         (Some(path), _) => path.clone(),
         (None, Some(folder)) => folder.join(named()?),
         (None, None) => named()?.into(),
     };
     let path = std::path::absolute(path)?;
-    if path.is_dir() || path.file_name().is_none() {
+    if (path.is_dir() && !image) || path.file_name().is_none() {
         return Err(usage(anyhow!("{} is a folder: name the file to write", path.display())));
     }
     if path.parent().is_none_or(|folder| !folder.is_dir()) {
         bail!("the folder of {} is not there: make it first", path.display());
     }
-    if output::is_there(&path) && !flags.overwrite {
+    if output::is_there(&path) && !flags.overwrite && !image {
         bail!("{} is there already: remove it, or give --overwrite", path.display());
     }
     Ok(Target::File(path))
@@ -142,12 +154,16 @@ impl Rules {
             credentials,
             tag: flags.tag.clone(),
             filter: flags.filter_query.clone().unwrap_or_default(),
+            platform: flags.platform.clone().unwrap_or_default(),
         })
     }
 
     fn understand(&self, entry: &Entry) -> anyhow::Result<What> {
         let shown = common::telemetry::redact(&entry.source);
-        let ways = "give http://…, https://… or file:///…";
+        let ways = "give http://…, https://…, oci://…, docker://… or file:///…";
+        if is_image(&entry.source) {
+            return self.image(entry).map(What::Image);
+        }
         let url = Url::parse(&entry.source)
             .map_err(|error| usage(anyhow!("{shown:?} is not a URL ({error}): {ways}")))?;
         let digest = entry.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(usage)?;
@@ -166,6 +182,16 @@ impl Rules {
             }
             other => Err(usage(anyhow!("{other}:// cannot be fetched: {ways}"))),
         }
+    }
+
+    fn image(&self, entry: &Entry) -> anyhow::Result<Image> {
+        if entry.digest.is_some() {
+            return Err(usage(anyhow!(
+                "the digest of an image is a part of its name: write oci://HOST/REPOSITORY@sha256:…"
+            )));
+        }
+        let reference = entry.source.parse().map_err(|error: ReferenceError| usage(error))?;
+        Ok(Image { reference, credentials: self.credentials.clone(), platform: self.platform.clone() })
     }
 
     fn remote(&self, mut url: Url, digest: Option<Digest>) -> Remote {
@@ -198,6 +224,7 @@ impl What {
     pub fn shown(&self) -> String {
         match self {
             Self::Url(remote) => common::telemetry::redact(&remote.source.url),
+            Self::Image(image) => image.reference.to_string(),
             Self::File(path) => path.display().to_string(),
         }
     }
@@ -206,6 +233,7 @@ impl What {
     fn name(&self) -> Option<std::ffi::OsString> {
         match self {
             Self::Url(remote) => names::of_path(Url::parse(&remote.source.url).ok()?.path()),
+            Self::Image(image) => Some(image.reference.folder().into()),
             Self::File(path) => path.file_name().map(Into::into),
         }
     }
@@ -242,7 +270,7 @@ mod tests {
         let flags = flags(arguments);
         match Rules::of(&flags).unwrap().understand(&entries(&flags).unwrap()[0]).unwrap() {
             What::Url(remote) => remote,
-            What::File(path) => panic!("{path:?} is no URL"),
+            other => panic!("{other:?} is no URL"),
         }
     }
 
@@ -267,6 +295,10 @@ mod tests {
         for bad in [
             &["no url"] as &[&str],
             &["ftp://h/x"],
+            &["oci://h"],
+            &["oci://h/X"],
+            &["oci://h/x", "-o", "-"],
+            &["oci://h/x", "--digest", "sha256:00"],
             &["file://elsewhere/x"],
             &["http://h/x", "-H", "no colon"],
             &["http://h/x", "-H", "a b: c"],

@@ -181,7 +181,7 @@ async fn a_cached_blob_is_not_to_be_had_by_get_without_the_owners_credentials() 
         command
     };
     let stranger = output(&get(&[])).await;
-    assert_eq!(stranger.status.code(), Some(1), "{stranger:?}");
+    assert_eq!(stranger.status.code(), Some(4), "{stranger:?}");
     assert!(String::from_utf8_lossy(&stranger.stderr).contains("401"), "{stranger:?}");
     assert!(!std::path::Path::new(&to).exists());
     let header = format!("Authorization: Basic {OWNER_BASIC}");

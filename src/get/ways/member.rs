@@ -45,7 +45,7 @@ impl Member {
             supernodes: flags.supernode.clone(),
             proof: token.map(|token| Arc::new(token) as Arc<dyn JoinProof>),
             quic_listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
-            origin: typed_by_the_user(),
+            origin: typed_by_the_user(flags),
             rates: Rates { download: flags.limit_bytes(), ..Rates::default() },
             ..PeerOptions::local(store.0.clone())
         };

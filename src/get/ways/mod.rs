@@ -58,7 +58,7 @@ pub async fn open(flags: &cli::Get, beside: PathBuf) -> anyhow::Result<Way> {
         return Err(usage(anyhow::anyhow!(why)));
     }
     if flags.supernode.is_empty() {
-        return Ok(Way::Straight(OriginClient::new(typed_by_the_user())?));
+        return Ok(Way::Straight(client(flags)?));
     }
     Ok(Way::Member(Box::new(Member::join(flags, beside).await?)))
 }
@@ -73,9 +73,18 @@ pub fn pace(limit: Option<u64>) -> Allowance {
     Limits::new(&Rates { download: limit, ..Rates::default() }).download.allowance()
 }
 
+/// How this process asks origins.
+///
+/// # Errors
+/// When an insecure registry's name is none.
+pub fn client(flags: &cli::Get) -> anyhow::Result<OriginClient> {
+    OriginClient::new(typed_by_the_user(flags)).map_err(usage)
+}
+
 /// The user named the origin: any but the addresses that are never asked.
-fn typed_by_the_user() -> OriginOptions {
-    OriginOptions { allow: vec!["*".into()], ..OriginOptions::default() }
+fn typed_by_the_user(flags: &cli::Get) -> OriginOptions {
+    let insecure_registries = flags.insecure_registry.clone();
+    OriginOptions { allow: vec!["*".into()], insecure_registries, ..OriginOptions::default() }
 }
 
 // === impl Way ===

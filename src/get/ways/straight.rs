@@ -89,7 +89,12 @@ impl Straight<'_> {
         if let (Err(OriginError::Changed { .. }), Some(running)) = (&fetched, &running) {
             running.part.discard();
         }
-        fetched.map_err(FetchError::from)?;
+        if let Err(error) = fetched {
+            if let Some(running) = running {
+                running.end().await;
+            }
+            return Err(FetchError::from(error).into());
+        }
         let running = running.context("the origin gave nothing")?;
         self.settle(running).await
     }
@@ -206,6 +211,17 @@ impl Straight<'_> {
         let (to, finish, modified) = (self.path.to_owned(), self.job.settings.finish, self.look.modified);
         tokio::task::spawn_blocking(move || part.settle(&to, finish, modified)).await??;
         Ok(length)
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Lets go of the file, which another attempt may want at once.
+    async fn end(self) {
+        let Self { part, front, proof, .. } = self;
+        drop((part, front));
+        let _ = proof.await;
     }
 }
 

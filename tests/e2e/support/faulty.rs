@@ -49,6 +49,12 @@ struct Shared {
     /// Body bytes given out, and answers begun, by path.
     given: Mutex<HashMap<String, Given>>,
     ranges: Mutex<bool>,
+    /// Whether content has an entity tag.
+    tags: Mutex<bool>,
+    /// What `Last-Modified` says of a path.
+    dates: Mutex<HashMap<String, String>>,
+    /// A query without which a path is forbidden.
+    keys: Mutex<HashMap<String, String>>,
     /// Bytes of big bodies that may leave in all, and those that have.
     allowed: watch::Sender<u64>,
     left: Mutex<u64>,
@@ -77,6 +83,9 @@ impl Origin {
             faults: Mutex::default(),
             given: Mutex::default(),
             ranges: Mutex::new(true),
+            tags: Mutex::new(true),
+            dates: Mutex::default(),
+            keys: Mutex::default(),
             allowed: watch::Sender::new(u64::MAX),
             left: Mutex::default(),
         });
@@ -126,6 +135,21 @@ impl Origin {
     /// Whether `Range` is understood.
     pub(crate) fn ranges(&self, understood: bool) {
         *self.shared.ranges.lock().unwrap() = understood;
+    }
+
+    /// Whether content has an entity tag.
+    pub(crate) fn tags(&self, given: bool) {
+        *self.shared.tags.lock().unwrap() = given;
+    }
+
+    /// Lets `path` have been changed last at this date.
+    pub(crate) fn date(&self, path: &str, date: &str) {
+        self.shared.dates.lock().unwrap().insert(path.to_owned(), date.to_owned());
+    }
+
+    /// Forbids `path` to whoever does not show `key` in the query.
+    pub(crate) fn lock(&self, path: &str, key: &str) {
+        self.shared.keys.lock().unwrap().insert(path.to_owned(), key.to_owned());
     }
 
     /// Stops all big bodies once `bytes` of them have left in all, until [`Origin::release`].
@@ -212,6 +236,10 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
     let Some(object) = shared.objects.lock().unwrap().get(&path).cloned() else {
         return (StatusCode::NOT_FOUND, r#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#).into_response();
     };
+    let shows = |key: &String| uri.query().unwrap_or_default().split('&').any(|part| part == key);
+    if shared.keys.lock().unwrap().get(&path).is_some_and(|key| !shows(key)) {
+        return (StatusCode::FORBIDDEN, "the signature is missing").into_response();
+    }
     let fault = if get { shared.fault_of(&path) } else { None };
     if let Some(Fault::Status(status)) = fault {
         shared.count(&path, 0, 1);
@@ -223,8 +251,13 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
     let size = object.bytes.len();
     let mut answer = Response::builder()
         .header(header::CONTENT_TYPE, object.media_type)
-        .header(header::ETAG, format!("\"{}\"", object.digest))
         .header("docker-content-digest", object.digest.to_string());
+    if *shared.tags.lock().unwrap() {
+        answer = answer.header(header::ETAG, format!("\"{}\"", object.digest));
+    }
+    if let Some(date) = shared.dates.lock().unwrap().get(&path) {
+        answer = answer.header(header::LAST_MODIFIED, date);
+    }
     if ranges {
         answer = answer.header(header::ACCEPT_RANGES, "bytes");
     }

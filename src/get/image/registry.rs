@@ -1,0 +1,170 @@
+//! The questions that a registry is asked on the way to an image: for its manifests, and for a token where it wants one.
+//!
+//! Source: Distribution's token specification ("Docker Registry v2 authentication via central service").
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use common::digest::Digest;
+use common::task::Credentials;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, StatusCode};
+use peer::error::FetchError;
+use peer::origin::OriginClient;
+use reqwest::Url;
+use serde::Deserialize;
+
+use super::manifest;
+use super::reference::Reference;
+use crate::get::exit::Stop;
+
+/// What registries take at most.
+const MAX_MANIFEST: usize = 4 * 1024 * 1024;
+/// A token is a few kilobytes.
+const MAX_TOKEN: usize = 64 * 1024;
+
+/// A repository, and what opens it.
+pub struct Repository {
+    client: OriginClient,
+    root: String,
+    name: String,
+    credentials: Credentials,
+}
+
+/// A manifest as it came.
+pub struct Answered {
+    pub bytes: Bytes,
+    pub digest: Digest,
+    pub content_type: String,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    #[serde(alias = "access_token")]
+    token: String,
+}
+
+// === impl Repository ===
+
+impl Repository {
+    pub fn of(client: OriginClient, reference: &Reference, credentials: Credentials) -> anyhow::Result<Self> {
+        let base = client.registries().base_url(&reference.registry).map_err(crate::usage)?;
+        let name = reference.repository.clone();
+        Ok(Self { client, root: format!("{base}/v2/{name}"), name, credentials })
+    }
+
+    /// Where a blob is.
+    pub fn blob(&self, digest: Digest) -> String {
+        format!("{}/blobs/{digest}", self.root)
+    }
+
+    /// What opens it, once a manifest has been asked for.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// A manifest, which is what its digest says where it is asked by that.
+    ///
+    /// # Errors
+    /// With the registry's answer, when it has none, or not for us.
+    pub async fn manifest(&mut self, wanted: &str) -> anyhow::Result<Answered> {
+        let url = format!("{}/manifests/{wanted}", self.root);
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(manifest::ACCEPT))]);
+        let mut answer = self
+            .client
+            .ask(Method::GET, &url, &headers, &self.credentials)
+            .await
+            .map_err(FetchError::from)?;
+        if answer.status == StatusCode::UNAUTHORIZED
+            && let Some(challenge) = challenge(&answer.headers)
+        {
+            self.credentials = self.token(&challenge).await?;
+            answer = self
+                .client
+                .ask(Method::GET, &url, &headers, &self.credentials)
+                .await
+                .map_err(FetchError::from)?;
+        }
+        if answer.status != StatusCode::OK {
+            return Err(FetchError::Origin(answer.into_failure().await).into());
+        }
+        let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type =
+            content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim().to_owned();
+        let bytes = answer.bytes(MAX_MANIFEST).await.map_err(FetchError::from)?;
+        let digest = Digest::of(&bytes);
+        match wanted.parse::<Digest>() {
+            Ok(asked) if asked != digest => Err(Stop::OtherContent(asked).into()),
+            _ => Ok(Answered { bytes, digest, content_type }),
+        }
+    }
+
+    /// The token that a challenge asks for, by what the user gave, or as anybody.
+    async fn token(&self, challenge: &HashMap<String, String>) -> anyhow::Result<Credentials> {
+        let realm =
+            challenge.get("realm").context("the registry wants a token and does not say from where")?;
+        let mut url = Url::parse(realm).context("the registry wants a token from what is no URL")?;
+        let scope =
+            challenge.get("scope").cloned().unwrap_or_else(|| format!("repository:{}:pull", self.name));
+        url.query_pairs_mut().append_pair("scope", &scope);
+        if let Some(service) = challenge.get("service") {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        let answer = self.client.ask(Method::GET, url.as_str(), &HeaderMap::new(), &self.credentials).await;
+        let answer = answer.map_err(FetchError::from)?;
+        if answer.status != StatusCode::OK {
+            return Err(FetchError::Origin(answer.into_failure().await).into());
+        }
+        let text = answer.bytes(MAX_TOKEN).await.map_err(FetchError::from)?;
+        let Ok(Token { token }) = serde_json::from_slice(&text) else {
+            bail!("the registry's token service gave no token");
+        };
+        Ok(Credentials::authorization(format!("Bearer {token}")))
+    }
+}
+
+/// The parameters of a `Bearer` challenge.
+fn challenge(headers: &HeaderMap) -> Option<HashMap<String, String>> {
+    headers.get_all(WWW_AUTHENTICATE).iter().find_map(|value| parameters(value.to_str().ok()?))
+}
+
+fn parameters(text: &str) -> Option<HashMap<String, String>> {
+    let (scheme, mut rest) = text.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let mut all = HashMap::new();
+    while let Some((name, behind)) = rest.split_once('=') {
+        let (value, next) = match behind.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => behind.split_at(behind.find(',').unwrap_or(behind.len())),
+        };
+        all.insert(name.trim_matches([',', ' ']).to_ascii_lowercase(), value.to_owned());
+        rest = next;
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn challenges_are_read_with_commas_in_quotes() {
+        let all = parameters(r#"Bearer realm="https://a/token",service=r, scope="repository:a:pull,push""#)
+            .unwrap();
+        assert_eq!((all["realm"].as_str(), all["service"].as_str()), ("https://a/token", "r"));
+        assert_eq!(all["scope"], "repository:a:pull,push");
+        assert_eq!(parameters("Basic realm=\"x\""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_challenge_panics(text in "(Bearer )?[a-z=\", ]{0,40}|\\PC{0,30}") {
+            let _ = parameters(&text);
+        }
+    }
+}
