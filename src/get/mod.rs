@@ -111,6 +111,7 @@ impl Run {
             excerpt: flags.range,
             finish: Finish { mode: flags.mode, overwrite: flags.overwrite },
             pace: ways::pace(flags.limit_bytes()),
+            paced: flags.limit_bytes().is_some(),
             no_origin: flags.no_origin,
         };
         let stdout_taken = all.iter().any(|wanted| wanted.target == Target::Stdout);

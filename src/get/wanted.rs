@@ -92,9 +92,14 @@ fn entries(flags: &cli::Get) -> anyhow::Result<Vec<Entry>> {
     if let Some(path) = &flags.input_file {
         entries.extend(list::read(path)?);
     }
-    let one_only = [(flags.digest.is_some(), "--digest"), (flags.output.is_some(), "-o")];
-    if let Some((_, flag)) = one_only.into_iter().find(|(given, _)| *given && entries.len() != 1) {
-        return Err(usage(anyhow!("{flag} is for one source, and there are {}", entries.len())));
+    if flags.digest.is_some() && (flags.sources.len(), entries.len()) != (1, 1) {
+        return Err(usage(anyhow!("--digest is for one source: a list has digests behind its sources")));
+    }
+    if flags.output.is_some() && entries.len() > 1 {
+        return Err(usage(anyhow!(
+            "-o is for one source, and there are {}: give --output-dir",
+            entries.len()
+        )));
     }
     if entries.is_empty() {
         return Err(usage(anyhow!("the list names no source")));

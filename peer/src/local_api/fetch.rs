@@ -1,13 +1,18 @@
 //! `POST /v1/fetch`: content through the socket, for `get`. The origin is asked first whether this client may have it.
 //! When it fails midway the body is cut short, which says that it failed but not why; `GET /v1/fetch/{task}` tells that.
+//!
+//! Who asks `/v1/fetch?in_place` may be told where the content lies in the store (`X-Longshore-File`, and an empty body) if it
+//! is here, whole. That gives nobody a right: the file system says who may read there. It is to be copied and checked, and
+//! may be gone a moment later.
 
 use std::collections::VecDeque;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use common::digest::Digest;
 use common::piece::ByteRange;
@@ -24,6 +29,12 @@ use crate::error::FetchError;
 use crate::handle::Handle;
 use crate::origin::look;
 
+/// The query of who can do with a file's name.
+pub const IN_PLACE: &str = "in_place";
+/// The header that names the file.
+pub const FILE: &str = "x-longshore-file";
+/// And the one that says how long it is.
+pub const LENGTH: &str = "x-longshore-length";
 /// Failures that are remembered: whoever was cut asks at once.
 const MAX_FAILURES: usize = 64;
 
@@ -99,7 +110,11 @@ impl Fetches {
 }
 
 /// Hands content out.
-pub(super) async fn fetch(State(fetches): State<Fetches>, Json(wanted): Json<FetchRequest>) -> Response {
+pub(super) async fn fetch(
+    State(fetches): State<Fetches>,
+    uri: Uri,
+    Json(wanted): Json<FetchRequest>,
+) -> Response {
     let digest = match wanted.digest.as_deref().map(str::parse::<Digest>).transpose() {
         Ok(digest) => digest,
         Err(error) => return failed(StatusCode::BAD_REQUEST, error.to_string()),
@@ -131,12 +146,27 @@ pub(super) async fn fetch(State(fetches): State<Fetches>, Json(wanted): Json<Fet
     headers.insert(header::CONTENT_LENGTH, range.len().into());
     let task_text = HeaderValue::from_str(&task.hex()).expect("invariant: hex is header text");
     headers.insert("x-longshore-task", task_text);
+    if uri.query() == Some(IN_PLACE)
+        && excerpt.is_none()
+        && let Some(place) = place_of(&handle)
+    {
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(FILE, place);
+        headers.insert(LENGTH, length.into());
+        return (headers, Body::empty()).into_response();
+    }
     let sent = fetches.engine.metrics().sent_bytes.of(Recipient::Client).clone();
     let bytes = handle.read(range).inspect(move |chunk| match chunk {
         Ok(chunk) => sent.inc_by(chunk.len() as u64),
         Err(error) => fetches.note(task, error.clone()),
     });
     (headers, Body::from_stream(bytes)).into_response()
+}
+
+/// Where content lies that was here before it was asked for.
+fn place_of(handle: &Handle) -> Option<HeaderValue> {
+    let path = handle.path().filter(|_| handle.is_local())?;
+    HeaderValue::from_bytes(path.as_os_str().as_bytes()).ok()
 }
 
 /// Why content of this task was cut short.

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use self::excerpt::{Excerpt, ExcerptError};
-pub use self::fetch::FetchRequest;
+pub use self::fetch::{FILE, FetchRequest, IN_PLACE, LENGTH};
 use crate::coordinator::remote::SupernodeView;
 use crate::engine::Engine;
 use crate::error::FetchError;

@@ -117,6 +117,7 @@ async fn fetch(
         excerpt: None,
         finish: Finish { mode: None, overwrite: true },
         pace: means.settings.pace.clone(),
+        paced: means.settings.paced,
         no_origin: means.settings.no_origin,
     };
     means.way.bring(&Job { remote: &remote, target: &target, settings: &settings }, transfer).await

@@ -5,15 +5,22 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
+use common::digest::Digest;
 use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
-use hyper::{HeaderMap, Method};
-use peer::local_api::FetchRequest;
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Method, Response};
+use peer::local_api::{FetchRequest, IN_PLACE};
+use tokio::net::UnixStream;
 
+use super::stored::Stored;
 use super::{Done, Job};
 use crate::get::output::receive;
 use crate::get::report::Transfer;
+use crate::get::wanted::Target;
 use crate::local::{self, Refused};
+
+const FETCH: &str = "/v1/fetch";
 
 /// Brings it.
 pub(super) async fn bring(
@@ -21,7 +28,39 @@ pub(super) async fn bring(
     job: &Job<'_>,
     transfer: &mut Transfer<'_>,
 ) -> anyhow::Result<Done> {
-    let connect = async || local::connect(data_dir).await?.context("the local peer is gone");
+    let stream = connect(data_dir).await?;
+    if let (Some(digest), Target::File(path)) = (may_copy(&stream, job), job.target) {
+        let response = ask(stream, job, &format!("{FETCH}?{IN_PLACE}")).await?;
+        let Some(stored) = Stored::told_of(response.headers()) else {
+            return stream_of(response, data_dir, job, transfer).await;
+        };
+        match stored.copy(digest, (path, job.settings.finish), modified(response.headers()), transfer).await {
+            Ok(length) => {
+                return Ok(Done { length, through: "the local peer's store", digest: Some(digest) });
+            }
+            // Evicted a moment ago, or not what it was: the peer will find out, and mend it.
+            Err(error) => tracing::debug!("the peer's file cannot be copied: {error:#}"),
+        }
+        let response = ask(connect(data_dir).await?, job, FETCH).await?;
+        return stream_of(response, data_dir, job, transfer).await;
+    }
+    let response = ask(stream, job, FETCH).await?;
+    stream_of(response, data_dir, job, transfer).await
+}
+
+async fn connect(data_dir: Option<&Path>) -> anyhow::Result<UnixStream> {
+    local::connect(data_dir).await?.context("the local peer is gone")
+}
+
+/// The digest to check it by, if the peer's own file will do. The peer's word on where that is counts only if it is of
+/// this user, and has nothing to gain by a lie.
+fn may_copy(stream: &UnixStream, job: &Job<'_>) -> Option<Digest> {
+    let own = stream.peer_cred().is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw());
+    let whole = job.settings.excerpt.is_none() && !job.settings.paced;
+    job.remote.source.digest.filter(|_| own && whole)
+}
+
+async fn ask(stream: UnixStream, job: &Job<'_>, path: &str) -> anyhow::Result<Response<Incoming>> {
     let source = &job.remote.source;
     let request = FetchRequest {
         url: source.url.clone(),
@@ -31,8 +70,16 @@ pub(super) async fn bring(
         range: job.settings.excerpt,
         no_origin: job.settings.no_origin,
     };
-    let request = serde_json::to_vec(&request)?;
-    let response = local::ask(connect().await?, Method::POST, "/v1/fetch", request).await?;
+    local::ask(stream, Method::POST, path, serde_json::to_vec(&request)?).await
+}
+
+/// Takes what the peer sends.
+async fn stream_of(
+    response: Response<Incoming>,
+    data_dir: Option<&Path>,
+    job: &Job<'_>,
+    transfer: &mut Transfer<'_>,
+) -> anyhow::Result<Done> {
     let headers = response.headers().clone();
     let length = text(&headers, "content-length").and_then(|text| text.parse().ok());
     let length: u64 = length.context("the peer did not say how long the content is")?;
@@ -46,7 +93,9 @@ pub(super) async fn bring(
     let received = receive(job, (length, modified(&headers)), body, transfer).await;
     if cut && let Some(task) = text(&headers, "x-longshore-task") {
         // Its answer is the error. A peer of an older release has none.
-        match local::ask(connect().await?, Method::GET, &format!("/v1/fetch/{task}"), Vec::new()).await {
+        match local::ask(connect(data_dir).await?, Method::GET, &format!("/v1/fetch/{task}"), Vec::new())
+            .await
+        {
             Err(error) if error.downcast_ref().is_some_and(|refused: &Refused| refused.status != 404) => {
                 return Err(error);
             }
@@ -54,7 +103,7 @@ pub(super) async fn bring(
         }
     }
     received?;
-    Ok(Done { length, through: "the local peer", digest: source.digest })
+    Ok(Done { length, through: "the local peer", digest: job.remote.source.digest })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -4,6 +4,7 @@
 mod local;
 mod member;
 mod pipe;
+mod stored;
 mod straight;
 
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub finish: Finish,
     /// What the content may take of the line.
     pub pace: Allowance,
+    /// Whether that is limited.
+    pub paced: bool,
     /// Nothing may come from the origin.
     pub no_origin: bool,
 }

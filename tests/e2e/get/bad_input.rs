@@ -27,7 +27,7 @@ async fn nonsense_in_any_flag_exits_with_2_and_is_named() {
         (&[url, "--range", "0-1", "--digest", "sha256:00"], "--digest"),
         (&[url, "--limit", "fast"], "--limit"),
         (&[url, "--timeout", "soon"], "--timeout"),
-        (&[url, "--retry", "-1"], "--retry"),
+        (&[url, "--retry=-1"], "--retry"),
         (&[url, "--mode", "4755"], "--mode"),
         (&[url, "--mode", "rw"], "--mode"),
         (&[url, "--filter-query", "a=b"], "--filter-query"),

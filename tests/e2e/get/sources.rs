@@ -2,10 +2,12 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
+use common::digest::Digest;
 use tempfile::TempDir;
 
 use super::{alone, files};
 use crate::support::cluster::{Cluster, World, longshore, run};
+use crate::support::eventually;
 use crate::support::faulty::Origin;
 use crate::support::image::noise;
 use crate::support::process::output;
@@ -20,7 +22,7 @@ async fn sources_of_a_list_get_the_names_of_their_urls_and_fail_each_by_itself()
     let (one, two) = (noise(300_000, 71), noise(3 << 20, 72));
     let (first, second) = (origin.add_file("one", one.clone()), origin.add_file("two%20words", two.clone()));
     let list = home.path().join("list");
-    let digest = common::digest::Digest::of(&two);
+    let digest = Digest::of(&two);
     std::fs::write(
         &list,
         format!("# two, and one that is not there\n{}/nothing\n\n{second} {digest}\n", origin.url()),
@@ -129,6 +131,35 @@ async fn files_have_the_origins_date_and_the_permissions_that_were_asked_for() {
     let metadata = copy.metadata().unwrap();
     assert_eq!((metadata.mtime(), metadata.permissions().mode() & 0o777), (SECONDS, 0o640));
     assert!(std::fs::read(&copy).unwrap() == noise(300_000, 75));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_peer_has_is_copied_from_its_store_and_never_shared_with_it() {
+    let origin = Origin::start().await;
+    let content = noise(5 << 20, 78);
+    let (digest, url) = (Digest::of(&content).to_string(), origin.add_file("file", content.clone()));
+    let cluster = Cluster::start(1, World::default().allowing(&origin.address)).await;
+    let (home, data) = (cluster.root(), cluster.peers[0].data.display().to_string());
+    for (name, through) in
+        [("one", "the local peer"), ("two", "the local peer's store"), ("three", "the local peer's store")]
+    {
+        let out = home.join(name);
+        let to = out.display().to_string();
+        let get = ["get", &url, "--digest", &digest, "-o", &to, "--data-dir", &data];
+        // A peer's store knows a moment later than its clients that a task is whole.
+        let said = eventually("the content coming as it should", async || {
+            let (code, said) = run(home, &[&get[..], &["--overwrite"]].concat()).await;
+            assert_eq!(code, Some(0), "{said}");
+            (name == "one" || said.contains(through)).then_some(said)
+        })
+        .await;
+        assert!(said.contains("digest verified"), "{said}");
+        assert!(std::fs::read(&out).unwrap() == content, "{name}");
+        // what becomes of one copy is nothing to the store
+        std::fs::write(&out, "something else").unwrap();
+    }
+    let copies = origin.copies_of("/files/file");
+    assert!(copies < 1.05, "{copies:.2} copies left the origin");
 }
 
 #[tokio::test(flavor = "multi_thread")]
