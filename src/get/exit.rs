@@ -102,6 +102,15 @@ pub fn is_silent(error: &anyhow::Error) -> bool {
     matches!(error.root_cause().downcast_ref(), Some(Stop::NobodyReads))
 }
 
+/// Whether whoever was asked does not know us (any more).
+pub fn is_unauthorized(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let answered =
+            matches!(cause.downcast_ref(), Some(FetchError::Origin(failure)) if failure.status == 401);
+        answered || matches!(cause.downcast_ref(), Some(Refused { status: 401, .. }))
+    })
+}
+
 /// Whether another attempt may end better.
 pub fn may_pass(error: &anyhow::Error) -> bool {
     let passing = |status: u16| matches!(status, 408 | 429) || status >= 500;

@@ -139,7 +139,7 @@ impl Run {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            let repeatable = wanted.target != Target::Stdout || !transfer.has_begun();
+            let repeatable = wanted.target != Target::Stdout || transfer.at() == 0;
             if left == 0 || !repeatable || !exit::may_pass(&error) {
                 return Err(error);
             }

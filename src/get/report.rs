@@ -42,8 +42,8 @@ pub struct Transfer<'a> {
     said: Instant,
     length: u64,
     at: u64,
-    /// What comes is in many files, and this length is that of all.
-    many: bool,
+    /// What comes is in many files, and the length is that of all: so much was there before the present one.
+    before: Option<u64>,
     bar: Option<Progress>,
 }
 
@@ -76,7 +76,7 @@ impl Report {
             said: now,
             length: 0,
             at: 0,
-            many: false,
+            before: None,
             bar: None,
         }
     }
@@ -127,8 +127,9 @@ fn path_of(target: &Target) -> Value {
 impl Transfer<'_> {
     /// The length is known, and that so much of it is here already.
     pub fn knows(&mut self, length: u64, here: u64) {
-        if self.many {
-            self.add(here);
+        if let Some(before) = self.before {
+            self.at = before + here;
+            self.bar.iter_mut().for_each(|bar| bar.begin_at(before + here));
             return;
         }
         (self.length, self.at) = (length, here);
@@ -143,9 +144,14 @@ impl Transfer<'_> {
 
     /// Many files come, of this length in all.
     pub fn knows_of_many(&mut self, length: u64) {
-        self.many = false;
+        self.before = None;
         self.knows(length, 0);
-        self.many = true;
+        self.next_file();
+    }
+
+    /// The next of many files begins.
+    pub fn next_file(&mut self) {
+        self.before = Some(self.at);
     }
 
     /// So many bytes more.
@@ -162,9 +168,9 @@ impl Transfer<'_> {
         }
     }
 
-    /// Whether anything came.
-    pub fn has_begun(&self) -> bool {
-        self.at > 0
+    /// How much came, or was here.
+    pub fn at(&self) -> u64 {
+        self.at
     }
 
     /// So much of what came came from peers, in percent.

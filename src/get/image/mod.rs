@@ -2,6 +2,7 @@
 //! means is the registry's to say now; config and layers come by the way of all content, each checked by its digest.
 
 mod layout;
+mod logins;
 pub mod manifest;
 pub mod reference;
 mod registry;
@@ -17,6 +18,7 @@ use self::layout::Layout;
 use self::manifest::{Descriptor, Manifest, Platform, choose};
 use self::reference::Reference;
 use self::registry::{Answered, Repository};
+use super::exit;
 use super::output::Finish;
 use super::report::{Done, Transfer};
 use super::wanted::{Remote, Target};
@@ -45,7 +47,8 @@ pub async fn bring(
     transfer: &mut Transfer<'_>,
 ) -> anyhow::Result<Done> {
     let reference = &image.reference;
-    let mut repository = Repository::of(means.client.clone(), reference, image.credentials.clone())?;
+    let credentials = who(image).await?;
+    let mut repository = Repository::of(means.client.clone(), reference, credentials)?;
     let (found, kind, blobs) = resolve(&mut repository, image).await?;
     let path = folder.to_owned();
     let layout = tokio::task::spawn_blocking(move || Layout::open(&path)).await??;
@@ -59,7 +62,8 @@ pub async fn bring(
             transfer.add(size);
             continue;
         }
-        let done = fetch(&repository, digest, (means, &layout), transfer).await;
+        transfer.next_file();
+        let done = fetch(&mut repository, digest, (means, &layout), transfer).await;
         let done = done.with_context(|| format!("cannot fetch the blob {digest} of the image"))?;
         if done.length != size {
             bail!(
@@ -78,6 +82,15 @@ pub async fn bring(
     };
     tokio::task::spawn_blocking(write).await??;
     Ok(Done { length: total, through, digest: Some(digest) })
+}
+
+/// What the user says with `-H`, or said at a login.
+async fn who(image: &Image) -> anyhow::Result<Credentials> {
+    if !image.credentials.is_empty() {
+        return Ok(image.credentials.clone());
+    }
+    let registry = image.reference.registry.clone();
+    Ok(tokio::task::spawn_blocking(move || logins::credentials(&registry)).await?)
 }
 
 /// The image's manifest, for the platform where there is a choice: its kind, and what it names.
@@ -104,14 +117,13 @@ fn distinct(blobs: Vec<Descriptor>) -> Vec<Descriptor> {
     blobs.into_iter().filter(|blob| seen.insert(blob.digest.clone())).collect()
 }
 
+/// Brings a blob, with as many tokens as that takes; each must bring something.
 async fn fetch(
-    repository: &Repository,
+    repository: &mut Repository,
     digest: Digest,
     (means, layout): (&Means<'_>, &Layout),
     transfer: &mut Transfer<'_>,
 ) -> anyhow::Result<Done> {
-    let source = Source::of_digest(repository.blob(digest), digest);
-    let remote = Remote { source, credentials: repository.credentials().clone() };
     let target = Target::File(layout.blob(digest));
     let settings = Settings {
         excerpt: None,
@@ -120,5 +132,19 @@ async fn fetch(
         paced: means.settings.paced,
         no_origin: means.settings.no_origin,
     };
-    means.way.bring(&Job { remote: &remote, target: &target, settings: &settings }, transfer).await
+    let source = Source::of_digest(repository.blob(digest), digest);
+    let (mut first, mut before) = (true, transfer.at());
+    loop {
+        let remote = Remote { source: source.clone(), credentials: repository.credentials().clone() };
+        let job = Job { remote: &remote, target: &target, settings: &settings };
+        let error = match means.way.bring(&job, transfer).await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let hope = first || transfer.at() > before;
+        if !hope || !exit::is_unauthorized(&error) || !repository.renew().await? {
+            return Err(error);
+        }
+        (first, before) = (false, transfer.at());
+    }
 }

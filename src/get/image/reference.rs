@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use common::digest::Digest;
 
-/// Docker Hub, which names without a host mean.
-const HUB: &str = "docker.io";
+/// Docker Hub, which is meant where no host is named.
+pub const HUB: &str = "docker.io";
 /// Where Docker Hub keeps what has one word for a name.
 const LIBRARY: &str = "library";
 const LATEST: &str = "latest";

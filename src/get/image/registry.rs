@@ -29,7 +29,10 @@ pub struct Repository {
     client: OriginClient,
     root: String,
     name: String,
-    credentials: Credentials,
+    /// Of the user.
+    own: Credentials,
+    /// What a token is asked for by, and the token: tokens live for minutes, and layers may take longer.
+    token: Option<(HashMap<String, String>, Credentials)>,
 }
 
 /// A manifest as it came.
@@ -48,10 +51,10 @@ struct Token {
 // === impl Repository ===
 
 impl Repository {
-    pub fn of(client: OriginClient, reference: &Reference, credentials: Credentials) -> anyhow::Result<Self> {
+    pub fn of(client: OriginClient, reference: &Reference, own: Credentials) -> anyhow::Result<Self> {
         let base = client.registries().base_url(&reference.registry).map_err(crate::usage)?;
         let name = reference.repository.clone();
-        Ok(Self { client, root: format!("{base}/v2/{name}"), name, credentials })
+        Ok(Self { client, root: format!("{base}/v2/{name}"), name, own, token: None })
     }
 
     /// Where a blob is.
@@ -61,7 +64,18 @@ impl Repository {
 
     /// What opens it, once a manifest has been asked for.
     pub fn credentials(&self) -> &Credentials {
-        &self.credentials
+        self.token.as_ref().map_or(&self.own, |(_, token)| token)
+    }
+
+    /// Gets another token where the one that there was is not taken any more; whether there are tokens here.
+    ///
+    /// # Errors
+    /// When there is none for us any more.
+    pub async fn renew(&mut self) -> anyhow::Result<bool> {
+        let Some((challenge, _)) = self.token.take() else { return Ok(false) };
+        let token = self.token(&challenge).await?;
+        self.token = Some((challenge, token));
+        Ok(true)
     }
 
     /// A manifest, which is what its digest says where it is asked by that.
@@ -73,16 +87,17 @@ impl Repository {
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(manifest::ACCEPT))]);
         let mut answer = self
             .client
-            .ask(Method::GET, &url, &headers, &self.credentials)
+            .ask(Method::GET, &url, &headers, self.credentials())
             .await
             .map_err(FetchError::from)?;
         if answer.status == StatusCode::UNAUTHORIZED
             && let Some(challenge) = challenge(&answer.headers)
         {
-            self.credentials = self.token(&challenge).await?;
+            let token = self.token(&challenge).await?;
+            self.token = Some((challenge, token));
             answer = self
                 .client
-                .ask(Method::GET, &url, &headers, &self.credentials)
+                .ask(Method::GET, &url, &headers, self.credentials())
                 .await
                 .map_err(FetchError::from)?;
         }
@@ -111,7 +126,7 @@ impl Repository {
         if let Some(service) = challenge.get("service") {
             url.query_pairs_mut().append_pair("service", service);
         }
-        let answer = self.client.ask(Method::GET, url.as_str(), &HeaderMap::new(), &self.credentials).await;
+        let answer = self.client.ask(Method::GET, url.as_str(), &HeaderMap::new(), &self.own).await;
         let answer = answer.map_err(FetchError::from)?;
         if answer.status != StatusCode::OK {
             return Err(FetchError::Origin(answer.into_failure().await).into());

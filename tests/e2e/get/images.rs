@@ -88,6 +88,12 @@ async fn what_is_no_image_of_ours_exits_with_4_and_leaves_nothing() {
     assert_eq!(code, Some(1), "{said}");
     assert_eq!(files(&layout), ["mine"]);
     std::fs::remove_file(layout.join("mine")).unwrap();
+    let login = format!(r#"{{"auths":{{"{}":{{"auth":"cGlsb3Q6bDBja3M="}}}}}}"#, registry.address);
+    let docker = home.path().join(".docker");
+    std::fs::create_dir(&docker).unwrap();
+    std::fs::write(docker.join("config.json"), login).unwrap();
+    let (code, said) = get(&good, &[]).await;
+    assert_eq!(code, Some(0), "{said}");
     let (code, said) = get(&good, &["-H", OWNER_BASIC]).await;
     assert_eq!(code, Some(0), "{said}");
 }
