@@ -115,11 +115,18 @@ impl Repository {
         }
     }
 
-    /// The token that a challenge asks for, by what the user gave, or as anybody.
+    /// The token that a challenge asks for, by what the user gave, or as anybody. A password goes to the service that the
+    /// registry names, as with every client, but not from an encrypted way to a plain one.
     async fn token(&self, challenge: &HashMap<String, String>) -> anyhow::Result<Credentials> {
         let realm =
             challenge.get("realm").context("the registry wants a token and does not say from where")?;
         let mut url = Url::parse(realm).context("the registry wants a token from what is no URL")?;
+        if self.root.starts_with("https:") && url.scheme() != "https" && !self.own.is_empty() {
+            bail!(
+                "the registry wants a token from {}, where a password could be read on the way",
+                url.host_str().unwrap_or_default()
+            );
+        }
         let scope =
             challenge.get("scope").cloned().unwrap_or_else(|| format!("repository:{}:pull", self.name));
         url.query_pairs_mut().append_pair("scope", &scope);
