@@ -56,7 +56,7 @@ impl Coordinator for SeedCoordinator {
     fn join(&self, task: TaskId, _: Wish) -> Membership {
         let (sender, orders) = mpsc::channel(ORDERS);
         let mut state = self.memory.lock();
-        let recalled = state.recollection.of(task).map(order);
+        let recalled = state.recollection.of(task, Instant::now()).map(order);
         for order in recalled.into_iter().chain([Order::GoToOrigin]) {
             sender.try_send(order).expect("invariant: the channel is new");
         }
@@ -78,11 +78,11 @@ impl Coordinator for SeedCoordinator {
 impl Memory {
     /// A peer showed what another supernode vouched for.
     pub fn learn(&self, said: &Testimony) {
-        let mut state = self.lock();
-        if !state.recollection.learn(said, Instant::now()) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        if !state.recollection.learn(said, now) {
             return;
         }
-        let (recalled, download) = (state.recollection.of(said.task), state.downloads.get(&said.task));
+        let (recalled, download) = (state.recollection.of(said.task, now), state.downloads.get(&said.task));
         if let (Some(recalled), Some(download)) = (recalled, download) {
             // A download that does not listen gets the rest from the origin.
             let _ = download.try_send(order(recalled));
@@ -117,7 +117,12 @@ pub async fn listen(hub: Arc<Hub>, memory: Memory, mut notices: mpsc::Receiver<(
                 hub.apply(Event::SeedMeta { task, pieces: geometry.pieces() });
                 hub.apply(Event::SeedProven(task));
             }
-            Notice::Failed => hub.apply(Event::SeedFailed(task)),
+            Notice::Failed { poisoned } => {
+                if poisoned {
+                    memory.lock().recollection.refute(task, Instant::now());
+                }
+                hub.apply(Event::SeedFailed(task));
+            }
             Notice::Left => memory.ended(task),
             // The seed asks nobody for parents; whom it takes pieces from came to it.
             Notice::Blame { .. } | Notice::MoreParents => {}

@@ -5,6 +5,8 @@
 //!
 //! # Invariants
 //! - Only what a holder of the CA's key said is remembered, and only for a while, for so many pieces at most.
+//! - What turned out not to be the task's content is not heard again for long: who vouches for pieces does not know the whole
+//!   yet, and an origin may have been wrong then.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -19,6 +21,10 @@ use common::wire::swarm::{MAX_DIGESTS, Testimony};
 const KIND: &str = "testimony";
 /// A task whose peers have moved is joined by them within seconds; after this nobody will ask for it.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// What was said of a task that was poisoned may be shown again by whoever kept it.
+const REFUTED: Duration = Duration::from_secs(10 * 60);
+/// Of so many tasks.
+const MOST_REFUTED: usize = 4096;
 /// Digests in memory, of all tasks: some tens of MiB, and the pieces of a tebibyte.
 const MOST: usize = 1 << 18;
 
@@ -40,6 +46,7 @@ pub struct Recalled {
 pub struct Recollection {
     tasks: HashMap<TaskId, (Recalled, Instant)>,
     digests: usize,
+    refuted: HashMap<TaskId, Instant>,
 }
 
 // === impl Notary ===
@@ -83,6 +90,9 @@ impl Recollection {
     /// Notes what was shown and [believed](Notary::believes); says whether any of it is new.
     pub fn learn(&mut self, said: &Testimony, now: Instant) -> bool {
         self.forget_old(now);
+        if self.refuted.contains_key(&said.task) {
+            return false;
+        }
         let fresh = || (Recalled { geometry: said.geometry, digests: BTreeMap::new() }, now);
         let (recalled, at) = self.tasks.entry(said.task).or_insert_with(fresh);
         *at = now;
@@ -101,8 +111,20 @@ impl Recollection {
     }
 
     /// What is known of a task.
-    pub fn of(&self, task: TaskId) -> Option<&Recalled> {
-        self.tasks.get(&task).map(|(recalled, _)| recalled).filter(|recalled| !recalled.digests.is_empty())
+    pub fn of(&self, task: TaskId, now: Instant) -> Option<&Recalled> {
+        let known = self.tasks.get(&task).filter(|(_, at)| now.saturating_duration_since(*at) < REMEMBERED);
+        known.map(|(recalled, _)| recalled).filter(|recalled| !recalled.digests.is_empty())
+    }
+
+    /// The task was poisoned: if anything was shown of it, that may be why.
+    pub fn refute(&mut self, task: TaskId, now: Instant) {
+        self.forget_old(now);
+        if let Some((recalled, _)) = self.tasks.remove(&task) {
+            self.digests -= recalled.digests.len();
+            if self.refuted.len() < MOST_REFUTED {
+                self.refuted.insert(task, now);
+            }
+        }
     }
 
     /// Number of tasks and of digests that are kept.
@@ -116,6 +138,7 @@ impl Recollection {
             self.digests -= if keep { 0 } else { recalled.digests.len() };
             keep
         });
+        self.refuted.retain(|_, at| now.saturating_duration_since(*at) < REFUTED);
     }
 }
 
@@ -170,11 +193,28 @@ mod tests {
         assert!(recollection.learn(&testimony(&notary, 0..10), start));
         assert!(!recollection.learn(&testimony(&notary, 2..10), start), "nothing new");
         assert!(recollection.learn(&testimony(&notary, 8..12), start));
-        let recalled = recollection.of(TASK).unwrap();
+        let recalled = recollection.of(TASK, start).unwrap();
         assert_eq!(recalled.digests.values().copied().collect::<Vec<_>>(), digests(0..12));
         let elsewhere = Testimony { task: TaskId([8; 32]), ..testimony(&notary, 0..1) };
+        assert!(
+            recollection.of(TASK, start + REMEMBERED).is_none(),
+            "whether anybody speaks meanwhile or not"
+        );
         assert!(recollection.learn(&elsewhere, start + REMEMBERED));
-        assert!(recollection.of(TASK).is_none());
         assert_eq!(recollection.digests, 1);
+    }
+
+    #[test]
+    fn what_poisoned_a_task_is_forgotten_and_not_heard_again_for_long() {
+        let (notary, start) = (notary(), Instant::now());
+        let mut recollection = Recollection::default();
+        recollection.refute(TASK, start);
+        assert!(recollection.learn(&testimony(&notary, 0..10), start), "nobody had said anything of it");
+        recollection.refute(TASK, start);
+        assert!(recollection.of(TASK, start).is_none());
+        assert!(!recollection.learn(&testimony(&notary, 0..10), start + REMEMBERED));
+        assert_eq!(recollection.counts(), (0, 0));
+        assert!(recollection.learn(&testimony(&notary, 0..10), start + REFUTED));
+        assert!(recollection.refuted.is_empty());
     }
 }

@@ -291,7 +291,7 @@ impl Driver {
                 self.forget(task);
                 self.fleet.unwant(task)
             }
-            Notice::Left | Notice::Known(_) | Notice::Failed => None,
+            Notice::Left | Notice::Known(_) | Notice::Failed { .. } => None,
         };
         self.carry_out(command).await;
     }

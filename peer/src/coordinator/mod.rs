@@ -135,7 +135,10 @@ pub enum Notice {
     /// All of it is here, and right.
     Proven(Geometry),
     /// It cannot be had.
-    Failed,
+    Failed {
+        /// Its bytes do not have the digest.
+        poisoned: bool,
+    },
     /// A neighbour wronged us.
     Blame {
         /// Who.

@@ -198,6 +198,41 @@ async fn when_a_supernode_goes_in_mid_pull_its_tasks_go_on_at_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_supernode_vouched_for_wrongly_poisons_its_task_once() {
+    within(async {
+        let mut fleet = Fleet::start(2).await;
+        let peers = fleet.peers(3).await;
+        let source = fleet.origin.source(fleet.content_of(0, 24 * MIB, 1));
+        fleet.origin.spoil(true);
+        fleet.origin.hold_from(10 * MIB);
+        let opening = peers.iter().map(|peer| open(peer.engine(), source.clone()));
+        let handles: Vec<_> = join_all(opening).await.into_iter().map(Result::unwrap).collect();
+        until("everybody has a part", async || handles.iter().all(|handle| handle.held() >= 8)).await;
+
+        // The next one is told what the first one vouched for, and finds out that it is not the content.
+        fleet.supernodes.remove(0).close().await;
+        fleet.origin.spoil(false);
+        fleet.origin.release();
+        assert!(join_all(handles.iter().map(read)).await.iter().all(Result::is_err));
+        drop(handles);
+
+        let mut pulls = 0;
+        let right = loop {
+            let digests = pull_all(&peers, &source).await;
+            pulls += 1;
+            let right = digests.iter().all(|digest| digest.as_ref().ok() == source.digest.as_ref());
+            // One may come before the word that it was poisoned.
+            if right || pulls == 3 {
+                break right;
+            }
+        };
+        assert!(right, "the origin is right by now");
+        fleet.close(peers).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_comes_to_mean_others_is_followed() {
     within(async {
         let mut fleet = Fleet::start(1).await;

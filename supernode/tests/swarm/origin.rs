@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -37,6 +37,8 @@ struct Shared {
     served: AtomicU64,
     /// Bytes at and beyond this offset wait.
     gate: watch::Sender<u64>,
+    /// The first byte of everything is wrong.
+    spoilt: AtomicBool,
 }
 
 // === impl Content ===
@@ -75,7 +77,11 @@ impl Origin {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { served: AtomicU64::new(0), gate: watch::Sender::new(u64::MAX) });
+        let shared = Arc::new(Shared {
+            served: AtomicU64::new(0),
+            gate: watch::Sender::new(u64::MAX),
+            spoilt: AtomicBool::new(false),
+        });
         let router = Router::new()
             .route("/content/{number}/{length}", get(content))
             .route("/private", get(private))
@@ -105,6 +111,11 @@ impl Origin {
     /// Bytes of content that left.
     pub(crate) fn served(&self) -> u64 {
         self.shared.served.load(Ordering::Relaxed)
+    }
+
+    /// Serves content whose first byte is wrong, or right content again.
+    pub(crate) fn spoil(&self, spoilt: bool) {
+        self.shared.spoilt.store(spoilt, Ordering::Relaxed);
     }
 
     /// Holds back everything from `offset` on.
@@ -141,7 +152,11 @@ async fn content(
             let (start, end) = chunks.next()?;
             gate.wait_for(|gate| start < *gate).await.ok()?;
             shared.served.fetch_add(end - start, Ordering::Relaxed);
-            Some((Ok::<_, std::convert::Infallible>(content.bytes(start, end)), (chunks, gate, shared)))
+            let mut bytes = Vec::from(content.bytes(start, end));
+            if start == 0 && shared.spoilt.load(Ordering::Relaxed) {
+                bytes[0] ^= 1;
+            }
+            Some((Ok::<_, std::convert::Infallible>(Bytes::from(bytes)), (chunks, gate, shared)))
         },
     );
     let mut answer = Response::builder().status(status).header(header::CONTENT_LENGTH, end - start);

@@ -225,7 +225,7 @@ impl World<'_> {
 
     /// What a supernode was shown.
     pub(super) fn recalled(&self, at: Node) -> Vec<PieceIndex> {
-        let known = self.memories[at as usize].of(TASK);
+        let known = self.memories[at as usize].of(TASK, self.fixed.at(self.step));
         known.map(|recalled| recalled.digests.keys().copied().collect()).unwrap_or_default()
     }
 

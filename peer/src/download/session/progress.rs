@@ -106,7 +106,7 @@ impl Session {
             }
         }
         self.shared.set_phase(Phase::Failed(error));
-        self.say(Notice::Failed);
+        self.say(Notice::Failed { poisoned });
         self.ended = true;
     }
 }
