@@ -13,6 +13,8 @@ use peer::local_api::ApiError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
+use crate::cli::At;
+
 /// A status or an error is a page, not a download.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
@@ -62,9 +64,9 @@ pub async fn connect(dir: Option<&Path>) -> anyhow::Result<Option<UnixStream>> {
 ///
 /// # Errors
 /// When none runs there, or this user may not speak to it.
-pub async fn daemon(dir: Option<&Path>, kinds: [Kind; 2]) -> anyhow::Result<Daemon> {
-    let dir = dir.map_or_else(common::config::data_dir_default, Path::to_owned);
-    for kind in kinds {
+pub async fn daemon(at: &At, kinds: &[Kind]) -> anyhow::Result<Daemon> {
+    let dir = at.data_dir.clone().unwrap_or_else(common::config::data_dir_default);
+    for &kind in kinds {
         let sockets = match kind {
             Kind::Peer => sockets(Some(&dir)),
             Kind::Supernode => {

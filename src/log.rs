@@ -9,9 +9,8 @@ use crate::local::{self, Kind};
 /// Runs the command.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(flags: Log) -> anyhow::Result<()> {
-    let kinds =
-        if flags.supernode { [Kind::Supernode, Kind::Supernode] } else { [Kind::Peer, Kind::Supernode] };
-    let mut daemon = local::daemon(flags.data_dir.as_deref(), kinds).await?;
+    let kinds: &[Kind] = if flags.supernode { &[Kind::Supernode] } else { &[Kind::Peer, Kind::Supernode] };
+    let mut daemon = local::daemon(&flags.at, kinds).await?;
     match flags.directives {
         Some(directives) => {
             let wish = serde_json::to_vec(&Logged { directives })?;

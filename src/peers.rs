@@ -9,7 +9,7 @@ use crate::local::{self, Kind};
 /// Runs the command.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(flags: Status) -> anyhow::Result<()> {
-    let mut daemon = local::daemon(flags.data_dir.as_deref(), [Kind::Supernode, Kind::Peer]).await?;
+    let mut daemon = local::daemon(&flags.at, &[Kind::Supernode, Kind::Peer]).await?;
     let of = if daemon.kind() == Kind::Supernode { "peers" } else { "neighbours" };
     let peers = daemon.json("/status").await?[of].take();
     if flags.json {

@@ -9,7 +9,7 @@ use crate::progress::bytes;
 /// Runs the command.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(flags: Status) -> anyhow::Result<()> {
-    let mut daemon = local::daemon(flags.data_dir.as_deref(), [Kind::Peer, Kind::Supernode]).await?;
+    let mut daemon = local::daemon(&flags.at, &[Kind::Peer, Kind::Supernode]).await?;
     let status = daemon.json("/status").await?;
     if flags.json {
         println!("{}", serde_json::to_string_pretty(&status)?);

@@ -7,7 +7,7 @@ use anyhow::bail;
 use hyper::Method;
 use peer::local_api::stored::StoredTask;
 
-use crate::cli::{TaskDeed, TaskIds, Tasks};
+use crate::cli::{At, TaskDeed, TaskIds, Tasks};
 use crate::local::{self, Daemon, Kind};
 use crate::progress::bytes;
 
@@ -20,8 +20,8 @@ const SHOWN: usize = 12;
 pub async fn run(flags: Tasks) -> anyhow::Result<()> {
     match flags.deed {
         None => {
-            let stored = list(&mut at(flags.at.data_dir.as_deref()).await?).await?;
-            show(stored, flags.at.json)
+            let stored = list(&mut daemon(&flags.list.at).await?).await?;
+            show(stored, flags.list.json)
         }
         Some(TaskDeed::Pin(ids)) => each(ids, Method::POST, "/pin").await,
         Some(TaskDeed::Unpin(ids)) => each(ids, Method::DELETE, "/pin").await,
@@ -29,8 +29,8 @@ pub async fn run(flags: Tasks) -> anyhow::Result<()> {
     }
 }
 
-async fn at(dir: Option<&std::path::Path>) -> anyhow::Result<Daemon> {
-    local::daemon(dir, [Kind::Peer, Kind::Supernode]).await
+async fn daemon(at: &At) -> anyhow::Result<Daemon> {
+    local::daemon(at, &[Kind::Peer, Kind::Supernode]).await
 }
 
 async fn list(daemon: &mut Daemon) -> anyhow::Result<Vec<StoredTask>> {
@@ -39,7 +39,7 @@ async fn list(daemon: &mut Daemon) -> anyhow::Result<Vec<StoredTask>> {
 
 /// Does the same to each task. All are looked up first: a slip in the last one changes nothing.
 async fn each(ids: TaskIds, method: Method, path: &str) -> anyhow::Result<()> {
-    let mut daemon = at(ids.data_dir.as_deref()).await?;
+    let mut daemon = daemon(&ids.at).await?;
     let stored = list(&mut daemon).await?;
     let tasks: Vec<_> = ids.tasks.iter().map(|id| find(&stored, id)).collect::<Result<_, _>>()?;
     for task in tasks {

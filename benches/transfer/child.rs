@@ -25,6 +25,7 @@ pub(crate) enum Role {
     Taker,
     Verifier,
     Proxy,
+    ProxyAnew,
     Reader,
 }
 
@@ -70,7 +71,8 @@ impl Role {
             Self::EngineChild => engine::receive(task),
             Self::Taker => exchange::receive(task, false),
             Self::Verifier => exchange::receive(task, true),
-            Self::Proxy => http::serve(task),
+            Self::Proxy => http::serve(task, true),
+            Self::ProxyAnew => http::serve(task, false),
             Self::Reader => http::receive(task),
         }
     }

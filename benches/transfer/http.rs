@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::piece::ByteRange;
+use futures_util::StreamExt as _;
 use peer::coordinator::Nobody;
 use peer::origin::OriginOptions;
 use proxy::{Proxy, ProxyOptions};
@@ -88,12 +90,20 @@ impl Drop for Registry {
     }
 }
 
-/// The proxy over the store that holds the content.
-pub(crate) fn serve(task: &Task) {
+/// The proxy over the store that holds the content. What lay on the disk is hashed when it is read for the first time:
+/// that happens before (`looked_at`), or is part of the measurement.
+pub(crate) fn serve(task: &Task, looked_at: bool) {
     engine::runtime().block_on(async {
         let registries = [(NAME.to_owned(), format!("http://{}", task.other))].into();
         let origin = OriginOptions { registries, ..OriginOptions::default() };
         let engine = engine::start_with(&task.lab, "parent", None, Arc::new(Nobody), origin);
+        if looked_at {
+            let handle = engine.local(task.lab.task()).await.unwrap().unwrap();
+            let mut bytes = std::pin::pin!(handle.read(ByteRange::new(0, handle.length())));
+            while let Some(chunk) = bytes.next().await {
+                chunk.unwrap();
+            }
+        }
         let options = ProxyOptions { default_registry: NAME.to_owned(), ..ProxyOptions::default() };
         let router = Proxy::new(engine.clone(), options).expect("a proxy").router();
         let listener = TcpListener::bind(task.local).await.unwrap();

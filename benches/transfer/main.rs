@@ -49,6 +49,8 @@ pub(crate) enum Row {
     Registry,
     /// The proxy serves the same blob from a warm store, and asks docker-registry for leave.
     Proxy,
+    /// The same, for the first time since it was started: the blob is hashed on the way.
+    ProxyAnew,
 }
 
 /// Measures transfers between two nodes of one machine, in MB/s and CPU seconds per GB.
@@ -89,8 +91,16 @@ struct Options {
 // === impl Row ===
 
 impl Row {
-    const ALL: [Self; 7] =
-        [Self::Quic, Self::Tcp, Self::Exchange, Self::Verified, Self::Engine, Self::Registry, Self::Proxy];
+    const ALL: [Self; 8] = [
+        Self::Quic,
+        Self::Tcp,
+        Self::Exchange,
+        Self::Verified,
+        Self::Engine,
+        Self::Registry,
+        Self::Proxy,
+        Self::ProxyAnew,
+    ];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -101,6 +111,7 @@ impl Row {
             Self::Engine => "engine, store to store",
             Self::Registry => "docker-registry",
             Self::Proxy => "proxy, warm blob",
+            Self::ProxyAnew => "proxy, its first time",
         }
     }
 
@@ -108,7 +119,7 @@ impl Row {
     pub(crate) fn base(self) -> Self {
         match self {
             Self::Quic | Self::Tcp | Self::Exchange | Self::Verified | Self::Engine => Self::Quic,
-            Self::Registry | Self::Proxy => Self::Registry,
+            Self::Registry | Self::Proxy | Self::ProxyAnew => Self::Registry,
         }
     }
 
@@ -129,9 +140,10 @@ impl Row {
                 let registry = http::Registry::start(lab, link);
                 transfer(lab, link, &registry, (Role::Reader, &lab.url(registry.address())))
             }
-            Self::Proxy => {
+            Self::Proxy | Self::ProxyAnew => {
                 let registry = http::Registry::start(lab, link);
-                let mut proxy = Child::spawn(Role::Proxy, lab, (link, End::Server), registry.address());
+                let role = if self == Self::Proxy { Role::Proxy } else { Role::ProxyAnew };
+                let mut proxy = Child::spawn(role, lab, (link, End::Server), registry.address());
                 let address = proxy.ready();
                 transfer(lab, link, &proxy, (Role::Reader, &lab.url(&address)))
             }

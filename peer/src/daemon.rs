@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::identity::{Admits, Identity, IdentityError, JoinProof};
 use common::node::{Labels, Role};
@@ -31,7 +31,8 @@ use crate::{health, housekeeping, local_api};
 const SLOTS: u16 = 8;
 /// Open requests get so long to end when the daemon stops.
 const GRACE: Duration = Duration::from_secs(5);
-/// A start waits so long for a certificate: the sessions go on trying.
+/// Pulls wait while a start asks for a certificate; after this it asks nobody else, and the sessions go on trying. What was
+/// asked already is waited for: an answer that nobody takes would use up a token.
 const FIRST_ENROLMENT: Duration = Duration::from_secs(5);
 /// The local API's socket in the data folder.
 pub const SOCKET: &str = "longshore.sock";
@@ -206,9 +207,7 @@ impl Peer {
             hello,
         })?;
         let quic = transport.local_addr().unwrap_or(options.quic_listen);
-        let enrolling = first_enrolment((&supernodes, &*resolver), proof.as_deref(), &identity);
-        // Pulls wait meanwhile, and go on without.
-        tokio::time::timeout(FIRST_ENROLMENT, enrolling).await.unwrap_or(Ok(()))?;
+        first_enrolment((&supernodes, &*resolver), proof.as_deref(), &identity).await?;
         let mark = mark(&identity, proof.as_deref());
         let remote =
             RemoteOptions { supernodes, resolver, identity, standing, proof, metrics: metrics.clone() };
@@ -320,9 +319,14 @@ async fn first_enrolment(
     else {
         return Ok(());
     };
+    let enough = Instant::now() + FIRST_ENROLMENT;
     for name in supernodes {
-        let Ok(addresses) = resolver.lookup(name.clone()).await else { continue };
+        let looked_up = tokio::time::timeout_at(enough.into(), resolver.lookup(name.clone())).await;
+        let Ok(Ok(addresses)) = looked_up else { continue };
         for address in addresses {
+            if Instant::now() >= enough {
+                return Ok(());
+            }
             match transport::enrol(address, proof, identity).await {
                 Ok(()) => {
                     tracing::info!(supernode = %address, node = %identity.node(), "enrolled");

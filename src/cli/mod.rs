@@ -11,7 +11,7 @@ use common::telemetry::LogFormat;
 pub use cluster::{Ca, CaDeed, ClusterFolder, Node, NodeDeed, Token, TokenDeed};
 pub use daemons::{Home, Peer, Supernode, Up};
 pub use machine::{Completions, Doctor, Man, Setup};
-pub use people::{Demo, Get, Log, Status, TaskDeed, TaskIds, Tasks};
+pub use people::{At, Demo, Get, Log, Status, TaskDeed, TaskIds, Tasks};
 
 const EXAMPLES: &str = "\
 Examples:

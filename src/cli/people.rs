@@ -123,11 +123,18 @@ fn mode(text: &str) -> Result<u32, String> {
     mode.ok_or_else(|| "expected permissions in octal, 0 to 0777".into())
 }
 
+/// The local daemon that is meant.
 #[derive(Args)]
-pub struct Status {
-    /// The daemon's data directory
+pub struct At {
+    /// The daemon's data directory [default: /var/lib/longshore as root, else the XDG data directory]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub at: At,
     /// For programs
     #[arg(long)]
     pub json: bool,
@@ -149,7 +156,7 @@ pub struct Tasks {
     #[command(subcommand)]
     pub deed: Option<TaskDeed>,
     #[command(flatten)]
-    pub at: Status,
+    pub list: Status,
 }
 
 /// What is to be done with a task.
@@ -169,9 +176,8 @@ pub struct TaskIds {
     /// Tasks, by their ids or the beginnings of these
     #[arg(value_name = "ID", required = true)]
     pub tasks: Vec<String>,
-    /// The daemon's data folder [default: /var/lib/longshore as root, else the XDG data directory]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub at: At,
 }
 
 const LOG: &str = "\
@@ -188,9 +194,8 @@ pub struct Log {
     /// What is logged from now on: a level (error, warn, info, debug, trace), or levels of parts
     #[arg(value_name = "LEVELS")]
     pub directives: Option<String>,
-    /// The daemon's data directory [default: /var/lib/longshore as root, else the XDG data directory]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub at: At,
     /// The supernode's, where a peer runs beside it
     #[arg(long)]
     pub supernode: bool,

@@ -152,8 +152,6 @@ pub fn supernode(
 ) -> anyhow::Result<SupernodeOptions> {
     let all = gather(config, "supernode", flags)?;
     let settings: SupernodeSection = section(&all, "supernode")?;
-    let Basics { data_dir, origin, limits, rates } =
-        section::<NodeSection>(&all, "supernode")?.basics(defaults)?;
     let interface = defaults.interface;
     let cache = CacheOptions::read(
         settings.cache_url.as_deref(),
@@ -179,6 +177,9 @@ pub fn supernode(
         sessions: settings.max_sessions.map_or(capacity.sessions, |most| most.get() as usize),
         joins: settings.max_joins.map_or(capacity.joins, NonZeroU32::get),
     };
+    // Last, for it makes the folder.
+    let Basics { data_dir, origin, limits, rates } =
+        section::<NodeSection>(&all, "supernode")?.basics(defaults)?;
     Ok(SupernodeOptions {
         web,
         capacity,

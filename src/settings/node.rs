@@ -70,7 +70,7 @@ impl NodeSection {
     }
 
     /// How much may pass.
-    pub(super) fn rates(&self) -> Rates {
+    fn rates(&self) -> Rates {
         let rate = |rate: Option<Rate>| rate.and_then(Rate::bytes_per_second).map(u64::from);
         Rates {
             upload: rate(self.upload_limit),

@@ -133,9 +133,7 @@ mod tests {
     use futures_util::FutureExt;
 
     fn node(number: u16) -> NodeId {
-        let mut id = [0; 16];
-        id[..2].copy_from_slice(&number.to_le_bytes());
-        NodeId(id)
+        NodeId::of_public_key(&number.to_le_bytes())
     }
 
     fn task(number: u32) -> TaskId {

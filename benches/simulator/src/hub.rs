@@ -85,6 +85,13 @@ impl Hub {
         }
     }
 
+    /// Forgets everything but the numbers of sessions, which go on: the end of a session with its last run is no end of
+    /// one with this run.
+    pub(crate) fn restart(&mut self, me: Node, scenario: &Scenario, fixed: &Fixed) {
+        let sessions = std::mem::take(&mut self.sessions);
+        *self = Self { sessions, ..Self::new(me, scenario, fixed) };
+    }
+
     fn apply(&mut self, event: Event, desk: &mut Desk<'_>) {
         let begun = Instant::now();
         let commands = self.scheduler.apply(event, desk.now);

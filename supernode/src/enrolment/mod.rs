@@ -28,8 +28,8 @@ pub use verifier::{Desks, Guest, Refusal, Verifier};
 
 use tokio::time::timeout;
 
-/// The stranger does not wait for longer; a disk or a lock that hangs must not keep its place.
-const DECISION: Duration = Duration::from_secs(10);
+/// A little less than the stranger waits, so that it hears why; a disk or a lock that hangs must not keep its place.
+const DECISION: Duration = Duration::from_secs(9);
 const SLOW: &str = "the supernode takes too long over it: come again";
 
 /// The office.

@@ -11,7 +11,7 @@ use supernode::scheduler::{Event as Said, Standing};
 
 use super::{Move, World, desk};
 use crate::faults::{Findings, Role, Trouble, Victim};
-use crate::hub::{Hub, TASK};
+use crate::hub::TASK;
 use crate::member::Peer;
 use crate::post::{HeldLetter, Node, Word};
 use crate::visit::{Fixed, Request, Site, number};
@@ -175,7 +175,7 @@ impl World<'_> {
             self.kept.remove(&node);
         }
         if self.fixed.is_seed(node) {
-            self.hubs[node as usize] = Hub::new(node, self.scenario, &self.fixed);
+            self.hubs[node as usize].restart(node, self.scenario, &self.fixed);
             let edition = self.sites[node as usize].edition + 1;
             self.sites[node as usize] = Site { edition, ..Site::default() };
             self.memories[node as usize] = supernode::testimony::Recollection::default();
