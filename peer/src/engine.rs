@@ -28,12 +28,13 @@ use crate::exchange::link::{self, LinkStream};
 use crate::exchange::pool::Pool;
 use crate::exchange::reveal::Style;
 use crate::exchange::serve::{self, SessionStream};
-use crate::handle::Handle;
+use crate::handle::{Handle, Local};
 use crate::inquiry::{Desk, Outcome};
 use crate::limit::{Limits, Rates};
 use crate::origin::{self, OriginClient};
 use crate::provenance::Provenance;
 use crate::recheck::Looks;
+use crate::record::book::Book;
 use crate::store::{Blob, Store};
 use crate::tasks::Tasks;
 use crate::trust::{Record, Trust};
@@ -124,6 +125,7 @@ impl Engine {
             budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),
             limits: limits.clone(),
             trust: Trust::default(),
+            book: Arc::default(),
         };
         let inner = Inner {
             desk: Desk::new(&context.origin),
@@ -172,7 +174,7 @@ impl Engine {
             // There is no last piece to withhold until it is known that there should be none.
             shared.finished().await?;
         }
-        let handle = Handle::new(shared, geometry, self.metrics().clone(), (local, self.inner.looks.clone()));
+        let handle = self.handle(shared, geometry, local);
         let Request { source, credentials, .. } = &request;
         let (tasks, origin) = (&self.inner.tasks, self.origin());
         self.inner.provenance.check((tasks, origin), &handle, source, credentials).await?;
@@ -189,7 +191,12 @@ impl Engine {
         }
         let shared = self.session_for(task, Start::Held);
         let geometry = shared.started().await?;
-        Ok(Some(Handle::new(shared, geometry, self.metrics().clone(), (true, self.inner.looks.clone()))))
+        Ok(Some(self.handle(shared, geometry, true)))
+    }
+
+    fn handle(&self, shared: Arc<Shared>, geometry: Geometry, local: bool) -> Handle {
+        let (looks, book) = (self.inner.looks.clone(), self.book().clone());
+        Handle::new(shared, geometry, self.metrics().clone(), Local { is: local, looks, book })
     }
 
     /// Whether opening the task asks no origin for it: it is here, or its length is known to a session that runs.
@@ -255,6 +262,11 @@ impl Engine {
     /// What neighbours did to this node, worst first.
     pub fn neighbours(&self) -> Vec<Record> {
         self.inner.context.trust.records()
+    }
+
+    /// What happened in the last pulls.
+    pub fn book(&self) -> &Arc<Book> {
+        &self.inner.context.book
     }
 
     /// The limits, which may be changed.

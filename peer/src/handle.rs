@@ -14,6 +14,9 @@ use tokio::sync::watch;
 use crate::download::shared::{Phase, Shared};
 use crate::error::FetchError;
 use crate::recheck::{Looks, Recheck};
+use crate::record::book::Book;
+use crate::record::scribe::Reading;
+use crate::record::{By, Doing};
 use crate::store::{Blob, StoreError};
 
 /// Bytes read from the disk at once: enough that the change of threads does not show, little enough that a
@@ -26,10 +29,20 @@ pub struct Handle {
     shared: Arc<Shared>,
     geometry: Geometry,
     metrics: Metrics,
+    local: Local,
+    /// Who reads, if that is to be written down.
+    by: Option<By>,
+}
+
+/// What a handle knows of what was here before.
+#[derive(Clone)]
+pub(crate) struct Local {
     /// Whether the task was here, whole, before anybody asked: then its bytes come from this node.
-    local: bool,
+    pub(crate) is: bool,
     /// What was looked at of late.
-    looks: Looks,
+    pub(crate) looks: Looks,
+    /// Where reading it is written down.
+    pub(crate) book: Arc<Book>,
 }
 
 // === impl Handle ===
@@ -39,9 +52,14 @@ impl Handle {
         shared: Arc<Shared>,
         geometry: Geometry,
         metrics: Metrics,
-        (local, looks): (bool, Looks),
+        local: Local,
     ) -> Self {
-        Self { shared, geometry, metrics, local, looks }
+        Self { shared, geometry, metrics, local, by: None }
+    }
+
+    /// The same, read for a client whose pull is to be remembered.
+    pub fn for_client(self, by: By) -> Self {
+        Self { by: Some(by), ..self }
     }
 
     /// Which task.
@@ -61,7 +79,7 @@ impl Handle {
 
     /// Whether it was here, whole, already.
     pub fn is_local(&self) -> bool {
-        self.local
+        self.local.is
     }
 
     /// Number of pieces that are here.
@@ -115,9 +133,18 @@ impl Handle {
             changes: self.shared.changes(),
             at: range.start,
             end: range.end,
-            recheck: Recheck::new(self.looks.clone()),
+            recheck: Recheck::new(self.local.looks.clone()),
+            reading: None,
         };
         futures_util::stream::try_unfold(reader, Reader::next)
+    }
+
+    fn begin_reading(&self) -> Option<Reading> {
+        let by = self.by.as_ref()?;
+        Some(match self.local.is {
+            true => self.local.book.read_stored(self.task(), self.geometry, by),
+            false => self.shared.scribe().begin_reading(by),
+        })
     }
 }
 
@@ -127,6 +154,8 @@ struct Reader {
     at: u64,
     end: u64,
     recheck: Recheck,
+    /// Begun with the first byte that is asked for.
+    reading: Option<Reading>,
 }
 
 // === impl Reader ===
@@ -136,6 +165,10 @@ impl Reader {
         if self.at >= self.end {
             return Ok(None);
         }
+        if self.reading.is_none() {
+            self.reading = self.handle.begin_reading();
+        }
+        self.turn(Doing::Reads, 0);
         let ready = loop {
             // Marked as seen before looking, so that no change between looking and waiting is missed.
             self.changes.borrow_and_update();
@@ -146,20 +179,30 @@ impl Reader {
             if let Some(error) = self.handle.failure() {
                 return Err(error);
             }
+            self.turn(Doing::Waits(self.handle.geometry.piece_at(self.at)), 0);
             self.changes.changed().await.map_err(|_| FetchError::Closing)?;
         };
+        self.turn(Doing::Reads, 0);
         let range = ByteRange::new(self.at, ready.min(self.end).min(self.at + CHUNK));
         let blob = self.handle.shared.blob().ok_or(FetchError::Closing)?;
-        if !self.handle.local {
+        if !self.handle.local.is {
             let read = tokio::task::spawn_blocking(move || blob.read(range)).await;
             let bytes = read.map_err(|_| FetchError::Closing)??;
             self.at = range.end;
+            self.turn(Doing::Gave, bytes.len() as u64);
             return Ok(Some((bytes, self)));
         }
         let bytes = self.read_stored(blob, range.start, range.end).await?;
         self.handle.metrics.received_bytes.of(ByteSource::Local).inc_by(bytes.len() as u64);
         self.at += bytes.len() as u64;
+        self.turn(Doing::Gave, bytes.len() as u64);
         Ok(Some((bytes, self)))
+    }
+
+    fn turn(&self, doing: Doing, bytes: u64) {
+        if let Some(reading) = &self.reading {
+            reading.turn(doing, bytes);
+        }
     }
 
     /// Reads what has lain on the disk, as far as one piece goes, and looks at it again.
@@ -167,7 +210,7 @@ impl Reader {
         let piece = self.handle.geometry.piece_at(start);
         let range = ByteRange::new(start, end.min(self.handle.geometry.range(piece).end));
         let digest = self.handle.shared.digest(piece).ok_or(FetchError::Closing)?;
-        let fresh = Recheck::new(self.handle.looks.clone());
+        let fresh = Recheck::new(self.handle.local.looks.clone());
         let (mut recheck, until) = (std::mem::replace(&mut self.recheck, fresh), self.end);
         let read = tokio::task::spawn_blocking(move || {
             let bytes = recheck.read(&blob, (range, until), digest);

@@ -350,6 +350,8 @@ impl Driver {
 
     fn join(&mut self, task: TaskId, at: NodeId) {
         let (Some(member), Some(line)) = (self.members.get(&task), self.lines.get(&at)) else { return };
+        // For people only: a download that has no room for it now does without.
+        let _ = member.orders.try_send(Order::Joining(at));
         let Wish { source, credentials, held, priority } = member.wish.clone();
         let join = Join { source, credentials, held };
         let join = match priority {

@@ -84,6 +84,8 @@ impl Drop for Notices {
 /// From the coordinator to a download.
 #[derive(Debug)]
 pub enum Order {
+    /// The wish goes to this supernode.
+    Joining(NodeId),
     /// The task's length is known, and, for a small one, all its bytes.
     Joined {
         /// Length and cut.

@@ -2,6 +2,8 @@
 //! peer whose supernode is gone, and by a lone `get`. Where there is a vault that has the task, it is read first, and the origin
 //! is asked for what it left out.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex, PieceSet};
@@ -42,12 +44,17 @@ pub enum Fed {
         digest: Digest,
         /// Who gave it.
         from: ByteSource,
+        /// When this node's own limits let it pass.
+        free: Instant,
     },
     /// It cannot go on.
     Failed(FetchError),
     /// All has been delivered and written.
     Done,
 }
+
+/// A piece on the disk: which, its digest, who gave it, and when this node's own limits let it pass.
+type Written = (PieceIndex, Digest, ByteSource, Instant);
 
 /// What one source left for the next to fetch; nothing after the origin.
 type Rest = Option<PieceSet>;
@@ -56,7 +63,7 @@ type Rest = Option<PieceSet>;
 pub struct Feed {
     events: mpsc::Receiver<OriginEvent>,
     fetching: JoinSet<Result<Rest, OriginError>>,
-    writes: JoinSet<Result<(PieceIndex, Digest, ByteSource), FetchError>>,
+    writes: JoinSet<Result<Written, FetchError>>,
     /// Who is asked at the moment.
     from: ByteSource,
     /// How the origin is asked, once the vault has given what it has.
@@ -112,6 +119,11 @@ impl Feed {
         self.ask_origin(sender);
     }
 
+    /// Who is asked at the moment.
+    pub fn from(&self) -> ByteSource {
+        self.from
+    }
+
     /// Writes a piece beside the async threads; [`Fed::Written`] follows.
     pub fn write(&mut self, blob: Blob, index: PieceIndex, chunks: Vec<Bytes>, digest: Digest) {
         let from = self.from;
@@ -122,7 +134,8 @@ impl Feed {
             for allowance in allowances {
                 allowance.pass(length).await;
             }
-            let write = move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest, from));
+            let free = Instant::now();
+            let write = move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest, from, free));
             tokio::task::spawn_blocking(write)
                 .await
                 .map_err(|_| FetchError::Closing)?
@@ -136,7 +149,7 @@ impl Feed {
             tokio::select! {
                 biased;
                 Some(written) = self.writes.join_next() => match written {
-                    Ok(Ok((index, digest, from))) => return Fed::Written { index, digest, from },
+                    Ok(Ok((index, digest, from, free))) => return Fed::Written { index, digest, from, free },
                     Ok(Err(error)) => return self.fail(error),
                     Err(_) => return self.fail(FetchError::Closing),
                 },

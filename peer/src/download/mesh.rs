@@ -25,6 +25,7 @@ use crate::exchange::link::{self, LinkEnd, LinkStream, Said};
 use crate::exchange::reveal::Reveal;
 use crate::exchange::select::{Ask, Select, Setback};
 use crate::limit::Allowance;
+use crate::record::Who;
 use crate::store::StoreError;
 
 /// Links of one task; a supernode's scheduler stays below it, a flood does not.
@@ -81,7 +82,8 @@ enum LinkEvent {
 struct Fetched {
     from: NodeId,
     index: PieceIndex,
-    result: Result<u64, Failed>,
+    /// Bytes, and when they had come.
+    result: Result<(u64, Instant), Failed>,
 }
 
 enum Failed {
@@ -168,6 +170,7 @@ impl Mesh {
         if let Some(slot) = self.digests.get_mut(index.0 as usize) {
             *slot = Some(digest);
             self.select.vouch(index);
+            self.shared.scribe().note(|record, now| record.vouched(index, now));
         }
     }
 
@@ -181,6 +184,8 @@ impl Mesh {
         for needless in self.select.arrived(index, from, now) {
             if let Some(fetch) = self.running.remove(&(needless, index)) {
                 fetch.abort();
+                let who = self.who(needless);
+                self.shared.scribe().note(|record, now| record.gave_up(who, false, now));
             }
         }
         for node in self.select.slow() {
@@ -448,7 +453,13 @@ impl Mesh {
         let budget = self.context.budget.clone();
         let permit = budget.try_acquire_many_owned(length.div_ceil(BUDGET_UNIT) as u32);
         // Asked last, since what it lets pass is paid for.
-        let permit = permit.ok().filter(|_| self.allowance.try_pass(length).is_ok());
+        let permit = permit.ok().filter(|_| {
+            let passes = self.allowance.try_pass(length).is_ok();
+            if !passes {
+                self.shared.scribe().note(|record, now| record.withheld(index, now));
+            }
+            passes
+        });
         let connection = self.links.get(&node).map(|link| link.connection.clone());
         let (Some(permit), Some(connection), Some(digest), Some(blob)) =
             (permit, connection, self.vouched(index), self.shared.blob())
@@ -463,14 +474,17 @@ impl Mesh {
         let wanted = Wanted { task: self.task, index, length, digest };
         let fetching = async move {
             let chunks = fetch::piece(&connection, wanted).await.map_err(Failed::Parent)?;
+            let came = Instant::now();
             let written = tokio::task::spawn_blocking(move || {
                 let written = blob.write_piece(index, &chunks, digest);
                 drop(permit);
                 written
             });
             written.await.map_err(|_| Failed::Parent(FetchFault::Silent))?.map_err(Failed::Store)?;
-            Ok(length)
+            Ok((length, came))
         };
+        let who = self.who(node);
+        self.shared.scribe().note(|record, now| record.asked(index, who, now));
         let fetch = self.fetches.spawn(async move { Fetched { from: node, index, result: fetching.await } });
         self.running.insert((node, index), fetch);
     }
@@ -478,8 +492,15 @@ impl Mesh {
     fn fetched(&mut self, fetched: Fetched) -> News {
         let Fetched { from, index, result } = fetched;
         self.running.remove(&(from, index));
+        let who = self.who(from);
         let fault = match result {
-            Ok(bytes) => return News::Piece { index, from, bytes },
+            Ok((bytes, came)) => {
+                self.shared.scribe().note(|record, now| {
+                    record.came(index, who, bytes, came);
+                    record.kept(index, came, now);
+                });
+                return News::Piece { index, from, bytes };
+            }
             Err(Failed::Store(error)) => return News::Store(error),
             Err(Failed::Parent(fault)) => fault,
         };
@@ -492,6 +513,7 @@ impl Mesh {
             }
         };
         self.context.metrics.pieces_rejected.of(reason).inc();
+        self.shared.scribe().note(|record, now| record.gave_up(who, blame.is_some(), now));
         let linked = self.links.contains_key(&from);
         self.select.setback((from, index), setback, Instant::now());
         if setback == Setback::WrongBytes {
@@ -502,6 +524,11 @@ impl Mesh {
             self.blame(from, fault);
         }
         News::Nothing
+    }
+
+    /// A neighbour, as the record of the pull has it.
+    fn who(&self, node: NodeId) -> Who {
+        if self.context.coordinator.is_seed(node) { Who::Seed(node) } else { Who::Peer(node) }
     }
 
     /// Notes what a neighbour did, and has the supernode told.

@@ -36,6 +36,7 @@ use crate::exchange::pool::Pool;
 use crate::exchange::reveal::Style;
 use crate::limit::Limits;
 use crate::origin::OriginClient;
+use crate::record::book::Book;
 use crate::store::Store;
 use crate::trust::Trust;
 use crate::vault::Vault;
@@ -71,6 +72,8 @@ pub struct Context {
     pub trust: Trust,
     /// The limits that the operator set.
     pub limits: Limits,
+    /// What happened in the last downloads.
+    pub book: Arc<Book>,
 }
 
 // === impl Context ===

@@ -3,7 +3,7 @@
 //! when the disk has changed what lay there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex, PieceSet};
@@ -12,6 +12,7 @@ use common::wire::swarm::Priority;
 use tokio::sync::watch;
 
 use crate::error::FetchError;
+use crate::record::scribe::Scribe;
 use crate::store::Blob;
 
 /// How far a task is.
@@ -38,6 +39,8 @@ pub struct Shared {
     urgent: AtomicBool,
     /// A reader found that the disk has changed what lay there.
     damaged: watch::Sender<bool>,
+    /// Writes down what happens.
+    scribe: Arc<Scribe>,
 }
 
 /// What there is once the length is known.
@@ -65,6 +68,7 @@ impl Shared {
             changes: watch::Sender::new(0),
             urgent: AtomicBool::new(false),
             damaged: watch::Sender::new(false),
+            scribe: Arc::new(Scribe::new(task)),
         }
     }
 
@@ -85,6 +89,11 @@ impl Shared {
     /// Which task.
     pub fn task(&self) -> TaskId {
         self.task
+    }
+
+    /// Who writes down what happens to it.
+    pub fn scribe(&self) -> &Arc<Scribe> {
+        &self.scribe
     }
 
     /// The length and where bytes go are known from now on.

@@ -33,6 +33,7 @@ use crate::download::mesh::{Mesh, News};
 use crate::download::shared::{Phase, Shared};
 use crate::error::FetchError;
 use crate::exchange::link::LinkStream;
+use crate::record::End;
 use crate::store::Blob;
 use crate::vault::Kept;
 
@@ -201,6 +202,7 @@ impl Session {
             return Ok(());
         }
         let Start::Wanted { source, credentials, priority } = start else { return Err(FetchError::Closing) };
+        self.context.book.add(self.shared.scribe().clone());
         if let Some(blob) = stored {
             let (geometry, asked) = (blob.geometry(), blob.clone());
             let mut pieces = PieceSet::new(geometry.pieces());
@@ -227,12 +229,13 @@ impl Session {
             let linked =
                 self.mesh.as_ref().is_some_and(|mesh| mesh.links() > 0) || !self.background.is_empty();
             let since = *self.idle_since.get_or_insert(now);
+            let closing = self.shared.scribe().close(now);
             if linked {
                 self.idle_since = None;
-                return None;
+                return closing;
             }
             self.ended = since + LINGER <= now;
-            return Some(since + LINGER);
+            return closing.into_iter().chain([since + LINGER]).min();
         }
         if self.feed.is_some() || self.is_whole() || !self.finding.is_empty() {
             return None;
@@ -305,8 +308,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         // Cut off or panicked: whoever waits must hear of it.
         if !matches!(self.shared.phase(), Phase::Proven | Phase::Failed(_)) {
+            self.shared.scribe().end(End::Failed { why: FetchError::Closing.to_string(), trouble: false });
             self.shared.set_phase(Phase::Failed(FetchError::Closing));
         }
+        self.shared.scribe().close_now();
     }
 }
 

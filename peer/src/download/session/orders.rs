@@ -14,6 +14,7 @@ use crate::coordinator::{Notice, Order};
 use crate::download::mesh::{Mesh, News};
 use crate::error::FetchError;
 use crate::exchange::link::{self, LinkStream};
+use crate::record::Mark;
 use crate::store::StoreError;
 
 impl Session {
@@ -32,13 +33,20 @@ impl Session {
             }
             Some(Order::Digests { first, digests }) => self.vouch(first, &digests).await?,
             Some(Order::Recalled { geometry, digests }) => self.recall(geometry, &digests).await?,
-            Some(Order::Parents { add, remove }) => match &mut self.mesh {
-                Some(mesh) => mesh.parents(add, &remove, Instant::now()),
-                None => {
-                    self.early.retain(|contact| !remove.contains(&contact.id));
-                    self.early.extend(add.into_iter().take(MAX_WAITING - self.early.len().min(MAX_WAITING)));
+            Some(Order::Joining(node)) => self.mark(Mark::Joining(node)),
+            Some(Order::Parents { add, remove }) => {
+                if !add.is_empty() {
+                    self.mark(Mark::Parents(add.len()));
                 }
-            },
+                match &mut self.mesh {
+                    Some(mesh) => mesh.parents(add, &remove, Instant::now()),
+                    None => {
+                        self.early.retain(|contact| !remove.contains(&contact.id));
+                        let room = MAX_WAITING - self.early.len().min(MAX_WAITING);
+                        self.early.extend(add.into_iter().take(room));
+                    }
+                }
+            }
             Some(Order::Proven) => {
                 self.supernode_proved = true;
                 self.check()?;
@@ -48,6 +56,7 @@ impl Session {
                 // It may have asked another registry, or with another client's credentials; the origin's answer
                 // to this node's own question is what the client is to see.
                 tracing::info!(task = ?self.shared.task(), "the supernode cannot get it ({failure}): asking the origin");
+                self.mark(Mark::Refused);
                 self.refused = Some(failure);
                 self.go_to_origin();
             }
@@ -67,6 +76,7 @@ impl Session {
     pub(super) fn lose(&mut self) -> Result<(), FetchError> {
         if !self.lost {
             self.lost = true;
+            self.mark(Mark::Lost);
             self.moved = Instant::now();
         }
         self.check()
@@ -90,6 +100,7 @@ impl Session {
         let blob = blocking(move || store.create(task, geometry, &common::telemetry::redact(&url))).await?;
         let pieces = blob.clone();
         self.found = blocking(move || pieces.pieces()).await?.into_iter().collect();
+        self.shared.scribe().note(|record, now| record.known(geometry, now));
         self.shared.start(blob);
         let mut mesh = Mesh::new(self.context.clone(), self.shared.clone(), geometry);
         mesh.parents(std::mem::take(&mut self.early), &[], Instant::now());
@@ -116,6 +127,9 @@ impl Session {
         }
         if geometry.pieces() == 1 {
             self.count(ByteSource::Seed, geometry.length());
+            self.shared.scribe().note(|record, now| {
+                record.came(PieceIndex(0), record.supernode(), geometry.length(), now);
+            });
             blocking(move || blob.write_piece(PieceIndex(0), &[bytes], digest)).await?;
             if let Some(mesh) = &mut self.mesh {
                 mesh.vouch(PieceIndex(0), digest);
@@ -145,7 +159,8 @@ impl Session {
             tracing::info!(task = ?self.shared.task(), pieces = digests.len(), "another supernode had begun this task");
             self.recalled = true;
             self.moved = Instant::now();
-            if self.feed.take().is_some() {
+            if self.feed.is_some() {
+                self.end_feed();
                 self.go_to_origin();
             }
         }
@@ -202,6 +217,10 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn mark(&self, mark: Mark) {
+        self.shared.scribe().note(|record, now| record.mark(mark, now));
     }
 
     pub(super) fn say(&self, notice: Notice) {

@@ -15,6 +15,7 @@ use crate::download::proof;
 use crate::error::FetchError;
 use crate::exchange::reveal::Style;
 use crate::origin::Fetch;
+use crate::record::{Record, Who};
 
 impl Session {
     pub(super) fn go_to_origin(&mut self) {
@@ -51,7 +52,9 @@ impl Session {
         let parallel = if self.shared.is_urgent() { PARALLEL } else { 1 };
         let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel };
         let origin = self.context.origin.clone();
-        self.feed = Some(Feed::start(origin, wanted, self.retrieval(), &self.context.limits));
+        let feed = Feed::start(origin, wanted, self.retrieval(), &self.context.limits);
+        self.shared.scribe().note(|record, now| record.feeding(giver(feed.from()), now));
+        self.feed = Some(feed);
     }
 
     pub(super) async fn fed(&mut self, fed: Fed) -> Result<(), FetchError> {
@@ -64,14 +67,17 @@ impl Session {
                     return Err(FetchError::Poisoned { task: self.shared.task() });
                 }
                 if let (Some(feed), Some(blob)) = (&mut self.feed, self.shared.blob()) {
+                    let (from, bytes) = (giver(feed.from()), chunks.iter().map(|chunk| chunk.len() as u64).sum());
+                    self.shared.scribe().note(|record, now| record.poured(index, from, bytes, now));
                     feed.write(blob, index, chunks, digest);
                 }
                 Ok(())
             }
-            Fed::Written { index, digest, from } => {
+            Fed::Written { index, digest, from, free } => {
                 let bytes = self.shared.geometry().map_or(0, |geometry| geometry.range(index).len());
                 self.from_origin |= from == ByteSource::Origin;
                 self.count(from, bytes);
+                self.shared.scribe().note(|record, now| record.kept(index, free, now));
                 let vouched = self.is_vouched_for(index);
                 self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
                 self.check()
@@ -80,7 +86,7 @@ impl Session {
             Fed::Done if self.is_whole() => self.check(),
             Fed::Done if self.recalled => {
                 // The neighbours have the rest; should they not give it, patience ends and the origin is asked again.
-                self.feed = None;
+                self.end_feed();
                 self.moved = Instant::now();
                 Ok(())
             }
@@ -89,11 +95,16 @@ impl Session {
             }
             Fed::Done => {
                 self.asked_again = true;
-                self.feed = None;
+                self.end_feed();
                 self.go_to_origin();
                 Ok(())
             }
         }
+    }
+
+    pub(super) fn end_feed(&mut self) {
+        self.feed = None;
+        self.shared.scribe().note(Record::fed);
     }
 
     fn is_vouched_for(&self, index: PieceIndex) -> bool {
@@ -112,7 +123,7 @@ impl Session {
             return Err(error);
         }
         tracing::info!(task = ?self.shared.task(), "the origin failed ({error}): back to the swarm");
-        self.feed = None;
+        self.end_feed();
         self.proof = JoinSet::new();
         self.moved = Instant::now();
         if let Some(mesh) = &mut self.mesh {
@@ -161,6 +172,11 @@ impl Session {
         self.prove();
         Ok(())
     }
+}
+
+/// A feed's source, as the record of the pull has it.
+fn giver(from: ByteSource) -> Who {
+    if from == ByteSource::Cache { Who::Cache } else { Who::Origin }
 }
 
 /// Whether a failure is one of the origin, and not of this node.

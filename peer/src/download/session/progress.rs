@@ -13,6 +13,7 @@ use crate::coordinator::Notice;
 use crate::download::proof;
 use crate::download::shared::Phase;
 use crate::error::FetchError;
+use crate::record::End;
 
 impl Session {
     pub(super) fn count(&self, source: ByteSource, bytes: u64) {
@@ -22,6 +23,8 @@ impl Session {
     pub(super) fn arrived(&mut self, index: PieceIndex, digest: Digest, from: Option<NodeId>, offer: bool) {
         let now = Instant::now();
         self.moved = now;
+        // Whoever waits for the piece looks at the record first.
+        self.shared.scribe().note(|record, now| record.kept_before(index, now));
         self.shared.set_present(index, digest);
         if let Some(mesh) = &mut self.mesh {
             mesh.present(index, from, offer, now);
@@ -69,6 +72,7 @@ impl Session {
         mesh.offer_all();
         self.feed = None;
         self.proof = JoinSet::new();
+        self.shared.scribe().end(End::Ok);
         self.shared.set_phase(Phase::Proven);
         self.context.metrics.downloads.of(Outcome::Ok).inc();
         let geometry = blob.geometry();
@@ -94,10 +98,6 @@ impl Session {
         let poisoned = matches!(error, FetchError::Poisoned { .. });
         let outcome = if poisoned { Outcome::Poisoned } else { Outcome::Failed };
         self.context.metrics.downloads.of(outcome).inc();
-        // That a store is full the store says itself, once for all tasks.
-        if !matches!(error, FetchError::Closing | FetchError::Origin(_) | FetchError::StoreFull(_)) {
-            tracing::warn!(task = ?self.shared.task(), "download failed: {error}");
-        }
         if poisoned || matches!(error, FetchError::StoreFull(_)) {
             // Before anybody hears of it: whoever asks again must find nothing of this.
             let (store, task) = (self.context.store.clone(), self.shared.task());
@@ -105,6 +105,10 @@ impl Session {
                 tracing::warn!(?task, "cannot drop the task: {error}");
             }
         }
+        // That a store is full the store says itself, once for all tasks.
+        let trouble =
+            !matches!(error, FetchError::Closing | FetchError::Origin(_) | FetchError::StoreFull(_));
+        self.shared.scribe().end(End::Failed { why: error.to_string(), trouble });
         self.shared.set_phase(Phase::Failed(error));
         self.say(Notice::Failed { poisoned });
         self.ended = true;
