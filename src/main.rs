@@ -10,6 +10,7 @@ mod cluster_folder;
 mod daemons;
 mod demo;
 mod doctor;
+mod explain;
 mod get;
 mod joining;
 mod local;
@@ -25,6 +26,7 @@ mod shutdown;
 mod status;
 mod tasks;
 mod token;
+mod top;
 
 use std::process::ExitCode;
 
@@ -53,7 +55,11 @@ fn main() -> ExitCode {
     common::identity::install_crypto_provider();
     let quiet = matches!(
         arguments.command,
-        cli::Command::Get(_) | cli::Command::Demo(_) | cli::Command::Doctor(_) | cli::Command::Setup(_)
+        cli::Command::Get(_)
+            | cli::Command::Demo(_)
+            | cli::Command::Doctor(_)
+            | cli::Command::Setup(_)
+            | cli::Command::Top(_)
     );
     let default = if quiet { "error" } else { "info" };
     common::telemetry::init_logging(arguments.log_format.into(), default);
@@ -88,6 +94,8 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Status(flags) => status::run(flags).await,
         cli::Command::Peers(flags) => peers::run(flags).await,
         cli::Command::Tasks(flags) => tasks::run(flags).await,
+        cli::Command::Explain(flags) => explain::run(flags).await,
+        cli::Command::Top(flags) => top::run(flags).await,
         cli::Command::Log(flags) => log::run(flags).await,
         cli::Command::Completions(flags) => manual::completions(flags),
         cli::Command::Man(flags) => manual::pages(flags),

@@ -1,5 +1,7 @@
 //! `longshore status`: how the local daemon is, as a table or as JSON.
 
+use peer::local_api::pulls::Pulls;
+use peer::record::explain::Summary;
 use serde_json::Value;
 
 use crate::cli::Status;
@@ -15,6 +17,7 @@ pub async fn run(flags: Status) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&status)?);
         return Ok(());
     }
+    let pulls: Pulls = serde_json::from_value(daemon.json("/pulls").await?)?;
     match status.get("seed") {
         Some(seed) => {
             println!("supernode");
@@ -32,6 +35,9 @@ pub async fn run(flags: Status) -> anyhow::Result<()> {
                 println!("  {:<16} {} {session}", "", text(&supernode["address"]));
             }
         }
+    }
+    for pull in pulls.pulls.iter().filter(|pull| pull.state == "running") {
+        println!("  {:<16} {}", "pulling", going_on(pull));
     }
     Ok(())
 }
@@ -79,6 +85,43 @@ fn swarms(tasks: &Value) {
     }
 }
 
+/// How far a pull is, how fast, and from where.
+fn going_on(pull: &Summary) -> String {
+    let count: u64 = pull.sources.values().sum();
+    let of = pull.length.map_or_else(String::new, |length| format!(" of {}", bytes(length)));
+    let speed = bytes((count as f64 / pull.seconds.max(0.001)) as u64);
+    let from = pull.sources.iter().filter(|(_, count)| **count > 0);
+    let from: Vec<_> = from.map(|(name, count)| format!("{name} {}", bytes(*count))).collect();
+    let from = if from.is_empty() { String::new() } else { format!(": {}", from.join(", ")) };
+    format!("{:.12} {}{of} at {speed}/s{from}", pull.task, bytes(count))
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_that_goes_on_says_how_fast_and_from_where() {
+        let mut pull = Summary {
+            task: "ab".repeat(32),
+            name: None,
+            client: None,
+            begun: 0,
+            seconds: 2.0,
+            length: None,
+            sources: [("peer".to_owned(), 0)].into(),
+            first_byte: None,
+            state: "running".into(),
+            error: None,
+        };
+        assert_eq!(going_on(&pull), "abababababab 0 B at 0 B/s");
+        pull.length = Some(8 << 20);
+        pull.sources = [("peer".to_owned(), 3 << 20), ("seed".to_owned(), 1 << 20)].into();
+        let said = "abababababab 4.00 MiB of 8.00 MiB at 2.00 MiB/s: peer 3.00 MiB, seed 1.00 MiB";
+        assert_eq!(going_on(&pull), said);
+    }
 }

@@ -35,6 +35,7 @@ pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 pub(crate) async fn answer(ask: &Ask, name: &Name, digest: ContentDigest) -> Result<Response, Refusal> {
     let path = blob_path(name, &digest);
     let granted = granted_length(ask, name, &path, &digest).await?;
+    let by = ask.by(name);
     let etag = etag_of(&digest);
     if unchanged(&ask.headers, &etag) {
         return Ok(respond(StatusCode::NOT_MODIFIED, &digest, None, no_body()));
@@ -46,7 +47,7 @@ pub(crate) async fn answer(ask: &Ask, name: &Name, digest: ContentDigest) -> Res
     if let ContentDigest::Sha256(known) = digest
         && let Some(handle) = of_engine(ask, &path, known, granted).await?
     {
-        let length = handle.length();
+        let (length, handle) = (handle.length(), handle.for_client(by));
         // Who reads a part of a layer may never want the next.
         if !ask.headers.contains_key(RANGE) {
             let (upstream, repository) = (&ask.upstream, ask.upstream.url(&name.path()));

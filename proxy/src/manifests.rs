@@ -9,17 +9,20 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use common::digest::Digest;
 use common::piece::ByteRange;
-use common::task::Source;
+use common::task::{Source, TaskId};
 use common::wire::swarm::Priority;
 use futures_util::StreamExt;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use peer::engine::Request;
 use peer::error::FetchError;
+use peer::record::By;
+use peer::record::book::Given;
 
 use crate::blobs::{CONTENT_DIGEST, etag_of, text};
 use crate::error::{Refusal, Subject};
 use crate::grants::Grant;
+use crate::manifest::{self, Named};
 use crate::path::{Name, Reference, manifest_path};
 use crate::permission::{Verdict, WayOut, judge, way_out};
 use crate::proof::{ContentDigest, Proof};
@@ -47,20 +50,34 @@ pub(crate) async fn answer(ask: &Ask, name: &Name, reference: &Reference) -> Res
     if unchanged(&ask.headers, &etag_of(&digest)) {
         return Ok(respond(StatusCode::NOT_MODIFIED, Some(&digest), None, no_body()));
     }
+    let by = ask.by(name);
     let media_type = known.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
     if ask.head {
+        if let Some(sha256) = digest.sha256() {
+            remember(ask, by, reference, sha256, Vec::new());
+        }
         return Ok(match said {
             Some(said) => said.into_head(),
             None => head(&digest, media_type.as_ref(), known.length),
         });
     }
     if let (Some(sha256), Some(media_type)) = (digest.sha256(), &media_type)
-        && let Some(bytes) = of_engine(ask, name, sha256, &accept).await?
+        && let Some(bytes) = of_engine(ask, name, (sha256, &by), &accept).await?
     {
+        let parts = manifest::named(&bytes, media_type.to_str().unwrap_or_default(), false);
+        remember(ask, by, reference, sha256, parts);
         gave(ask, name, &bytes, (Some(media_type), known.claimed), since);
         return Ok(respond_with(Some(&digest), Some(media_type), bytes));
     }
     direct(ask, name, reference, &accept).await
+}
+
+/// What the client is about to pull is one image, however many tasks it is.
+fn remember(ask: &Ask, by: By, reference: &Reference, manifest: Digest, parts: Vec<Named>) {
+    let parts = parts.iter().map(|part| TaskId::of_digest(part.digest)).collect();
+    let manifest = TaskId::of_digest(manifest);
+    let given = Given { by, reference: reference.to_string(), manifest, parts };
+    ask.upstream.engine().book().gave(given);
 }
 
 /// The client gets this manifest, and will ask for what it names.
@@ -89,13 +106,18 @@ fn accept_of(headers: &HeaderMap) -> String {
 }
 
 /// The manifest from the engine; `None` means that the origin is to be asked for it straight.
-async fn of_engine(ask: &Ask, name: &Name, digest: Digest, accept: &str) -> Result<Option<Bytes>, Refusal> {
+async fn of_engine(
+    ask: &Ask,
+    name: &Name,
+    (digest, by): (Digest, &By),
+    accept: &str,
+) -> Result<Option<Bytes>, Refusal> {
     let upstream = &ask.upstream;
     let reference = Reference::Digest(ContentDigest::Sha256(digest));
     let url = upstream.url(&manifest_path(name, &reference));
     let source = Source { accept: Some(accept.to_owned()), ..Source::of_digest(url, digest) };
     let request = Request { source, credentials: upstream.credentials().clone(), priority: Priority::Pull };
-    match read(ask, request).await {
+    match read(ask, request, by).await {
         Ok(bytes) => Ok(bytes),
         // A registry may know a manifest by its tag only (converted ones); it is asked once more, as the client did.
         Err(FetchError::Origin(failure)) if failure.status == 404 => Ok(None),
@@ -108,8 +130,8 @@ async fn of_engine(ask: &Ask, name: &Name, digest: Digest, accept: &str) -> Resu
 }
 
 /// All bytes of a task that is small; `None` when it is not.
-async fn read(ask: &Ask, request: Request) -> Result<Option<Bytes>, FetchError> {
-    let handle = ask.upstream.engine().open(request).await?;
+async fn read(ask: &Ask, request: Request, by: &By) -> Result<Option<Bytes>, FetchError> {
+    let handle = ask.upstream.engine().open(request).await?.for_client(by.clone());
     if handle.length() > MAX_MANIFEST {
         return Ok(None);
     }

@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use common::telemetry::{Code, Recipient, RequestKind};
-use http::header::{ACCEPT, HeaderName, HeaderValue};
+use http::header::{ACCEPT, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -41,6 +41,8 @@ const MAX_REQUESTS: usize = 1024;
 const MAX_WAIT: Duration = Duration::from_secs(20);
 /// The most that a request's headers may hold: a token takes some kilobytes, and no registry takes more than this.
 const MAX_HEADERS: usize = 32 << 10;
+/// A client's name that is longer is cut.
+const MAX_CLIENT: usize = 40;
 /// What every registry says of itself; old clients insist on it.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -269,7 +271,8 @@ impl Mirror {
         let upstream = Arc::new(self.upstream(&meant, parts)?);
         let head = parts.method == Method::HEAD;
         let (ahead, grants) = (self.ahead.clone(), self.grants.clone());
-        let ask = Ask { upstream, headers: parts.headers.clone(), head, ahead, grants };
+        let client = client_of(&parts.headers).into();
+        let ask = Ask { upstream, headers: parts.headers.clone(), client, asked: Instant::now(), head, ahead, grants };
         Ok(Deed::Read(Box::new(Read { target, query: meant.query, ask })))
     }
 
@@ -350,6 +353,14 @@ fn welcome(head: bool) -> Response {
         *response.body_mut() = Body::from("{}");
     }
     response
+}
+
+/// What a client calls itself: the first word of it, which names the program. What else stands there is nobody's business.
+fn client_of(headers: &HeaderMap) -> String {
+    let said = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let fits = |c: &char| c.is_ascii_alphanumeric() || "/._+-".contains(*c);
+    let word: String = said.chars().take_while(fits).take(MAX_CLIENT).collect();
+    if word.is_empty() { "client".to_owned() } else { word }
 }
 
 /// Bytes of all names and values.

@@ -6,6 +6,7 @@
 //! passed on but what a handler names.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -21,12 +22,13 @@ use http::{Method, StatusCode};
 use peer::engine::Engine;
 use peer::origin::answer::FAILURE_HEADERS;
 use peer::origin::{Answer, RetryPolicy};
+use peer::record::By;
 
 use crate::blobs::CONTENT_DIGEST;
 use crate::direct::{Cause, Opening, Origin};
 use crate::error::{Refusal, Subject};
 use crate::grants::Grants;
-use crate::path::Reference;
+use crate::path::{Name, Reference};
 use crate::permission::{Verdict, is_no_answer, judge};
 use crate::proof::ContentDigest;
 use crate::readahead::ReadAhead;
@@ -62,6 +64,9 @@ pub(crate) struct Ask {
     pub(crate) upstream: Arc<Upstream>,
     /// The client's headers.
     pub(crate) headers: HeaderMap,
+    /// What the client calls itself, and when it asked.
+    pub(crate) client: Arc<str>,
+    pub(crate) asked: Instant,
     /// Whether only the headers of the answer are wanted.
     pub(crate) head: bool,
     /// Fetches what will be asked for next.
@@ -107,6 +112,16 @@ pub(crate) struct With<'a> {
     pub(crate) accept: Option<&'a str>,
     /// The first byte that is wanted.
     pub(crate) from: u64,
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// Who asks, for the record of the pull; that it may have it is known from now on.
+    pub(crate) fn by(&self, name: &Name) -> By {
+        let name = format!("{}/{name}", self.upstream.registry());
+        By { name: name.into(), client: self.client.clone(), asked: self.asked, permitted: Instant::now() }
+    }
 }
 
 // === impl Upstream ===

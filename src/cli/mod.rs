@@ -11,7 +11,7 @@ use common::telemetry::LogFormat;
 pub use cluster::{Ca, CaDeed, ClusterFolder, Node, NodeDeed, Token, TokenDeed};
 pub use daemons::{Home, Peer, Supernode, Up};
 pub use machine::{Completions, Doctor, Man, Setup};
-pub use people::{At, Demo, Get, Log, Status, TaskDeed, TaskIds, Tasks};
+pub use people::{At, Demo, Explain, Get, Log, Status, TaskDeed, TaskIds, Tasks, Top};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,6 +69,10 @@ pub enum Command {
     Peers(Status),
     /// What the local daemon's store has, and what of it is to stay
     Tasks(Tasks),
+    /// Why a pull took its time: where each part came from, and what was waited for
+    Explain(Explain),
+    /// What goes on at the local daemon, live
+    Top(Top),
     /// What the local daemon logs, shown or changed while it runs
     Log(Log),
     /// What a shell needs to complete commands and flags

@@ -140,6 +140,46 @@ pub struct Status {
     pub json: bool,
 }
 
+const EXPLAIN: &str = "\
+Examples:
+  longshore explain                             the last pulls
+  longshore explain docker.io/library/nginx:1.29   an image, as it was typed to the runtime
+  longshore explain 3f2a90c1b7d4                one task: 64 hexadecimal digits, or so many that only one begins with them
+
+A daemon remembers its last 256 pulls until it ends.";
+
+#[derive(Args)]
+#[command(after_help = EXPLAIN)]
+pub struct Explain {
+    /// An image, or a task [default: the last pulls are listed]
+    #[arg(value_name = "IMAGE|TASK")]
+    pub what: Option<String>,
+    #[command(flatten)]
+    pub at: At,
+    /// The supernode's, where a peer runs beside it
+    #[arg(long)]
+    pub supernode: bool,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+const TOP: &str = "\
+Keys: left and right change the page, up and down the row, s sorts, p pauses, ? helps, q ends.";
+
+#[derive(Args)]
+#[command(after_help = TOP)]
+pub struct Top {
+    #[command(flatten)]
+    pub at: At,
+    /// The supernode's, where a peer runs beside it
+    #[arg(long)]
+    pub supernode: bool,
+    /// Print all of it once, as it is without a terminal
+    #[arg(long)]
+    pub once: bool,
+}
+
 const TASKS: &str = "\
 Examples:
   longshore tasks                       list them, the last used first

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Body;
@@ -17,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use common::digest::Digest;
 use common::piece::ByteRange;
 use common::task::{Credentials, Source, TaskId};
-use common::telemetry::Recipient;
+use common::telemetry::{Recipient, redact};
 use common::wire::swarm::Priority;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,7 @@ use crate::engine::{Engine, Request};
 use crate::error::FetchError;
 use crate::handle::Handle;
 use crate::origin::look;
+use crate::record::By;
 
 /// The query of who can do with a file's name.
 pub const IN_PLACE: &str = "in_place";
@@ -35,6 +37,8 @@ pub const IN_PLACE: &str = "in_place";
 pub const FILE: &str = "x-longshore-file";
 /// And the one that says how long it is.
 pub const LENGTH: &str = "x-longshore-length";
+/// How the record of a pull names whoever fetches through the socket.
+const CLIENT: &str = "get";
 /// Failures that are remembered: whoever was cut asks at once.
 const MAX_FAILURES: usize = 64;
 
@@ -93,6 +97,8 @@ impl Fetches {
         wanted: FetchRequest,
         digest: Option<Digest>,
     ) -> Result<Option<(Handle, HeaderMap)>, FetchError> {
+        let asked = Instant::now();
+        let name = redact(&wanted.url);
         let source = Source { url: wanted.url, digest, tag: wanted.tag, accept: None };
         let look = look(self.engine.origin(), source, &wanted.headers).await?;
         let here = !wanted.no_origin || self.engine.local(look.source.task()).await?.is_some();
@@ -100,7 +106,10 @@ impl Fetches {
             return Ok(None);
         }
         let request = Request { source: look.source, credentials: wanted.headers, priority: Priority::Pull };
+        let permitted = Instant::now();
         let handle = self.engine.open(request).await?;
+        let by = By { name: name.into(), client: CLIENT.into(), asked, permitted };
+        let handle = handle.for_client(by);
         let mut headers = HeaderMap::new();
         let modified =
             look.modified.map(httpdate::fmt_http_date).and_then(|date| HeaderValue::from_str(&date).ok());

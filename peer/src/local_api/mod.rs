@@ -6,6 +6,7 @@
 //! | `GET /v1/status` | [`Status`] as JSON |
 //! | `/v1/tasks…` | see [`stored`] |
 //! | `/v1/log` | see [`log`] |
+//! | `/v1/pulls…` | see [`pulls`] |
 //! | `POST /v1/fetch` with [`FetchRequest`] | the bytes, `Content-Length`, `Last-Modified` if the origin says it, and `X-Longshore-Task`; cut short if it fails midway |
 //! | `GET /v1/fetch/{task}` | why the task was cut short of late, as an error |
 //!
@@ -15,6 +16,7 @@
 pub mod excerpt;
 mod fetch;
 pub mod log;
+pub mod pulls;
 pub mod stored;
 
 use std::collections::BTreeMap;
@@ -134,6 +136,7 @@ pub fn router(engine: Engine, supernodes: watch::Receiver<Vec<SupernodeView>>) -
         .route("/v1/log", log::methods())
         .with_state(Api { engine: engine.clone(), supernodes })
         .nest("/v1/tasks", stored::router(engine.clone()))
+        .nest("/v1/pulls", pulls::router(engine.clone()))
         .nest(
             "/v1/fetch",
             Router::new()

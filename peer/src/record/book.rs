@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::piece::Geometry;
 use common::task::TaskId;
 
+use super::explain::Summary;
 use super::scribe::{Reading, Scribe};
 use super::{By, Record};
 
@@ -48,6 +49,7 @@ pub struct Image {
     pub reference: String,
     /// Its manifests, and all that they name.
     pub parts: Vec<TaskId>,
+    wall: SystemTime,
     last: Instant,
 }
 
@@ -110,8 +112,9 @@ impl Book {
     }
 
     /// The latest pulls, the newest first.
-    pub fn latest(&self) -> Vec<Record> {
-        self.lock().records.iter().rev().map(|scribe| scribe.read(Clone::clone)).collect()
+    pub fn latest(&self, now: Instant) -> Vec<Summary> {
+        let records: Vec<_> = self.lock().records.iter().rev().cloned().collect();
+        records.iter().map(|scribe| scribe.read(|record| Summary::of(record, now))).collect()
     }
 
     /// The latest images, the newest first.
@@ -157,7 +160,9 @@ impl Pages {
             if self.images.len() >= MAX_IMAGES {
                 self.images.pop_front();
             }
-            self.images.push_back(Image { by, reference, parts: Vec::new(), last: now });
+            let wall = SystemTime::now().checked_sub(now.saturating_duration_since(by.asked));
+            let wall = wall.unwrap_or(SystemTime::UNIX_EPOCH);
+            self.images.push_back(Image { by, reference, parts: Vec::new(), wall, last: now });
             self.images.len() - 1
         });
         let image = &mut self.images[at];
@@ -181,6 +186,7 @@ impl Pages {
                 }
             }
             if !records.is_empty() {
+                records.push(image.beginning());
                 records.reverse();
                 return Ok(Found { title: image.title(), records });
             }
@@ -208,6 +214,12 @@ impl Image {
     pub fn title(&self) -> String {
         let between = if self.reference.contains(':') { '@' } else { ':' };
         format!("{}{between}{}", self.by.name, self.reference)
+    }
+
+    /// The client's first question, which asked for no content yet.
+    fn beginning(&self) -> Record {
+        let task = self.parts.first().copied().unwrap_or(TaskId([0; 32]));
+        Record::question(task, self.by.clone(), self.wall)
     }
 
     /// Whether somebody means this image: by its full name, or as runtimes let people shorten it.
@@ -271,11 +283,11 @@ mod tests {
         (1..=7).for_each(|n| pulled(&book, n));
         for name in ["nginx:1.29", "library/nginx:1.29", "docker.io/library/nginx:1.29", "docker://nginx:1.29"] {
             let tasks: Vec<_> = book.find(name).unwrap().records.iter().map(Record::task).collect();
-            assert_eq!(tasks, [1, 2, 3, 4, 5].map(task), "{name}");
+            assert_eq!(tasks[1..], [1, 2, 3, 4, 5].map(task), "{name}");
         }
         let by_digest = format!("docker.io/library/nginx@sha256:{}", task(2).hex());
         assert_eq!(book.find(&by_digest).unwrap().title, "docker.io/library/nginx:1.29");
-        assert_eq!(book.find("quay.test:5000/team/app").unwrap().records.len(), 1);
+        assert_eq!(book.find("quay.test:5000/team/app").unwrap().records.len(), 2);
         for unknown in ["nginx", "nginx:1.30", "app:1.29", "", "quay.test:5000/team/app:1"] {
             assert_eq!(book.find(unknown).err(), Some(FindError::Unknown(unknown.into())), "{unknown}");
         }
@@ -304,7 +316,7 @@ mod tests {
             scribe.end(super::super::End::Failed { why: "gone".into(), trouble: false });
             book.gave(given(&n.to_string(), "x", 1, &[]));
         }
-        assert_eq!((book.latest().len(), book.images().len()), (MAX_RECORDS, MAX_IMAGES));
+        assert_eq!((book.latest(Instant::now()).len(), book.images().len()), (MAX_RECORDS, MAX_IMAGES));
         assert!(book.find(&task(0).hex()).is_ok());
     }
 
@@ -314,6 +326,6 @@ mod tests {
         drop(book.read_stored(task(1), geometry, &by("a")));
         drop(book.read_stored(task(1), geometry, &by("a")));
         drop(book.read_stored(task(1), geometry, &by("b")));
-        assert_eq!(book.latest().len(), 2);
+        assert_eq!(book.latest(Instant::now()).len(), 2);
     }
 }

@@ -181,7 +181,7 @@ pub fn explain(title: String, records: &[Record], now: Instant) -> Explanation {
         sources,
         waits,
         moments: span.moments(&records),
-        parts: records.iter().map(|record| span.part(record)).collect(),
+        parts: records.iter().filter(|record| !record.is_question()).map(|record| span.part(record)).collect(),
         sentence: String::new(),
     };
     explanation.parts.sort_by(|one, other| one.from.total_cmp(&other.from));

@@ -17,7 +17,10 @@
 
 pub mod book;
 mod chart;
+mod ending;
 pub mod explain;
+mod pieces;
+mod reading;
 pub mod scribe;
 mod trace;
 mod verdict;
@@ -30,7 +33,9 @@ use common::piece::{Geometry, PieceIndex};
 use common::task::TaskId;
 
 use chart::{Axis, Chart};
-use trace::{Moment, NEVER, NOBODY, Part, Trace};
+use pieces::Giver;
+use reading::{Reading, Turn};
+use trace::{Moment, Trace};
 
 /// Nodes that gave anything, in one record; those who come after share one more place.
 const MAX_GIVERS: usize = 32;
@@ -189,43 +194,11 @@ pub struct Record {
     closed: Option<Instant>,
 }
 
-/// Somebody that gave pieces, or was asked for them.
-#[derive(Clone, Debug)]
-struct Giver {
-    who: Who,
-    bytes: u64,
-    pieces: u32,
-    failed: u32,
-    /// Requests under way, and since when there are any.
-    flying: u32,
-    since: Instant,
-    /// Microseconds in which requests were under way.
-    busy: u64,
-    last: Instant,
-    sent: Chart,
-    waited: Meter,
-}
-
 /// Microseconds, in all and over time.
 #[derive(Clone, Debug, Default)]
 struct Meter {
     total: u64,
     chart: Chart,
-}
-
-/// A client that reads.
-#[derive(Clone, Debug)]
-struct Reading {
-    id: u32,
-    doing: Doing,
-    since: Instant,
-}
-
-/// Whose time it was.
-#[derive(Clone, Copy)]
-enum Turn {
-    Own(Cause),
-    Giver(u8),
 }
 
 // === impl Record ===
@@ -269,6 +242,16 @@ impl Record {
         record
     }
 
+    /// A question that a client asked before it asked for content.
+    pub fn question(task: TaskId, by: By, wall: SystemTime) -> Self {
+        let (asked, permitted) = (by.asked, by.permitted);
+        let mut record = Self::new(task, asked, wall);
+        record.spend(Turn::Own(Cause::Permission), asked, permitted);
+        (record.by, record.readings, record.last) = (Some(by), 1, permitted);
+        (record.ended, record.closed) = (Some((permitted, End::Ok)), Some(permitted));
+        record
+    }
+
     /// Which task.
     pub fn task(&self) -> TaskId {
         self.task
@@ -298,335 +281,6 @@ impl Record {
             self.traces = vec![Trace::NEW; geometry.pieces() as usize];
             self.mark(Mark::Known(geometry.length()), now);
         }
-    }
-
-    // --- pieces ----------------------------------------------------------------------------------------------
-
-    /// The digest of a piece can be relied on: it may be asked for.
-    pub fn vouched(&mut self, index: PieceIndex, now: Instant) {
-        let now = self.moment(now);
-        if let Some(trace) = self.trace(index).filter(|trace| trace.vouched == NEVER) {
-            trace.vouched = now;
-        }
-    }
-
-    /// The node's own limit lets no request for it pass.
-    pub fn withheld(&mut self, index: PieceIndex, now: Instant) {
-        let now = self.moment(now);
-        if let Some(trace) = self.trace(index).filter(|trace| trace.withheld == NEVER) {
-            trace.withheld = now;
-        }
-    }
-
-    /// A neighbour is asked for a piece.
-    pub fn asked(&mut self, index: PieceIndex, who: Who, now: Instant) {
-        let (giver, moment) = (self.giver(who, now), self.moment(now));
-        self.givers[usize::from(giver)].takes_off(now);
-        if let Some(trace) = self.trace(index) {
-            trace.ask(giver, moment);
-        }
-    }
-
-    /// A request came to nothing, for a fault of the neighbour's or not.
-    pub fn gave_up(&mut self, who: Who, fault: bool, now: Instant) {
-        let giver = self.giver(who, now);
-        let giver = &mut self.givers[usize::from(giver)];
-        giver.failed += u32::from(fault);
-        giver.lands(now);
-    }
-
-    /// A neighbour gave a piece.
-    pub fn came(&mut self, index: PieceIndex, who: Who, bytes: u64, now: Instant) {
-        let giver = self.giver(who, now);
-        let asked = self.trace(index).map(|trace| if trace.first == giver { trace.asked } else { trace.again });
-        let since = asked.filter(|asked| *asked != NEVER).map_or(now, |asked| self.instant(asked));
-        self.givers[usize::from(giver)].lands(now);
-        self.gift(index, giver, (since, now), bytes);
-    }
-
-    /// The origin, or the cache, is asked for what is missing.
-    pub fn feeding(&mut self, who: Who, now: Instant) {
-        self.fed(now);
-        if who == Who::Origin {
-            self.mark(Mark::ToOrigin, now);
-        }
-        let giver = self.giver(who, now);
-        let entry = &mut self.givers[usize::from(giver)];
-        entry.takes_off(now);
-        entry.last = now;
-        self.feeding = Some(giver);
-    }
-
-    /// It gave a piece.
-    pub fn poured(&mut self, index: PieceIndex, who: Who, bytes: u64, now: Instant) {
-        let giver = self.giver(who, now);
-        if self.feeding != Some(giver) {
-            // The cache has given what it has, and the origin goes on.
-            self.feeding(who, now);
-        }
-        let (since, last) = {
-            let giver = &self.givers[usize::from(giver)];
-            (self.moment(giver.since), giver.last)
-        };
-        if let Some(trace) = self.trace(index) {
-            trace.ask(giver, since);
-        }
-        self.gift(index, giver, (last, now), bytes);
-    }
-
-    /// It is not asked any more.
-    pub fn fed(&mut self, now: Instant) {
-        if let Some(giver) = self.feeding.take() {
-            self.givers[usize::from(giver)].lands(now);
-        }
-    }
-
-    /// A piece lies on the disk; `free` is when the node's own limit let it pass.
-    pub fn kept(&mut self, index: PieceIndex, free: Instant, now: Instant) {
-        let (free, kept, pieces) = (self.moment(free), self.moment(now), self.traces.len());
-        let Some(trace) = self.trace(index) else { return };
-        let found = trace.giver == NOBODY;
-        let first = trace.kept == NEVER;
-        (trace.free, trace.kept) = (free, kept);
-        if found {
-            // It was on the disk before.
-            let bytes = self.geometry.map_or(0, |geometry| geometry.range(index).len());
-            let giver = self.giver(Who::Store, now);
-            self.gift(index, giver, (now, now), bytes);
-        }
-        self.held += u32::from(first);
-        if first && self.held as usize == pieces {
-            self.mark(Mark::Whole, now);
-        }
-    }
-
-    /// A piece lies on the disk, if that was not said yet.
-    pub fn kept_before(&mut self, index: PieceIndex, now: Instant) {
-        if self.trace(index).is_some_and(|trace| trace.kept == NEVER) {
-            self.kept(index, now, now);
-        }
-    }
-
-    /// The supernode that was joined, as who gives what came with its answer.
-    pub fn supernode(&self) -> Who {
-        Who::Seed(self.supernode.unwrap_or(NodeId([0; 16])))
-    }
-
-    fn gift(&mut self, index: PieceIndex, giver: u8, (since, now): (Instant, Instant), bytes: u64) {
-        let (moment, from, to) = (self.moment(now), self.offset(since), self.offset(now));
-        self.reach(to);
-        if let Some(trace) = self.trace(index) {
-            (trace.giver, trace.came, trace.free) = (giver, moment, moment);
-        }
-        let (axis, giver) = (self.axis, &mut self.givers[usize::from(giver)]);
-        giver.bytes += bytes;
-        giver.pieces += 1;
-        giver.last = now;
-        giver.sent.spread(axis, from, to, bytes as f64);
-        self.last = self.last.max(now);
-    }
-
-    // --- readers ---------------------------------------------------------------------------------------------
-
-    /// A client begins to read. Its number, by which the reading goes on.
-    pub fn begin_reading(&mut self, by: &By, now: Instant) -> u32 {
-        self.rebase(by.asked);
-        self.by.get_or_insert_with(|| by.clone());
-        self.mark(Mark::Asked, by.asked);
-        self.mark(Mark::Permitted, by.permitted);
-        self.spend(Turn::Own(Cause::Permission), by.asked, by.permitted);
-        if self.stored {
-            self.spend(Turn::Own(Cause::Disk), by.permitted, now);
-        } else {
-            // To open a task is to wait for its length.
-            let known = self.known.unwrap_or(now).clamp(by.permitted, now.max(by.permitted));
-            self.wait_for_length(by.permitted, known);
-            self.spend(Turn::Own(Cause::Disk), known, now);
-        }
-        self.closed = None;
-        self.readings += 1;
-        if self.active.len() < MAX_READINGS {
-            self.active.push(Reading { id: self.readings, doing: Doing::Reads, since: now });
-        }
-        self.readings
-    }
-
-    /// A reader does something else from now on; so many bytes were given to the client.
-    pub fn turn(&mut self, id: u32, doing: Doing, bytes: u64, now: Instant) {
-        let Some(at) = self.active.iter().position(|reading| reading.id == id) else { return };
-        let before = Reading { id, doing, since: now };
-        let Reading { doing: did, since, .. } = std::mem::replace(&mut self.active[at], before);
-        self.spent(did, since, now);
-        self.last = self.last.max(now);
-        if doing != Doing::Gave {
-            return;
-        }
-        self.read += bytes;
-        if self.first_byte.is_none() {
-            self.first_byte = Some(now);
-            self.mark(Mark::FirstByte, now);
-        }
-        if self.stored {
-            let (from, to) = (self.offset(since), self.offset(now));
-            self.reach(to);
-            let (giver, axis) = (usize::from(self.giver(Who::Store, now)), self.axis);
-            let giver = &mut self.givers[giver];
-            giver.bytes += bytes;
-            giver.busy += to - from;
-            giver.sent.spread(axis, from, to, bytes as f64);
-        }
-    }
-
-    /// A client has read all that it wanted, or has gone.
-    pub fn end_reading(&mut self, id: u32, now: Instant) {
-        self.turn(id, Doing::Reads, 0, now);
-        self.active.retain(|reading| reading.id != id);
-    }
-
-    fn spent(&mut self, doing: Doing, since: Instant, now: Instant) {
-        match doing {
-            Doing::Waits(index) => self.wait(index, since, now),
-            Doing::Reads => self.spend(Turn::Own(Cause::Disk), since, now),
-            Doing::Gave => self.spend(Turn::Own(Cause::Client), since, now),
-        }
-    }
-
-    /// Lays a wait for a piece at the doors of whom it was for.
-    fn wait(&mut self, index: PieceIndex, from: Instant, to: Instant) {
-        let known = self.known.unwrap_or(to).clamp(from, to);
-        self.wait_for_length(from, known);
-        let Some(trace) = self.traces.get(index.0 as usize).copied() else {
-            return self.spend(Turn::Own(Cause::Disk), known, to);
-        };
-        let last = index.0 as usize + 1 == self.traces.len();
-        let micros = |at: Instant| at.saturating_duration_since(self.born).as_micros() as u64;
-        let (begin, end, born) = (micros(known), micros(to), self.born);
-        trace.blame(begin, end, |part, from, to| {
-            let turn = match part {
-                Part::Upstream => Turn::Own(Cause::Upstream),
-                Part::Swarm => Turn::Own(Cause::Swarm),
-                Part::Giver(NOBODY) => Turn::Own(Cause::Swarm),
-                Part::Giver(giver) => Turn::Giver(giver),
-                Part::Limit => Turn::Own(Cause::Limit),
-                Part::Rest if last => Turn::Own(Cause::Proof),
-                Part::Disk | Part::Rest => Turn::Own(Cause::Disk),
-            };
-            let at = |micros| born + Duration::from_micros(micros);
-            self.spend(self.instead(turn), at(from), at(to));
-        });
-    }
-
-    /// While the origin is asked from here, what nobody has told of is the origin's to give.
-    fn instead(&self, turn: Turn) -> Turn {
-        match (turn, self.feeding) {
-            (Turn::Own(Cause::Upstream | Cause::Swarm), Some(feeding)) => Turn::Giver(feeding),
-            _ => turn,
-        }
-    }
-
-    /// The length is the supernode's to tell, or, where it is asked, the origin's.
-    fn wait_for_length(&mut self, from: Instant, to: Instant) {
-        let Some((opener, asked)) = self.opener.or_else(|| self.opener_now()) else {
-            return self.spend(Turn::Own(Cause::Supernode), from, to);
-        };
-        let asked = asked.clamp(from, to.max(from));
-        self.spend(Turn::Own(Cause::Supernode), from, asked);
-        self.spend(Turn::Giver(opener), asked, to);
-    }
-
-    fn opener_now(&self) -> Option<(u8, Instant)> {
-        self.feeding.map(|feeding| (feeding, self.givers[usize::from(feeding)].since))
-    }
-
-    fn spend(&mut self, turn: Turn, from: Instant, to: Instant) {
-        let (from, to) = (self.offset(from), self.offset(to));
-        if to <= from {
-            return;
-        }
-        self.reach(to);
-        let meter = match turn {
-            Turn::Own(cause) => &mut self.causes[cause as usize],
-            Turn::Giver(giver) => &mut self.givers[usize::from(giver)].waited,
-        };
-        meter.total += to - from;
-        meter.chart.spread(self.axis, from, to, (to - from) as f64);
-    }
-
-    // --- the end ---------------------------------------------------------------------------------------------
-
-    /// The download is over.
-    pub fn end(&mut self, end: End, now: Instant) {
-        self.fed(now);
-        if self.ended.is_none() {
-            if end == End::Ok {
-                self.mark(Mark::Proven, now);
-            }
-            self.ended = Some((now, end));
-        }
-    }
-
-    /// When the record may be closed, if it is not: nobody reads any more.
-    pub fn close_due(&self) -> Option<Instant> {
-        let (ended, end) = self.ended.as_ref().filter(|_| self.closed.is_none() && self.active.is_empty())?;
-        let waits = self.readings == 0 && *end == End::Ok;
-        Some(*ended + if waits { GRACE } else { Duration::ZERO })
-    }
-
-    /// Nothing more will happen: what was kept to find causes by can go.
-    pub fn close(&mut self) {
-        if self.closed.is_some() {
-            return;
-        }
-        let ended = self.ended.as_ref().map_or(self.last, |(ended, _)| *ended);
-        if self.readings == 0 {
-            self.read_quickly(ended);
-        }
-        self.closed = Some(if self.readings == 0 { ended } else { self.last.max(ended) });
-        self.traces = Vec::new();
-    }
-
-    /// As if a client that takes no time had read it all.
-    fn read_quickly(&mut self, until: Instant) {
-        self.wait_for_length(self.start, self.known.unwrap_or(until).min(until));
-        let mut at = self.known.unwrap_or(until).min(until);
-        for index in 0..self.traces.len() {
-            let kept = self.traces[index].kept;
-            let kept = if kept == NEVER { until } else { self.instant(kept).min(until) };
-            if kept > at {
-                self.wait(PieceIndex(index as u32), at, kept);
-                at = kept;
-            }
-        }
-        self.spend(Turn::Own(Cause::Proof), at, until);
-    }
-
-    /// The record as it would be if everything stopped now.
-    pub fn settled(&self, now: Instant) -> Self {
-        let mut settled = self.clone();
-        for Reading { doing, since, .. } in std::mem::take(&mut settled.active) {
-            settled.spent(doing, since, now);
-        }
-        for giver in settled.givers.iter_mut().filter(|giver| giver.flying > 0) {
-            giver.busy += now.saturating_duration_since(giver.since).as_micros() as u64;
-        }
-        if settled.closed.is_none() && settled.readings == 0 {
-            let until = settled.ended.as_ref().map_or(now, |(ended, _)| *ended);
-            settled.read_quickly(until);
-        }
-        settled
-    }
-
-    /// Whether it ended in a way that an operator should know of.
-    fn is_trouble(&self) -> bool {
-        matches!(self.ended, Some((_, End::Failed { trouble: true, .. })))
-    }
-
-    /// When it was over, or now.
-    fn until(&self, now: Instant) -> Instant {
-        self.closed.unwrap_or(match (&self.ended, self.active.is_empty()) {
-            (Some((ended, _)), true) => self.last.max(*ended),
-            _ => now,
-        })
     }
 
     // --- places and times ------------------------------------------------------------------------------------
@@ -680,39 +334,6 @@ impl Record {
         givers.chain(causes).for_each(|chart| chart.shift(buckets));
         self.start = start;
         self.wall = self.wall.checked_sub(Duration::from_micros(earlier)).unwrap_or(self.wall);
-    }
-}
-
-// === impl Giver ===
-
-impl Giver {
-    fn new(who: Who, now: Instant) -> Self {
-        Self {
-            who,
-            bytes: 0,
-            pieces: 0,
-            failed: 0,
-            flying: 0,
-            since: now,
-            busy: 0,
-            last: now,
-            sent: Chart::default(),
-            waited: Meter::default(),
-        }
-    }
-
-    fn takes_off(&mut self, now: Instant) {
-        if self.flying == 0 {
-            self.since = now;
-        }
-        self.flying += 1;
-    }
-
-    fn lands(&mut self, now: Instant) {
-        if self.flying == 1 {
-            self.busy += now.saturating_duration_since(self.since).as_micros() as u64;
-        }
-        self.flying = self.flying.saturating_sub(1);
     }
 }
 

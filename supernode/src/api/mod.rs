@@ -13,7 +13,7 @@ use axum::{Json, Router, middleware};
 use guard::Door;
 use peer::engine::Engine;
 use peer::health;
-use peer::local_api::{self, log, stored};
+use peer::local_api::{self, log, pulls, stored};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -53,7 +53,7 @@ pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
         seed.sample();
     });
     let health = health::router(engine.metrics().clone(), sample, Arc::new(|| Ok(())));
-    let tasks = stored::router(engine.clone());
+    let (tasks, pulls) = (stored::router(engine.clone()), pulls::router(engine.clone()));
     let api = Api { hub, engine, desk: Arc::new(Semaphore::new(1)) };
     let door = Arc::new(door);
     let guarded = middleware::from_fn(move |request, next| {
@@ -64,7 +64,8 @@ pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/log", log::methods())
         .with_state(api)
-        .nest("/api/v1/tasks", tasks);
+        .nest("/api/v1/tasks", tasks)
+        .nest("/api/v1/pulls", pulls);
     health.merge(routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded))
 }
 

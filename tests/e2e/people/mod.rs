@@ -1,4 +1,6 @@
 //! What people use to run Longshore, on real parts.
 
 mod daemons;
+mod explain;
 mod monitoring;
+mod top;
