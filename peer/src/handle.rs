@@ -48,12 +48,7 @@ pub(crate) struct Local {
 // === impl Handle ===
 
 impl Handle {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        geometry: Geometry,
-        metrics: Metrics,
-        local: Local,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, geometry: Geometry, metrics: Metrics, local: Local) -> Self {
         Self { shared, geometry, metrics, local, by: None }
     }
 

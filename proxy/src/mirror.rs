@@ -272,7 +272,15 @@ impl Mirror {
         let head = parts.method == Method::HEAD;
         let (ahead, grants) = (self.ahead.clone(), self.grants.clone());
         let client = client_of(&parts.headers).into();
-        let ask = Ask { upstream, headers: parts.headers.clone(), client, asked: Instant::now(), head, ahead, grants };
+        let ask = Ask {
+            upstream,
+            headers: parts.headers.clone(),
+            client,
+            asked: Instant::now(),
+            head,
+            ahead,
+            grants,
+        };
         Ok(Deed::Read(Box::new(Read { target, query: meant.query, ask })))
     }
 

@@ -91,8 +91,10 @@ fn bar(chart: &[f64], width: usize, blocks: bool) -> String {
 }
 
 fn sources(sources: &[Source]) -> String {
-    let mut text =
-        format!("\n{:<NAME$} {:>11} {:>7} {:>7} {:>9} {:>13}\n", "FROM", "BYTES", "PIECES", "FAILED", "BUSY", "SPEED");
+    let mut text = format!(
+        "\n{:<NAME$} {:>11} {:>7} {:>7} {:>9} {:>13}\n",
+        "FROM", "BYTES", "PIECES", "FAILED", "BUSY", "SPEED"
+    );
     for source in sources {
         let speed = source.rate().map_or_else(|| "-".to_owned(), |rate| format!("{}/s", bytes(rate as u64)));
         writeln!(
@@ -128,9 +130,15 @@ fn moments(of: &Explanation) -> String {
 }
 
 fn parts(of: &Explanation) -> String {
-    let mut text = format!("\n{:<14} {:>11} {:>9} {:>9}  {:<8} FROM\n", "PART", "LENGTH", "BEGUN", "DONE", "STATE");
+    let mut text =
+        format!("\n{:<14} {:>11} {:>9} {:>9}  {:<8} FROM\n", "PART", "LENGTH", "BEGUN", "DONE", "STATE");
     for part in &of.parts {
-        let from: Vec<_> = part.sources.iter().filter(|(_, count)| **count > 0).map(|(name, count)| format!("{name} {}", bytes(*count))).collect();
+        let from: Vec<_> = part
+            .sources
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(name, count)| format!("{name} {}", bytes(*count)))
+            .collect();
         writeln!(
             text,
             "{:<14.12} {:>11} {:>9} {:>9}  {:<8} {}",
@@ -225,7 +233,11 @@ mod tests {
                 seconds: 3.1,
                 chart: chart(&[(0, 0.05)]),
             }],
-            moments: vec![Moment { at: 0.25, task: String::new(), what: "the client got its first byte".into() }],
+            moments: vec![Moment {
+                at: 0.25,
+                task: String::new(),
+                what: "the client got its first byte".into(),
+            }],
             parts: vec![part; parts],
             sentence: "Most of the time went somewhere.".into(),
         }
@@ -251,7 +263,10 @@ mod tests {
         assert!(page(&explanation(3), plain, 0).is_ascii());
         let page = page(&explanation(3), narrow, 0);
         assert!(page.lines().skip(3).take(4).all(|line| line.chars().count() <= 40), "{page}");
-        assert!(page.contains("abababababab      1.00 MiB      0 ms    1.00 s  ok       peer 1.00 MiB"), "{page}");
+        assert!(
+            page.contains("abababababab      1.00 MiB      0 ms    1.00 s  ok       peer 1.00 MiB"),
+            "{page}"
+        );
     }
 
     #[test]

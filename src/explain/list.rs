@@ -32,8 +32,10 @@ pub fn page(of: &Pulls, now: u64) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let mut text =
-        format!("{:<NAME$} {:>9} {:>11} {:>9}  {:<8} {:<16} FROM\n", "PULL", "BEGUN", "BYTES", "TIME", "STATE", "CLIENT");
+    let mut text = format!(
+        "{:<NAME$} {:>9} {:>11} {:>9}  {:<8} {:<16} FROM\n",
+        "PULL", "BEGUN", "BYTES", "TIME", "STATE", "CLIENT"
+    );
     for row in rows.into_iter().take(ROWS) {
         let from = row.sources.iter().filter(|(_, count)| **count > 0);
         let from: Vec<_> = from.map(|(name, count)| format!("{name} {}", bytes(*count))).collect();
@@ -59,7 +61,8 @@ fn rows(of: &Pulls) -> Vec<Row> {
     for image in &of.images {
         // The newest pull of each task; what came before the image was asked for belongs to another one.
         let belongs = |pull: &&Summary| {
-            image.tasks.contains(&pull.task) && pull.begun as f64 + pull.seconds * 1e3 + 1.0 >= image.asked as f64
+            image.tasks.contains(&pull.task)
+                && pull.begun as f64 + pull.seconds * 1e3 + 1.0 >= image.asked as f64
         };
         let mut pulls: BTreeMap<&str, &Summary> = BTreeMap::new();
         for pull in of.pulls.iter().filter(belongs) {
@@ -73,10 +76,15 @@ fn rows(of: &Pulls) -> Vec<Row> {
     rows
 }
 
-fn row_of_image(name: String, (client, asked): (String, u64), pulls: &BTreeMap<&str, &Summary>) -> Option<Row> {
-    let end = pulls.values().map(|pull| pull.begun as f64 + pull.seconds * 1e3).fold(None, |end: Option<f64>, at| {
-        Some(end.map_or(at, |end| end.max(at)))
-    })?;
+fn row_of_image(
+    name: String,
+    (client, asked): (String, u64),
+    pulls: &BTreeMap<&str, &Summary>,
+) -> Option<Row> {
+    let end = pulls
+        .values()
+        .map(|pull| pull.begun as f64 + pull.seconds * 1e3)
+        .fold(None, |end: Option<f64>, at| Some(end.map_or(at, |end| end.max(at))))?;
     let mut sources = BTreeMap::new();
     for (source, count) in pulls.values().flat_map(|pull| &pull.sources) {
         *sources.entry(source.clone()).or_default() += count;
@@ -141,13 +149,29 @@ mod tests {
             asked: 100_000,
             tasks: ["aa", "bb"].map(|task| format!("{task:0<64}")).into(),
         };
-        let pulls = vec![pull("aa", 101_000, "ok"), pull("bb", 102_000, "running"), pull("aa", 5_000, "ok"), pull("cc", 99_000, "failed")];
+        let pulls = vec![
+            pull("aa", 101_000, "ok"),
+            pull("bb", 102_000, "running"),
+            pull("aa", 5_000, "ok"),
+            pull("cc", 99_000, "failed"),
+        ];
         let page = page(&Pulls { images: vec![image], pulls }, 110_000);
         let lines: Vec<_> = page.lines().collect();
         assert_eq!(lines.len(), 4, "{page}");
-        assert!(lines[1].starts_with("quay.test/team/app:1 ") && lines[1].contains("10 s ago    2.00 MiB    3.50 s  running"), "{page}");
-        assert!(lines[2].starts_with("cc0000000000 quay.test/team/app") && lines[2].contains("failed"), "{page}");
-        assert!(lines[3].starts_with("aa0000000000") && lines[3].contains("1.00 MiB    1.50 s  ok       containerd/1.7   peer 1.00 MiB"), "{page}");
+        assert!(
+            lines[1].starts_with("quay.test/team/app:1 ")
+                && lines[1].contains("10 s ago    2.00 MiB    3.50 s  running"),
+            "{page}"
+        );
+        assert!(
+            lines[2].starts_with("cc0000000000 quay.test/team/app") && lines[2].contains("failed"),
+            "{page}"
+        );
+        assert!(
+            lines[3].starts_with("aa0000000000")
+                && lines[3].contains("1.00 MiB    1.50 s  ok       containerd/1.7   peer 1.00 MiB"),
+            "{page}"
+        );
         assert_eq!(super::page(&Pulls { images: Vec::new(), pulls: Vec::new() }, 0), "");
     }
 }

@@ -54,7 +54,9 @@ async fn unknown(daemon: &mut Daemon, error: &anyhow::Error) -> anyhow::Result<(
         return Err(anyhow!("{error}, nor of anything else since the daemon's start: pull it first"));
     }
     eprint!("{known}");
-    Err(anyhow!("{error}: these are; name an image as it was typed to the runtime, or a task by 8 digits or more"))
+    Err(anyhow!(
+        "{error}: these are; name an image as it was typed to the runtime, or a task by 8 digits or more"
+    ))
 }
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]

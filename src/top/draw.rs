@@ -24,7 +24,13 @@ const HELP: &str = "\
 pub fn frame(frame: &mut Frame, state: &State) {
     let flows = state.flows();
     let rows = u16::try_from(flows.len()).unwrap_or(u16::MAX).saturating_add(2);
-    let parts = [Constraint::Length(1), Constraint::Length(rows), Constraint::Min(3), Constraint::Length(1), Constraint::Length(1)];
+    let parts = [
+        Constraint::Length(1),
+        Constraint::Length(rows),
+        Constraint::Min(3),
+        Constraint::Length(1),
+        Constraint::Length(1),
+    ];
     let [head, speeds, table, cache, keys] = Layout::vertical(parts).areas(frame.area());
     frame.render_widget(head_line(state), head);
     draw_flows(frame, speeds, &flows);
@@ -95,7 +101,8 @@ fn draw_flows(frame: &mut Frame, area: Rect, flows: &[Flow]) {
         // The newest at the right end.
         let room = usize::from(curve.width);
         let pad = std::iter::repeat_n(0, room.saturating_sub(flow.curve.len()));
-        let points: Vec<u64> = pad.chain(flow.curve.iter().copied().skip(flow.curve.len().saturating_sub(room))).collect();
+        let points: Vec<u64> =
+            pad.chain(flow.curve.iter().copied().skip(flow.curve.len().saturating_sub(room))).collect();
         frame.render_widget(Sparkline::default().data(&points).style(Style::new().fg(Color::Cyan)), curve);
     }
 }
@@ -103,9 +110,11 @@ fn draw_flows(frame: &mut Frame, area: Rect, flows: &[Flow]) {
 fn draw_table(frame: &mut Frame, area: Rect, state: &State) {
     let table = state.table();
     let sorted = state.sort.min(table.head.len() - 1);
-    let head = table.head.iter().enumerate().map(|(at, word)| {
-        if at == sorted && at > 0 { format!("{word}*") } else { (*word).to_owned() }
-    });
+    let head = table
+        .head
+        .iter()
+        .enumerate()
+        .map(|(at, word)| if at == sorted && at > 0 { format!("{word}*") } else { (*word).to_owned() });
     let head = Row::new(head).style(Style::new().add_modifier(Modifier::BOLD));
     let widths: Vec<Constraint> = (0..table.head.len()).map(|at| width(state.page, &table, at)).collect();
     let rows = table.rows.iter().map(|row| Row::new(row.clone()));
@@ -161,7 +170,10 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         let row = text.lines().find(|line| line.contains("abababababab")).unwrap();
-        assert!(row.contains("running") && row.contains("2.67 MiB/s") && row.contains("peer 75 %, seed 25 %"), "{row}");
+        assert!(
+            row.contains("running") && row.contains("2.67 MiB/s") && row.contains("peer 75 %, seed 25 %"),
+            "{row}"
+        );
         state.press(Press::Left);
         let text = plain(&state).unwrap();
         assert!(text.contains("1111111111111111") && text.contains("silent 1, slow 3"), "{text}");
@@ -183,7 +195,10 @@ mod tests {
             }
         }
         let text = plain(&states[2]).unwrap();
-        assert!(text.contains("supernode 5e5e5e5e5e5e, 0.1.0, 2 sessions  paused  the daemon does not answer"), "{text}");
+        assert!(
+            text.contains("supernode 5e5e5e5e5e5e, 0.1.0, 2 sessions  paused  the daemon does not answer"),
+            "{text}"
+        );
         assert!(text.contains(" keys ") && text.contains("sort by the next column"), "{text}");
     }
 }

@@ -144,7 +144,9 @@ impl Drop for Keyboard {
 }
 
 fn press_of(event: &Event) -> Option<Press> {
-    let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event else {
+    let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) =
+        event
+    else {
         return None;
     };
     Some(match code {

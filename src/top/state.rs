@@ -211,7 +211,11 @@ impl State {
         from.sort_unstable_by(|one, other| other.cmp(one));
         let share = |(count_of, name): &(u64, &String)| format!("{name} {} %", count_of * 100 / count.max(1));
         let from: Vec<String> = from.iter().filter(|(count, _)| *count > 0).map(share).collect();
-        let rate = if pull.state == "running" { self.rate_of(pull, count) } else { count as f64 / pull.seconds.max(1e-3) };
+        let rate = if pull.state == "running" {
+            self.rate_of(pull, count)
+        } else {
+            count as f64 / pull.seconds.max(1e-3)
+        };
         let row = vec![
             format!("{:.12}{name}", pull.task),
             pull.state.clone(),
@@ -236,7 +240,8 @@ impl State {
     /// A second's bytes of a pull that goes on.
     fn rate_of(&self, pull: &Summary, count: u64) -> f64 {
         let (Some(look), Some(before)) = (&self.look, &self.before) else { return 0.0 };
-        let earlier = before.pulls.pulls.iter().find(|other| other.task == pull.task && other.begun == pull.begun);
+        let earlier =
+            before.pulls.pulls.iter().find(|other| other.task == pull.task && other.begun == pull.begun);
         let earlier = earlier.map_or(0, |earlier| earlier.sources.values().sum());
         let seconds = (look.at - before.at).min(pull.seconds);
         if seconds > 0.0 { count.saturating_sub(earlier) as f64 / seconds } else { 0.0 }
@@ -275,11 +280,30 @@ impl State {
             let peers = look.status["peers"].as_array().into_iter().flatten();
             let row = |peer: &Value| {
                 let number = |field: &str| peer[field].as_f64().unwrap_or_default();
-                let texts = [text(&peer["node"]), text(&peer["address"]), text(&peer["labels"]["zone"]), text(&peer["standing"])];
+                let texts = [
+                    text(&peer["node"]),
+                    text(&peer["address"]),
+                    text(&peer["labels"]["zone"]),
+                    text(&peer["standing"]),
+                ];
                 let [node, address, zone, standing] = texts.map(ToOwned::to_owned);
                 let keys = [&node, &address, &zone].map(|text| Key::Text(text.clone()));
-                let keys = keys.into_iter().chain([Key::Most(number("tasks")), Key::Most(number("blames")), Key::Text(standing.clone())]);
-                (keys.collect(), vec![node, address, zone, peer["tasks"].to_string(), peer["blames"].to_string(), standing])
+                let keys = keys.into_iter().chain([
+                    Key::Most(number("tasks")),
+                    Key::Most(number("blames")),
+                    Key::Text(standing.clone()),
+                ]);
+                (
+                    keys.collect(),
+                    vec![
+                        node,
+                        address,
+                        zone,
+                        peer["tasks"].to_string(),
+                        peer["blames"].to_string(),
+                        standing,
+                    ],
+                )
             };
             let rows: Vec<Sorted> = peers.map(row).collect();
             let head = vec!["NODE", "ADDRESS", "ZONE", "TASKS", "BLAMES", "STANDING"];
@@ -298,7 +322,11 @@ impl State {
             )
         };
         let rows: Vec<Sorted> = neighbours.map(row).collect();
-        (format!("neighbours that did something wrong: {}", rows.len()), vec!["NODE", "TRUSTED", "FAULTS"], rows)
+        (
+            format!("neighbours that did something wrong: {}", rows.len()),
+            vec!["NODE", "TRUSTED", "FAULTS"],
+            rows,
+        )
     }
 }
 
@@ -370,9 +398,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::top) fn supernode_look(at: f64) -> Look {
-        let peer = |node: &str, blames: f64| {
-            json!({"node": node.repeat(16), "address": "10.0.0.9:7710", "labels": {"zone": "a"}, "tasks": 2, "blames": blames, "standing": "good"})
-        };
+        let peer = |node: &str, blames: f64| json!({"node": node.repeat(16), "address": "10.0.0.9:7710", "labels": {"zone": "a"}, "tasks": 2, "blames": blames, "standing": "good"});
         let status = json!({
             "seed": {"node": "5e".repeat(16), "version": "0.1.0", "received": {"origin": 5 << 20}, "sent": {"peer": 9 << 20}},
             "sessions": 2, "peers": [peer("aa", 0.0), peer("bb", 2.5)],
@@ -389,7 +415,10 @@ pub(super) mod tests {
         state.saw(peer_look(3.0, 5 << 20));
         let flows = state.flows();
         let peer = flows.iter().find(|flow| flow.name == "from peer").unwrap();
-        assert_eq!((peer.rate, peer.total, peer.curve.as_slice()), (2.0 * 1048576.0, 5 << 20, &[0, 2 << 20][..]));
+        assert_eq!(
+            (peer.rate, peer.total, peer.curve.as_slice()),
+            (2.0 * 1048576.0, 5 << 20, &[0, 2 << 20][..])
+        );
         state.saw(peer_look(4.0, 0));
         assert_eq!(state.flows()[0].rate, 0.0, "another daemon");
         (0..200).for_each(|n| state.saw(peer_look(5.0 + f64::from(n), 0)));

@@ -2,7 +2,7 @@
 //! peer whose supernode is gone, and by a lone `get`. Where there is a vault that has the task, it is read first, and the origin
 //! is asked for what it left out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::digest::Digest;
@@ -44,8 +44,8 @@ pub enum Fed {
         digest: Digest,
         /// Who gave it.
         from: ByteSource,
-        /// When this node's own limits let it pass.
-        free: Instant,
+        /// For how long this node's own limits held it back.
+        limited: Duration,
     },
     /// It cannot go on.
     Failed(FetchError),
@@ -53,8 +53,8 @@ pub enum Fed {
     Done,
 }
 
-/// A piece on the disk: which, its digest, who gave it, and when this node's own limits let it pass.
-type Written = (PieceIndex, Digest, ByteSource, Instant);
+/// A piece on the disk: which, its digest, who gave it, and for how long this node's own limits held it back.
+type Written = (PieceIndex, Digest, ByteSource, Duration);
 
 /// What one source left for the next to fetch; nothing after the origin.
 type Rest = Option<PieceSet>;
@@ -130,12 +130,14 @@ impl Feed {
         let of_origins = (from == ByteSource::Origin).then(|| self.of_origins.clone());
         let allowances = std::iter::once(self.download.clone()).chain(of_origins);
         self.writes.spawn(async move {
+            let begun = Instant::now();
             let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
             for allowance in allowances {
                 allowance.pass(length).await;
             }
-            let free = Instant::now();
-            let write = move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest, from, free));
+            let limited = begun.elapsed();
+            let write =
+                move || blob.write_piece(index, &chunks, digest).map(|()| (index, digest, from, limited));
             tokio::task::spawn_blocking(write)
                 .await
                 .map_err(|_| FetchError::Closing)?
@@ -149,7 +151,7 @@ impl Feed {
             tokio::select! {
                 biased;
                 Some(written) = self.writes.join_next() => match written {
-                    Ok(Ok((index, digest, from, free))) => return Fed::Written { index, digest, from, free },
+                    Ok(Ok((index, digest, from, limited))) => return Fed::Written { index, digest, from, limited },
                     Ok(Err(error)) => return self.fail(error),
                     Err(_) => return self.fail(FetchError::Closing),
                 },

@@ -497,7 +497,7 @@ impl Mesh {
             Ok((bytes, came)) => {
                 self.shared.scribe().note(|record, now| {
                     record.came(index, who, bytes, came);
-                    record.kept(index, came, now);
+                    record.kept(index, Duration::ZERO, now);
                 });
                 return News::Piece { index, from, bytes };
             }

@@ -180,7 +180,8 @@ impl Pages {
             for scribe in self.records.iter().rev() {
                 let record = scribe.read(Clone::clone);
                 // What came before the image was asked for belongs to another pull.
-                let belongs = image.parts.contains(&record.task) && record.until(record.last) >= image.by.asked;
+                let belongs =
+                    image.parts.contains(&record.task) && record.until(record.last) >= image.by.asked;
                 if belongs && records.iter().all(|other| other.task != record.task) {
                     records.push(record);
                 }
@@ -196,8 +197,13 @@ impl Pages {
             return Err(FindError::Unknown(shown(name)));
         }
         let of = |scribe: &Arc<Scribe>| scribe.read(|record| record.task.hex().starts_with(&digits));
-        let found: Vec<Record> =
-            self.records.iter().rev().filter(|scribe| of(scribe)).map(|scribe| scribe.read(Clone::clone)).collect();
+        let found: Vec<Record> = self
+            .records
+            .iter()
+            .rev()
+            .filter(|scribe| of(scribe))
+            .map(|scribe| scribe.read(Clone::clone))
+            .collect();
         let first = found.first().ok_or_else(|| FindError::Unknown(shown(name)))?;
         if found.iter().any(|record| record.task != first.task) {
             return Err(FindError::Ambiguous(shown(&digits)));
@@ -224,8 +230,10 @@ impl Image {
 
     /// Whether somebody means this image: by its full name, or as runtimes let people shorten it.
     fn is_called(&self, typed: &str) -> bool {
-        let typed = ["docker://", "oci://"].iter().find_map(|scheme| typed.strip_prefix(scheme)).unwrap_or(typed);
-        let (name, digest) = typed.split_once('@').map_or((typed, None), |(name, digest)| (name, Some(digest)));
+        let typed =
+            ["docker://", "oci://"].iter().find_map(|scheme| typed.strip_prefix(scheme)).unwrap_or(typed);
+        let (name, digest) =
+            typed.split_once('@').map_or((typed, None), |(name, digest)| (name, Some(digest)));
         let (name, tag) = match name.rsplit_once(':') {
             // A port has a path behind it.
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
@@ -233,7 +241,10 @@ impl Image {
         };
         let named = digest.map_or(self.reference == tag.unwrap_or("latest"), |digest| {
             self.reference == digest
-                || self.parts.iter().any(|part| digest.strip_prefix("sha256:").is_some_and(|hex| part.hex() == hex))
+                || self
+                    .parts
+                    .iter()
+                    .any(|part| digest.strip_prefix("sha256:").is_some_and(|hex| part.hex() == hex))
         });
         let own = &*self.by.name;
         let short = own.strip_prefix("docker.io/").unwrap_or(own);
@@ -281,7 +292,9 @@ mod tests {
         book.gave(given("docker.io/library/nginx", &format!("sha256:{}", task(2).hex()), 2, &[4, 5]));
         book.gave(given("quay.test:5000/team/app", "latest", 9, &[4]));
         (1..=7).for_each(|n| pulled(&book, n));
-        for name in ["nginx:1.29", "library/nginx:1.29", "docker.io/library/nginx:1.29", "docker://nginx:1.29"] {
+        for name in
+            ["nginx:1.29", "library/nginx:1.29", "docker.io/library/nginx:1.29", "docker://nginx:1.29"]
+        {
             let tasks: Vec<_> = book.find(name).unwrap().records.iter().map(Record::task).collect();
             assert_eq!(tasks[1..], [1, 2, 3, 4, 5].map(task), "{name}");
         }
@@ -302,7 +315,9 @@ mod tests {
             assert_eq!(book.find(name).unwrap().records[0].task, task(2), "{name}");
         }
         assert!(book.find(&hex[..7]).is_err());
-        assert!(matches!(book.find("https://ann:s3cret@x/y?sig=s3cret"), Err(FindError::Unknown(said)) if !said.contains("s3cret")));
+        assert!(
+            matches!(book.find("https://ann:s3cret@x/y?sig=s3cret"), Err(FindError::Unknown(said)) if !said.contains("s3cret"))
+        );
     }
 
     #[test]

@@ -75,7 +75,9 @@ impl Record {
 
     /// Whether no content was asked for.
     pub(super) fn is_question(&self) -> bool {
-        self.closed.is_some() && self.geometry.is_none() && self.ended.as_ref().is_some_and(|(_, end)| *end == End::Ok)
+        self.closed.is_some()
+            && self.geometry.is_none()
+            && self.ended.as_ref().is_some_and(|(_, end)| *end == End::Ok)
     }
 
     /// Whether it ended in a way that an operator should know of.

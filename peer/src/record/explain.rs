@@ -181,7 +181,11 @@ pub fn explain(title: String, records: &[Record], now: Instant) -> Explanation {
         sources,
         waits,
         moments: span.moments(&records),
-        parts: records.iter().filter(|record| !record.is_question()).map(|record| span.part(record)).collect(),
+        parts: records
+            .iter()
+            .filter(|record| !record.is_question())
+            .map(|record| span.part(record))
+            .collect(),
         sentence: String::new(),
     };
     explanation.parts.sort_by(|one, other| one.from.total_cmp(&other.from));
@@ -220,7 +224,9 @@ impl Span {
 
     fn sources(&self, records: &[Record]) -> Vec<Source> {
         let mut all: BTreeMap<Who, (Source, Buckets)> = BTreeMap::new();
-        for (record, giver) in records.iter().flat_map(|record| record.givers.iter().map(move |g| (record, g))) {
+        for (record, giver) in
+            records.iter().flat_map(|record| record.givers.iter().map(move |g| (record, g)))
+        {
             let new = || (Source::of(giver.who), [0.0; BUCKETS]);
             let (source, chart) = all.entry(giver.who).or_insert_with(new);
             source.bytes += giver.bytes;
@@ -271,7 +277,11 @@ impl Span {
     fn moments(&self, records: &[Record]) -> Vec<Moment> {
         let of = |record: &Record| {
             let task = record.task.hex();
-            let moment = |(at, mark): &(Instant, Mark)| Moment { at: self.at(*at), task: task.clone(), what: said(mark) };
+            let moment = |(at, mark): &(Instant, Mark)| Moment {
+                at: self.at(*at),
+                task: task.clone(),
+                what: said(mark),
+            };
             record.marks.iter().map(moment).collect::<Vec<_>>()
         };
         let mut all: Vec<Moment> = records.iter().flat_map(of).collect();
@@ -340,33 +350,6 @@ impl Summary {
             state: record.state().to_owned(),
             error: record.error(),
         }
-    }
-
-    /// The one line that a pull leaves.
-    pub(super) fn log(&self, trouble: bool) {
-        let from = |source: &str| self.sources.get(source).copied().filter(|bytes| *bytes > 0);
-        let thousandths = |seconds: f64| (seconds * 1e3).round() / 1e3;
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    name = self.name,
-                    task = self.task,
-                    client = self.client,
-                    bytes = self.sources.values().sum::<u64>(),
-                    seconds = thousandths(self.seconds),
-                    first_byte = self.first_byte.map(thousandths),
-                    origin = from("origin"),
-                    cache = from("cache"),
-                    seed = from("seed"),
-                    peer = from("peer"),
-                    store = from("store"),
-                    outcome = self.state,
-                    error = self.error,
-                    "pull"
-                )
-            };
-        }
-        if trouble { line!(warn) } else { line!(info) }
     }
 }
 

@@ -260,7 +260,9 @@ impl Record {
     /// Whether a client of this name reads it now, or did a moment ago, out of the store.
     fn is_stored_for(&self, by: &By, now: Instant) -> bool {
         let of = |own: &By| own.name == by.name && own.client == by.client;
-        self.stored && self.by.as_ref().is_some_and(of) && (!self.active.is_empty() || self.last + GRACE > now)
+        self.stored
+            && self.by.as_ref().is_some_and(of)
+            && (!self.active.is_empty() || self.last + GRACE > now)
     }
 
     /// A moment worth a line.

@@ -1,7 +1,7 @@
 //! What happens to pieces: who is asked, who gives, and when they lie on the disk. Part of [`Record`]; the session and its mesh
 //! tell.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::node::NodeId;
 use common::piece::PieceIndex;
@@ -66,7 +66,8 @@ impl Record {
     /// A neighbour gave a piece.
     pub fn came(&mut self, index: PieceIndex, who: Who, bytes: u64, now: Instant) {
         let giver = self.giver(who, now);
-        let asked = self.trace(index).map(|trace| if trace.first == giver { trace.asked } else { trace.again });
+        let asked =
+            self.trace(index).map(|trace| if trace.first == giver { trace.asked } else { trace.again });
         let since = asked.filter(|asked| *asked != NEVER).map_or(now, |asked| self.instant(asked));
         self.givers[usize::from(giver)].lands(now);
         self.gift(index, giver, (since, now), bytes);
@@ -109,9 +110,11 @@ impl Record {
         }
     }
 
-    /// A piece lies on the disk; `free` is when the node's own limit let it pass.
-    pub fn kept(&mut self, index: PieceIndex, free: Instant, now: Instant) {
-        let (free, kept, pieces) = (self.moment(free), self.moment(now), self.traces.len());
+    /// A piece lies on the disk; so long the node's own limit held it back before.
+    pub fn kept(&mut self, index: PieceIndex, limited: Duration, now: Instant) {
+        let (kept, pieces) = (self.moment(now), self.traces.len());
+        let Some(trace) = self.traces.get(index.0 as usize) else { return };
+        let free = if trace.came == NEVER { kept } else { self.moment(self.instant(trace.came) + limited) };
         let Some(trace) = self.trace(index) else { return };
         let found = trace.giver == NOBODY;
         let first = trace.kept == NEVER;
@@ -131,7 +134,7 @@ impl Record {
     /// A piece lies on the disk, if that was not said yet.
     pub fn kept_before(&mut self, index: PieceIndex, now: Instant) {
         if self.trace(index).is_some_and(|trace| trace.kept == NEVER) {
-            self.kept(index, now, now);
+            self.kept(index, Duration::ZERO, now);
         }
     }
 

@@ -65,7 +65,7 @@ impl Scribe {
             record.close();
             (Summary::of(&record, now), record.is_trouble())
         };
-        summary.log(trouble);
+        log(&summary, trouble);
         None
     }
 
@@ -79,6 +79,34 @@ impl Scribe {
         // A panic in between would leave figures that are still the best there are.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The one line that a pull leaves.
+fn log(pull: &Summary, trouble: bool) {
+    let from = |source: &str| pull.sources.get(source).copied().filter(|bytes| *bytes > 0);
+    let thousandths = |seconds: f64| (seconds * 1e3).round() / 1e3;
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "peer::record",
+                name = pull.name,
+                task = pull.task,
+                client = pull.client,
+                bytes = pull.sources.values().sum::<u64>(),
+                seconds = thousandths(pull.seconds),
+                first_byte = pull.first_byte.map(thousandths),
+                origin = from("origin"),
+                cache = from("cache"),
+                seed = from("seed"),
+                peer = from("peer"),
+                store = from("store"),
+                outcome = pull.state,
+                error = pull.error,
+                "pull"
+            )
+        };
+    }
+    if trouble { line!(warn) } else { line!(info) }
 }
 
 // === impl Reading ===

@@ -46,7 +46,7 @@ impl Desk {
         let (asked, came) = (self.at(asked), self.at(came));
         self.record.asked(PieceIndex(index), who, asked);
         self.record.came(PieceIndex(index), who, PIECE, came);
-        self.record.kept(PieceIndex(index), came, came);
+        self.record.kept(PieceIndex(index), Duration::ZERO, came);
     }
 
     fn explained(&self, ms: u64) -> Explanation {
@@ -78,12 +78,17 @@ fn a_slow_parent_is_named_with_its_speed_beside_that_of_the_others() {
     (0..20).for_each(|index| desk.record.vouched(PieceIndex(index), known));
     desk.piece(0, SLOW, 100, 2000);
     desk.piece(10, SLOW, 2000, 3900);
-    (1..10).chain(11..20).for_each(|index| desk.piece(index, QUICK, 100 + u64::from(index) * 5, 105 + u64::from(index) * 5));
+    (1..10)
+        .chain(11..20)
+        .for_each(|index| desk.piece(index, QUICK, 100 + u64::from(index) * 5, 105 + u64::from(index) * 5));
     let explained = desk.ended(4000);
-    assert_eq!(explained.sentence, format!(
-        "Most of the time (3.8 of 4.0 s) went to waiting for peer {}, which sent at 135 KiB/s while others sent at 50 MiB/s.",
-        NodeId([0x7f; 16])
-    ));
+    assert_eq!(
+        explained.sentence,
+        format!(
+            "Most of the time (3.8 of 4.0 s) went to waiting for peer {}, which sent at 135 KiB/s while others sent at 50 MiB/s.",
+            NodeId([0x7f; 16])
+        )
+    );
     assert!(close(waited(&explained, "supernode"), 0.1, &explained), "{explained:?}");
     assert_eq!(explained.bytes, 20 * PIECE);
     assert_eq!(explained.sources[0].chart.len(), explained.waits[0].chart.len());
@@ -129,7 +134,7 @@ fn a_slow_origin_is_named_here_and_where_the_supernode_asks_it() {
     for index in 0..4 {
         let now = desk.at(1000 * (u64::from(index) + 1));
         desk.record.poured(PieceIndex(index), Who::Origin, PIECE, now);
-        desk.record.kept(PieceIndex(index), now, now);
+        desk.record.kept(PieceIndex(index), Duration::ZERO, now);
     }
     let own = desk.ended(4010);
     assert!(own.sentence.contains("waiting for the origin, which sent at 255 KiB/s"), "{}", own.sentence);
@@ -157,7 +162,11 @@ fn what_waits_now_is_seen_now() {
     desk.record.asked(PieceIndex(0), SLOW, now);
     let explained = desk.explained(8000);
     assert_eq!(explained.state, "running");
-    assert!(explained.sentence.starts_with("It goes on. So far most of the time (8.0 of 8.0 s) went to waiting for peer 7f7f"));
+    assert!(
+        explained
+            .sentence
+            .starts_with("It goes on. So far most of the time (8.0 of 8.0 s) went to waiting for peer 7f7f")
+    );
     assert!(explained.sentence.ends_with("which sent nothing."), "{}", explained.sentence);
 }
 
@@ -165,7 +174,11 @@ fn what_waits_now_is_seen_now() {
 fn permission_that_came_before_the_download_counts() {
     let mut desk = Desk::new();
     let first = desk.record.start;
-    let by = By { asked: first - Duration::from_secs(2), permitted: first - Duration::from_millis(100), ..desk.by(0, 0) };
+    let by = By {
+        asked: first - Duration::from_secs(2),
+        permitted: first - Duration::from_millis(100),
+        ..desk.by(0, 0)
+    };
     desk.record.known(geometry(1), desk.begin);
     desk.piece(0, QUICK, 0, 20);
     let (read, done) = (desk.at(10), desk.at(30));
@@ -193,7 +206,10 @@ fn an_image_s_time_is_shared_among_its_parts_and_the_pauses_between_them() {
     }
     let explained = explain("image".into(), &[one.record.clone(), other.record.clone()], one.at(9000));
     assert!((explained.seconds - 4.0).abs() < 1e-6 && explained.parts.len() == 2);
-    assert!(close(waited(&explained, "peer"), 2.0, &explained) && close(waited(&explained, "idle"), 2.0, &explained));
+    assert!(
+        close(waited(&explained, "peer"), 2.0, &explained)
+            && close(waited(&explained, "idle"), 2.0, &explained)
+    );
     assert_eq!((explained.sources.len(), explained.sources[0].bytes), (1, 2 * PIECE));
 }
 
@@ -203,7 +219,10 @@ fn what_failed_says_why_and_nothing_is_said_of_nothing() {
     desk.record.end(End::Failed { why: "the origin said 404".into(), trouble: false }, desk.begin);
     desk.record.close();
     let explained = desk.explained(5);
-    assert_eq!((explained.state.as_str(), explained.sentence.as_str()), ("failed", "It failed at once: the origin said 404."));
+    assert_eq!(
+        (explained.state.as_str(), explained.sentence.as_str()),
+        ("failed", "It failed at once: the origin said 404.")
+    );
     assert_eq!(explain("none".into(), &[], desk.begin).sentence, "It took no time to speak of.");
 }
 
@@ -266,7 +285,7 @@ proptest! {
                 Deed::Came(index, who) => { given += PIECE; record.came(PieceIndex(index), peer(who), PIECE, now) }
                 Deed::Poured(index) => { given += PIECE; record.poured(PieceIndex(index), Who::Origin, PIECE, now) }
                 Deed::Fed => record.fed(now),
-                Deed::Kept(index) => record.kept(PieceIndex(index), now, now),
+                Deed::Kept(index) => record.kept(PieceIndex(index), Duration::from_millis(u64::from(index)), now),
                 Deed::Begin(earlier) => { record.begin_reading(&by(earlier), now); }
                 Deed::Turn(id, index) => record.turn(id, if index == 8 { Doing::Gave } else { Doing::Waits(PieceIndex(index)) }, 1, now),
                 Deed::EndReading(id) => record.end_reading(id, now),

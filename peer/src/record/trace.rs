@@ -157,7 +157,11 @@ mod tests {
             [(Part::Swarm, 10), (Part::Giver(1), 50), (Part::Giver(2), 10), (Part::Disk, 5), (Part::Rest, 5)];
         assert_eq!(blamed(&trace, 20, 100), parts);
         trace.giver = 1;
-        assert_eq!(blamed(&trace, 20, 90), [(Part::Swarm, 10), (Part::Giver(1), 60)], "the hedge was in vain");
+        assert_eq!(
+            blamed(&trace, 20, 90),
+            [(Part::Swarm, 10), (Part::Giver(1), 60)],
+            "the hedge was in vain"
+        );
     }
 
     #[test]
@@ -165,8 +169,15 @@ mod tests {
         let mut trace = Trace { vouched: ms(10), withheld: ms(20), ..Trace::NEW };
         trace.ask(0, ms(70));
         assert_eq!(blamed(&trace, 10, 80), [(Part::Swarm, 10), (Part::Limit, 50), (Part::Giver(0), 10)]);
-        let origin =
-            Trace { asked: ms(0), first: 0, came: ms(10), giver: 0, free: ms(40), kept: ms(50), ..Trace::NEW };
+        let origin = Trace {
+            asked: ms(0),
+            first: 0,
+            came: ms(10),
+            giver: 0,
+            free: ms(40),
+            kept: ms(50),
+            ..Trace::NEW
+        };
         assert_eq!(blamed(&origin, 0, 50), [(Part::Giver(0), 10), (Part::Limit, 30), (Part::Disk, 10)]);
     }
 

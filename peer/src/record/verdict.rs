@@ -6,6 +6,8 @@ use super::explain::{Explanation, Source, Wait};
 const MOST: f64 = 0.5;
 /// Below this nothing stands out.
 const MUCH: f64 = 0.25;
+/// Seconds below which one counts in thousandths.
+const SHORT: f64 = 1.0;
 
 /// What took longest.
 pub(super) fn sentence(of: &Explanation) -> String {
@@ -16,7 +18,7 @@ pub(super) fn sentence(of: &Explanation) -> String {
         };
     };
     let share = wait.seconds / of.seconds;
-    let times = format!("({} of {})", figure(wait.seconds), time(of.seconds));
+    let times = parts(wait.seconds, of.seconds);
     let beginning = match &of.error {
         Some(error) => format!("It failed: {error}. Until then "),
         None if of.state == "running" => "It goes on. So far ".to_owned(),
@@ -94,10 +96,14 @@ fn size(bytes: f64) -> String {
 }
 
 fn time(seconds: f64) -> String {
-    if seconds < 0.1 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
+    if seconds < SHORT { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
 
-/// A time beside another one with a unit; its own if theirs would make nothing of it.
-fn figure(seconds: f64) -> String {
-    if seconds < 0.1 { time(seconds) } else { format!("{seconds:.1}") }
+/// `(3.1 of 4.2 s)`
+fn parts(of: f64, whole: f64) -> String {
+    if whole < SHORT {
+        format!("({:.0} of {:.0} ms)", of * 1e3, whole * 1e3)
+    } else {
+        format!("({of:.1} of {whole:.1} s)")
+    }
 }

@@ -70,7 +70,8 @@ async fn on_a_terminal_it_takes_keys_and_gives_the_terminal_back() {
     let (mut top, _) = on_a_terminal(peer, "sleep 3; printf ?; sleep 1; printf '?ss\\t'; sleep 2; printf q");
     assert!(top.end().await.success(), "{}", top.said());
     let said = top.said();
-    for part in ["quay.test/team/app", "sort by the next column", "running tasks", GIVEN_BACK] {
+    // Only what changes is drawn, so words that others share letters with come in parts: the help's, and the second page's.
+    for part in ["quay.test/team/app", "column", "HERE", GIVEN_BACK] {
         assert!(said.contains(part), "{part:?} in\n{said}");
     }
     let (top, pid) = on_a_terminal(peer, "sleep 600");

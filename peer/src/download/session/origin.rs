@@ -67,17 +67,18 @@ impl Session {
                     return Err(FetchError::Poisoned { task: self.shared.task() });
                 }
                 if let (Some(feed), Some(blob)) = (&mut self.feed, self.shared.blob()) {
-                    let (from, bytes) = (giver(feed.from()), chunks.iter().map(|chunk| chunk.len() as u64).sum());
+                    let (from, bytes) =
+                        (giver(feed.from()), chunks.iter().map(|chunk| chunk.len() as u64).sum());
                     self.shared.scribe().note(|record, now| record.poured(index, from, bytes, now));
                     feed.write(blob, index, chunks, digest);
                 }
                 Ok(())
             }
-            Fed::Written { index, digest, from, free } => {
+            Fed::Written { index, digest, from, limited } => {
                 let bytes = self.shared.geometry().map_or(0, |geometry| geometry.range(index).len());
                 self.from_origin |= from == ByteSource::Origin;
                 self.count(from, bytes);
-                self.shared.scribe().note(|record, now| record.kept(index, free, now));
+                self.shared.scribe().note(|record, now| record.kept(index, limited, now));
                 let vouched = self.is_vouched_for(index);
                 self.arrived(index, digest, None, vouched || self.context.style == Style::Seed);
                 self.check()
