@@ -8,6 +8,7 @@ use peer::local_api::Excerpt;
 
 use crate::get::image::manifest::Platform;
 use crate::get::query::Filter;
+use crate::get::tree::Depth;
 
 #[derive(Args)]
 pub struct Demo {
@@ -27,6 +28,8 @@ Examples:
   longshore get https://example.com/big.iso                     big.iso, in this folder
   longshore get https://example.com/big.iso -o - | tar x        to standard output
   longshore get -i list --output-dir /srv/images                many, one a line: URL, or URL sha256:…
+  longshore get -r https://example.com/pub/ --include '*.iso'    all such files of a folder and the folders in it
+  longshore get s3://data/models/a.bin --s3-region eu-west-1    with AWS's environment variables or ~/.aws/credentials
   longshore get https://example.com/big.iso --range 0-1023 -o head
   longshore get oci://quay.io/team/app:1.2 -o app               an image into an OCI layout: skopeo copy oci:app:1.2 …
 
@@ -40,7 +43,7 @@ Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense, 3 the 
 #[derive(Args)]
 #[command(after_help = GET)]
 pub struct Get {
-    /// What to fetch: http:// and https:// URLs; oci:// and docker:// images; file:// is copied
+    /// What to fetch: http:// and https:// URLs; s3://BUCKET/KEY; oci:// and docker:// images; file:// is copied
     #[arg(value_name = "SOURCE", required_unless_present = "input_file")]
     pub sources: Vec<String>,
     /// A file with more sources, one a line, perhaps with its digest behind it; - is standard input
@@ -52,6 +55,31 @@ pub struct Get {
     /// The folder to write to, by the names in the URLs [default: this one]
     #[arg(short = 'O', long, value_name = "DIR", conflicts_with = "output")]
     pub output_dir: Option<PathBuf>,
+    /// Everything below a folder: of a server that shows it as a page of links, or of a bucket (s3://BUCKET/PREFIX/). Files
+    /// that are here already are left as they are
+    #[arg(short, long, conflicts_with_all = ["output", "digest", "range"])]
+    pub recursive: bool,
+    /// Of a folder, only such files (repeatable): a pattern like '*.iso' of the name, or like 'a/**' of the path
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub include: Vec<String>,
+    /// Of a folder, no such files (repeatable); goes before --include
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub exclude: Vec<String>,
+    /// How many folders deep a folder is entered; 0 is the files in it alone
+    #[arg(long, value_name = "COUNT", default_value_t, requires = "recursive")]
+    pub depth: Depth,
+    /// Sources that are fetched side by side
+    #[arg(short = 'j', long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub parallel: u8,
+    /// The server of s3:// sources, http(s)://HOST[:PORT] [default: Amazon's]
+    #[arg(long, value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+    /// Its region [default: AWS_REGION, AWS_DEFAULT_REGION or us-east-1]
+    #[arg(long, value_name = "REGION")]
+    pub s3_region: Option<String>,
+    /// Its credentials, an AWS-style file of mode 600 [default: AWS's environment variables, ~/.aws/credentials, or nobody's]
+    #[arg(long, value_name = "FILE")]
+    pub s3_credentials_file: Option<PathBuf>,
     /// The content's digest, sha256:<64 hex>: nothing else is accepted
     #[arg(long, value_name = "DIGEST")]
     pub digest: Option<String>,

@@ -2,9 +2,11 @@
 //! under its name, or not at all.
 
 mod bad_input;
+mod buckets;
 mod images;
 mod resume;
 mod sources;
+mod trees;
 
 use std::path::Path;
 
