@@ -61,7 +61,7 @@ pub enum Command {
     Supernode(Supernode),
     /// The peer of a node: fetches and serves pieces, and carries the registry proxy
     Peer(Peer),
-    /// Fetch one URL: through the local peer if one runs, else by joining the swarm, else straight
+    /// Fetch files and images: through the local peer if one runs, else with --supernode from its swarm, else straight
     Get(Get),
     /// What is going on at the local daemon
     Status(Status),
