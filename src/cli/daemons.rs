@@ -127,7 +127,17 @@ pub struct Origins {
     pub registry_ca: Vec<String>,
 }
 
+const SUPERNODE: &str = "\
+Examples:
+  longshore supernode --config /etc/longshore/longshore.toml
+  longshore supernode --quota 200GiB --origin-allow '*.example.com'
+  longshore supernode --cluster-dir /etc/longshore/cluster             one of several of a cluster
+  longshore supernode --cache-url s3://acme-images/longshore --cache-region eu-central-1
+
+The first join token is in <data-dir>/join-token; `longshore token` makes others.";
+
 #[derive(Args, Serialize)]
+#[command(after_help = SUPERNODE)]
 #[serde(rename_all = "kebab-case")]
 pub struct Supernode {
     #[command(flatten)]
@@ -190,7 +200,17 @@ pub struct Supernode {
     pub origins: Origins,
 }
 
+const PEER: &str = "\
+Examples:
+  longshore peer --supernode supernode.example:7700 --join-token-file /etc/longshore/join-token
+  longshore peer --config /etc/longshore/longshore.toml --zone eu-1a --quota 50GiB
+  longshore peer --supernode one.example:7700 --supernode two.example:7700
+                                                    with the certificate that it has; any of the two will do
+
+Then `longshore setup` points a container runtime at its proxy.";
+
 #[derive(Args, Serialize)]
+#[command(after_help = PEER)]
 #[serde(rename_all = "kebab-case")]
 pub struct Peer {
     #[command(flatten)]
@@ -230,7 +250,14 @@ pub struct Peer {
     pub limits: Limits,
 }
 
+const UP: &str = "\
+Examples:
+  longshore up                                      all on loopback; the proxy is http://127.0.0.1:7711
+  longshore up --insecure-registry 127.0.0.1:5000   and a registry of this machine, in plain HTTP
+  longshore up --data-dir /srv/longshore --quota 50GiB";
+
 #[derive(Args)]
+#[command(after_help = UP)]
 pub struct Up {
     #[command(flatten)]
     pub home: Home,

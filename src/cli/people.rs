@@ -10,7 +10,14 @@ use crate::get::image::manifest::Platform;
 use crate::get::query::Filter;
 use crate::get::tree::Depth;
 
+const DEMO: &str = "\
+Examples:
+  longshore demo                            four peers, 192 MiB
+  longshore demo --peers 12 --size 1GiB     more of both
+  longshore demo --peers 12 --stay          look around afterwards, until Ctrl-C";
+
 #[derive(Args)]
+#[command(after_help = DEMO)]
 pub struct Demo {
     /// Number of peers
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
