@@ -239,6 +239,16 @@ pub struct Peer {
     /// TCP address for /metrics, /healthz and /readyz [default: 0.0.0.0:7712]
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<String>,
+    /// A Unix socket through which other users of this machine may fetch, with their own credentials, and nothing else;
+    /// `longshore get` looks for it at /run/longshore/get.sock
+    #[arg(long, value_name = "PATH")]
+    pub client_socket: Option<String>,
+    /// The group that the socket gets [default: the daemon's]
+    #[arg(long, value_name = "GROUP")]
+    pub client_socket_group: Option<String>,
+    /// Its permissions, in octal; who may write to it may fetch [default: 0660]
+    #[arg(long, value_name = "MODE")]
+    pub client_socket_mode: Option<String>,
     /// The address that neighbours are told, if not the one that this node's packets come from
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<String>,

@@ -9,6 +9,7 @@ use peer::local_api::Excerpt;
 use crate::get::image::manifest::Platform;
 use crate::get::query::Filter;
 use crate::get::tree::Depth;
+use crate::settings::permissions;
 
 const DEMO: &str = "\
 Examples:
@@ -125,11 +126,14 @@ pub struct Get {
     #[arg(long)]
     pub overwrite: bool,
     /// The file's permissions, in octal, for example 0644
-    #[arg(long, value_name = "MODE", value_parser = mode)]
+    #[arg(long, value_name = "MODE", value_parser = permissions)]
     pub mode: Option<u32>,
-    /// Where the local peer's socket is looked for [default: the daemons' data directory]
+    /// Where the local peer's own socket is looked for [default: the daemons' data directory]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// The local peer's socket for clients [default: /run/longshore/get.sock, if the peer's own is not there or not open]
+    #[arg(long, value_name = "PATH", conflicts_with = "data_dir")]
+    pub socket: Option<PathBuf>,
     /// Without a local peer: join the swarm of this supernode (repeatable)
     #[arg(long, value_name = "HOST:PORT")]
     pub supernode: Vec<String>,
@@ -149,13 +153,6 @@ impl Get {
     pub fn limit_bytes(&self) -> Option<u64> {
         Some(self.limit?.bytes_per_second()?.get())
     }
-}
-
-/// Permissions, without the bits that give a program somebody else's rights.
-fn mode(text: &str) -> Result<u32, String> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
-    mode.ok_or_else(|| "expected permissions in octal, 0 to 0777".into())
 }
 
 /// The local daemon that is meant.

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod buckets;
+mod clients;
 mod images;
 mod resume;
 mod sources;
