@@ -350,7 +350,6 @@ mod tests {
             &["http://h/a", "http://i/a"],
             &["s3://B/x"],
             &["s3://data/dir/"],
-            &["http://h/a/", "-r", "--include", "["],
             &["http://h/a", "http://h/b", "-o", "x"],
             &["http://h/a", "http://h/b", "--digest", "sha256:00"],
         ] {
