@@ -23,6 +23,7 @@ pub mod paces;
 mod provenance;
 mod recheck;
 pub mod record;
+pub mod socket;
 pub mod store;
 pub mod tasks;
 pub mod trust;

@@ -1,5 +1,6 @@
 //! The peer's local API: HTTP on the Unix socket `<data-dir>/longshore.sock`. `get` fetches through it and
-//! `status` asks it. Who may open the socket is the file system's to say: its folder is the daemon's own.
+//! `status` asks it. Who may open the socket is the file system's to say: its folder is the daemon's own. Other users may be
+//! given a socket with `/v1/fetch` alone (see [`crate::socket`]).
 //!
 //! | request | answer |
 //! | --- | --- |
@@ -137,13 +138,16 @@ pub fn router(engine: Engine, supernodes: watch::Receiver<Vec<SupernodeView>>) -
         .with_state(Api { engine: engine.clone(), supernodes })
         .nest("/v1/tasks", stored::router(engine.clone()))
         .nest("/v1/pulls", pulls::router(engine.clone()))
-        .nest(
-            "/v1/fetch",
-            Router::new()
-                .route("/", post(fetch::fetch))
-                .route("/{task}", get(fetch::why))
-                .with_state(fetch::Fetches::new(engine)),
-        )
+        .merge(for_clients(engine))
+}
+
+/// The routes for whoever may fetch and nothing else.
+pub fn for_clients(engine: Engine) -> Router {
+    let routes = Router::new()
+        .route("/", post(fetch::fetch))
+        .route("/{task}", get(fetch::why))
+        .with_state(fetch::Fetches::new(engine));
+    Router::new().nest("/v1/fetch", routes)
 }
 
 async fn status(State(api): State<Api>) -> Response {
