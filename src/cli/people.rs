@@ -197,6 +197,11 @@ pub struct Explain {
 }
 
 const TOP: &str = "\
+Examples:
+  longshore top                       the peer's, or the supernode's where no peer runs
+  longshore top --supernode           the supernode's, beside a peer
+  longshore top --once                one look, as text
+
 Keys: left and right change the page, up and down the row, s sorts, p pauses, ? helps, q ends.";
 
 #[derive(Args)]

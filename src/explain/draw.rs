@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(lines[4], format!("{:<22} ▁{}█", "peer 7f7f7f7f7f7f", " ".repeat(62)));
         assert_eq!(lines[5].trim_end(), format!("{:<22} {}█", "seed 111111111111", " ".repeat(32)));
         assert!(lines[6].starts_with("- peer 7f7f7f7f7f7f    █"), "{page}");
-        assert!(page.contains("peer 7f7f7f7f7f7f         3.10 s    74 %"), "{page}");
+        assert!(page.contains("peer 7f7f7f7f7f7f           3.10 s    74 %"), "{page}");
         assert!(page.contains("    0.250 s  the client got its first byte"));
         assert_eq!(lines.last(), Some(&"Most of the time went somewhere."));
     }

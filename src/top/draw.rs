@@ -163,7 +163,7 @@ mod tests {
         let text = plain(&state).unwrap();
         for part in [
             "peer 7f7f7f7f7f7f, 0.1.0, 1 of 2 supernodes",
-            "from peer          2.00 MiB/s     3.00 MiB",
+            "from peer         2.00 MiB/s     3.00 MiB",
             "pulls: 1 go on, 2 are remembered",
             "cache: 1.00 GiB in 12 tasks (1 pinned), disk 1.00 GiB, 5.00 GiB free",
         ] {

@@ -1,17 +1,17 @@
 //! What happened in a pull: for each download on this node, and each client that reads it, where the pieces came from and what
 //! whoever waited was waiting for. `longshore explain` and `longshore top` ask for it, and one line of it is logged at the end.
 //!
-//! A [`Record`] takes in what happens, with the time passed in; [`explain`](explain::explain) turns records into a time line,
-//! shares and one sentence. Both are pure. [`scribe`] is the lock around a record, [`book`] keeps the last of them. The download
-//! session, its mesh and the readers of [`crate::handle`] write.
+//! A [`Record`] takes in what happens, with the time passed in (`pieces`, `reading`, `ending`); [`explain`](explain::explain) turns
+//! records into a time line, shares and one sentence. Both are pure. [`scribe`] is the lock around a record, [`book`] keeps the last
+//! of them. The download session, its mesh and the readers of [`crate::handle`] write.
 //!
 //! # What is waited for
 //! A client reads in order, so at every moment it waits for one piece, or for nobody, or has us wait. That one piece has a
-//! history ([`trace`]), which says whose turn it was. A download that nobody reads is looked at as if a client read it that takes
+//! history (`trace`), which says whose turn it was. A download that nobody reads is looked at as if a client read it that takes
 //! no time.
 //!
 //! # Invariants
-//! - The memory of a finished record is bounded, whatever its length and duration: [`MAX_GIVERS`] who gave, [`MAX_MARKS`] moments.
+//! - The memory of a finished record is bounded, whatever its length and duration: `MAX_GIVERS` who gave, `MAX_MARKS` moments.
 //! - Nothing that happens to a piece allocates or waits: it is a few words in a table.
 //! - No credential and no query comes in here: names are those of registries and repositories, or redacted URLs.
 

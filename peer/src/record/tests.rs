@@ -148,7 +148,11 @@ fn a_slow_origin_is_named_here_and_where_the_supernode_asks_it() {
     }
     let through = desk.ended(4020);
     assert!(waited(&through, "upstream") > 3.5, "{through:?}");
-    assert!(through.sentence.contains("the supernode, which had the next piece not"), "{}", through.sentence);
+    assert!(
+        through.sentence.contains("the supernode, which had not got the next piece"),
+        "{}",
+        through.sentence
+    );
 }
 
 #[test]

@@ -42,9 +42,7 @@ fn what(of: &Explanation, wait: &Wait) -> String {
         "permission" => "asking the origin whether this client may have it".to_owned(),
         "supernode" => "waiting for the supernode's answer to the join".to_owned(),
         "upstream" => {
-            "waiting for the supernode, which had the next piece not from the origin yet: the origin was slow, \
-             or the supernode"
-                .to_owned()
+            "waiting for the supernode, which had not got the next piece from the origin yet".to_owned()
         }
         "swarm" => "waiting for a neighbour with the next piece and room to send it".to_owned(),
         "limit" => "this node's own download limit".to_owned(),

@@ -23,7 +23,7 @@ fn on_a_terminal(node: &Node, keys: &str) -> (Process, std::path::PathBuf) {
     }
     let program = longshore(&node.data).get_program().to_string_lossy().into_owned();
     let top = format!(
-        "sh -c 'stty cols 120 rows 40; echo $$ > {}; exec {program} top --data-dir {}'",
+        "sh -c 'stty cols 120 rows 40; echo \\$\\$ > {}; exec {program} top --data-dir {}'",
         pid.display(),
         node.data.display()
     );
