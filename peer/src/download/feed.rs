@@ -157,7 +157,11 @@ impl Feed {
                 },
                 Some(event) = self.events.recv(), if self.writes.len() < WRITES => match event {
                     OriginEvent::Meta { geometry, .. } => return Fed::Meta(geometry),
-                    OriginEvent::Piece { index, chunks, digest } => return Fed::Piece { index, chunks, digest },
+                    OriginEvent::Piece { index, chunks, digest: Some(digest) } => {
+                        return Fed::Piece { index, chunks, digest };
+                    }
+                    // We ask for all of them to be hashed.
+                    OriginEvent::Piece { digest: None, .. } => {}
                 },
                 Some(ended) = self.fetching.join_next(), if self.events.is_closed() && self.events.is_empty() => {
                     match ended {

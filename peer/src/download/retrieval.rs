@@ -48,7 +48,7 @@ impl Retrieval {
     ) -> PieceSet {
         let geometry = self.kept.geometry;
         let mut segments = Segments::new(geometry, have.clone(), parallel);
-        let content = Arc::new(Content { geometry, have: have.clone(), validator: None });
+        let content = Arc::new(Content { geometry, have: have.clone(), validator: None, hashed: true });
         let cut = Arc::new(AtomicBool::new(false));
         let (mut readers, mut spoilt) = (JoinSet::new(), false);
         loop {
@@ -106,7 +106,7 @@ impl Retrieval {
             while !chunk.is_empty() {
                 let Some(piece) = assembly.take(&mut chunk) else { continue };
                 let OriginEvent::Piece { index, digest, .. } = &piece else { continue };
-                if self.kept.digests.get(index.0 as usize) != Some(digest) {
+                if self.kept.digests.get(index.0 as usize) != digest.as_ref() {
                     read.trouble = Some(Trouble::Spoilt);
                     continue;
                 }

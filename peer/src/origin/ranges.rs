@@ -34,6 +34,8 @@ pub struct Fetch {
     pub have: Option<(Geometry, PieceSet)>,
     /// Ranged requests at a time ([`DEFAULT_PARALLEL`]).
     pub parallel: usize,
+    /// Whether pieces are hashed: whoever hands them on needs that, whoever only keeps them may not.
+    pub hashed: bool,
 }
 
 /// What comes from the origin.
@@ -52,8 +54,8 @@ pub enum OriginEvent {
         index: PieceIndex,
         /// Its bytes as they arrived.
         chunks: Vec<Bytes>,
-        /// SHA-256 of the piece.
-        digest: Digest,
+        /// SHA-256 of the piece, if it was to be hashed.
+        digest: Option<Digest>,
     },
 }
 
@@ -73,7 +75,7 @@ pub async fn fetch(
 }
 
 async fn run(client: OriginClient, fetch: Fetch, events: &Sender<OriginEvent>) -> Result<(), OriginError> {
-    let Fetch { source, credentials, have, parallel } = fetch;
+    let Fetch { source, credentials, have, parallel, hashed } = fetch;
     let parallel = parallel.max(1);
     let asking = Arc::new(Asking { client, source, credentials });
     let wanted = match &have {
@@ -103,7 +105,7 @@ async fn run(client: OriginClient, fetch: Fetch, events: &Sender<OriginEvent>) -
     let Some(everything) = hull(geometry, &have) else { return Ok(()) };
     let ranged = opened.ranged;
     let first = if ranged { ByteRange::new(wanted.start, wanted.end.min(opened.total)) } else { everything };
-    let content = Content { geometry, have: have.clone(), validator: opened.validator.clone() };
+    let content = Content { geometry, have: have.clone(), validator: opened.validator.clone(), hashed };
     have.insert_range(geometry.pieces_of(first));
     // Without ranges nothing is left for others; with them the first reader is one of the parallel ones.
     let rest = Segments::new(geometry, have, if ranged { (parallel - 1).max(1) } else { 1 });

@@ -40,6 +40,8 @@ pub(crate) struct Content {
     pub(crate) have: PieceSet,
     /// The strong ETag, where only it can tell that the content changed (see [`Opened::validator`]).
     pub(crate) validator: Option<HeaderValue>,
+    /// Whether pieces are hashed.
+    pub(crate) hashed: bool,
 }
 
 /// A body about to be read.
@@ -287,12 +289,14 @@ impl Assembly {
         if self.content.have.contains(index) {
             return None;
         }
-        self.hasher.update(&part);
+        if self.content.hashed {
+            self.hasher.update(&part);
+        }
         self.chunks.push(part);
         (self.position == range.end).then(|| OriginEvent::Piece {
             index,
             chunks: std::mem::take(&mut self.chunks),
-            digest: std::mem::take(&mut self.hasher).finish(),
+            digest: self.content.hashed.then(|| std::mem::take(&mut self.hasher).finish()),
         })
     }
 }

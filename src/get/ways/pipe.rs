@@ -54,7 +54,7 @@ pub(super) async fn bring(
     };
     let (sender, mut events) = mpsc::channel(WAITING);
     let credentials = job.remote.credentials.clone();
-    let wanted = Fetch { source: now.source.clone(), credentials, have, parallel: 1 };
+    let wanted = Fetch { source: now.source.clone(), credentials, have, parallel: 1, hashed: false };
     let fetching = AbortOnDropHandle::new(tokio::spawn(fetch(client.clone(), wanted, sender)));
     let Some(OriginEvent::Meta { geometry, .. }) = events.recv().await else {
         fetching.await?.map_err(FetchError::from)?;

@@ -81,6 +81,8 @@ impl Straight<'_> {
             credentials: self.job.remote.credentials.clone(),
             have,
             parallel,
+            // The whole is, where there is a digest; and the partial file has checksums of its own.
+            hashed: false,
         };
         let fetching = fetch(self.client.clone(), wanted, sender);
         let (fetched, written) = tokio::join!(fetching, self.write(events, rest, transfer));
@@ -136,14 +138,14 @@ impl Straight<'_> {
                     running = Some(self.begin(geometry, rest.take(), transfer).await?)
                 }
                 (OriginEvent::Piece { .. }, None) => bail!("the origin gave a piece before its length"),
-                (OriginEvent::Piece { index, chunks, digest }, Some(running)) => {
+                (OriginEvent::Piece { index, chunks, .. }, Some(running)) => {
                     let bytes: usize = chunks.iter().map(Bytes::len).sum();
                     self.job.settings.pace.pass(bytes as u64).await;
                     while writes.len() >= WRITES {
                         self.written(&mut writes, running, transfer).await?;
                     }
                     let part = running.part.clone();
-                    writes.spawn_blocking(move || part.write(index, &chunks, digest).map(|()| index));
+                    writes.spawn_blocking(move || part.write(index, &chunks).map(|()| index));
                 }
             }
         }

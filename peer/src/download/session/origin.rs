@@ -50,7 +50,7 @@ impl Session {
         }
         // A registry, too, has better to do while pulls go on.
         let parallel = if self.shared.is_urgent() { PARALLEL } else { 1 };
-        let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel };
+        let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel, hashed: true };
         let origin = self.context.origin.clone();
         let feed = Feed::start(origin, wanted, self.retrieval(), &self.context.limits);
         self.shared.scribe().note(|record, now| record.feeding(giver(feed.from()), now));
