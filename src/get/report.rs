@@ -174,7 +174,7 @@ impl Transfer<'_> {
     }
 
     /// So much of what came came from peers, in percent.
-    pub fn from_peers(&self, percent: u64) {
+    pub fn share_of_peers(&self, percent: u64) {
         if let Some(bar) = &self.bar {
             bar.remark(&format!("{percent} % from peers"));
         }

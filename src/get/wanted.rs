@@ -320,8 +320,9 @@ mod tests {
     }
 
     proptest! {
+        // A second question mark would make the signature somebody else's value.
         #[test]
-        fn no_text_panics_and_no_password_shows(text in "\\PC{0,30}", secret in "[A-Z]{12}") {
+        fn no_text_panics_and_no_password_shows(text in "[^?\\pC]{0,30}", secret in "[A-Z]{12}") {
             let flags = flags(&["http://h/x"]);
             let rules = Rules::of(&flags).unwrap();
             for source in [text.clone(), format!("http://u:{secret}@h/{text}?sig={secret}&sv=1")] {

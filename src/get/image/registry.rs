@@ -42,10 +42,11 @@ pub struct Answered {
     pub content_type: String,
 }
 
+/// The specification has both names, and services that give both.
 #[derive(Deserialize)]
 struct Token {
-    #[serde(alias = "access_token")]
-    token: String,
+    token: Option<String>,
+    access_token: Option<String>,
 }
 
 // === impl Repository ===
@@ -139,9 +140,10 @@ impl Repository {
             return Err(FetchError::Origin(answer.into_failure().await).into());
         }
         let text = answer.bytes(MAX_TOKEN).await.map_err(FetchError::from)?;
-        let Ok(Token { token }) = serde_json::from_slice(&text) else {
-            bail!("the registry's token service gave no token");
-        };
+        let token = serde_json::from_slice(&text)
+            .ok()
+            .and_then(|Token { token, access_token }| token.or(access_token));
+        let token = token.context("the registry's token service gave no token")?;
         Ok(Credentials::authorization(format!("Bearer {token}")))
     }
 }

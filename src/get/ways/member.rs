@@ -126,7 +126,7 @@ impl Member {
                     shown = here().max(shown);
                     let (origin, all) = self.received();
                     let (origin, all) = (origin - before.0, (all - before.1).max(1));
-                    transfer.from_peers((all - origin.min(all)) * 100 / all);
+                    transfer.share_of_peers((all - origin.min(all)) * 100 / all);
                 }
             }
         }

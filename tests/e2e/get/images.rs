@@ -34,7 +34,8 @@ async fn an_image_becomes_a_layout_that_skopeo_reads_alone_and_through_a_peer() 
     let registry = Registry::start().await;
     let image = Image::of_sizes("team/app", &[3 << 20, 1 << 20, 64 << 10], 91);
     registry.push(&image).await;
-    let cluster = Cluster::start(1, World::default().allowing(&registry.address)).await;
+    let cluster =
+        Cluster::start(1, World::default().insecure(&registry.address).allowing(&registry.address)).await;
     let home = TempDir::new().unwrap();
     let (nobody, peer) = (home.path().display().to_string(), cluster.peers[0].data.display().to_string());
     let source = format!("oci://{}/team/app:{TAG}", registry.address);

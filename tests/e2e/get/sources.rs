@@ -179,8 +179,8 @@ async fn programs_are_told_what_happens_line_by_line() {
     let (code, said) =
         alone(&format!("{}/nothing", origin.url()), &home.path().join("none"), &["--json"]).await;
     assert_eq!(code, Some(4), "{said}");
-    let failed = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let failed = failed.last().expect("an event");
+    let mut failed = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let failed = failed.next_back().expect("an event");
     assert_eq!((failed["event"].as_str(), failed["code"].as_u64()), (Some("failed"), Some(4)), "{said}");
     let (code, said) = alone(&url, &home.path().join("quiet"), &["--quiet"]).await;
     assert_eq!((code, said.as_str()), (Some(0), ""));
