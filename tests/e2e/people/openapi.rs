@@ -64,7 +64,7 @@ async fn schemathesis(cluster: &Cluster, home: &Path, settings: &Path, more: &[&
     command.args(["--checks", "all", "--max-examples", EXAMPLES, "--workers", "1"]);
     // The same questions in every run.
     command.args(["--generation-deterministic", "--no-color"]).args(more);
-    let result = output(&mut command).await;
+    let result = output(&command).await;
     let said = String::from_utf8_lossy(&[result.stdout, result.stderr].concat()).into_owned();
     assert!(result.status.success(), "{said}");
     said
