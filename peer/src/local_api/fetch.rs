@@ -99,7 +99,8 @@ impl Fetches {
         if !here {
             return Ok(None);
         }
-        let request = Request { source: look.source, credentials: wanted.headers, priority: Priority::Pull };
+        let (source, credentials) = (look.source, wanted.headers);
+        let request = Request { source, credentials, priority: Priority::Pull, trace: None };
         let handle = self.engine.open(request).await?;
         let mut headers = HeaderMap::new();
         let modified =

@@ -92,6 +92,7 @@ impl Session {
         self.found = blocking(move || pieces.pieces()).await?.into_iter().collect();
         self.shared.start(blob);
         let mut mesh = Mesh::new(self.context.clone(), self.shared.clone(), geometry);
+        mesh.part_of(self.span.context());
         mesh.parents(std::mem::take(&mut self.early), &[], Instant::now());
         self.mesh = Some(mesh);
         for (link, theirs) in std::mem::take(&mut self.waiting) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::telemetry::ByteSource;
+use common::telemetry::trace::{Side, Span};
 use common::wire::swarm::Failure;
 use tokio::task::JoinSet;
 
@@ -51,7 +52,8 @@ impl Session {
         let parallel = if self.shared.is_urgent() { PARALLEL } else { 1 };
         let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel };
         let origin = self.context.origin.clone();
-        self.feed = Some(Feed::start(origin, wanted, self.retrieval(), &self.context.limits));
+        let span = Span::within("origin.fetch", self.span.context(), Side::Client);
+        self.feed = Some(Feed::start(origin, wanted, self.retrieval(), &self.context.limits, span));
     }
 
     pub(super) async fn fed(&mut self, fed: Fed) -> Result<(), FetchError> {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use common::digest::Digest;
 use common::node::NodeId;
 use common::piece::{Geometry, PieceIndex};
+use common::telemetry::trace::Span;
 use common::telemetry::{ByteSource, Outcome};
 use tokio::task::JoinSet;
 
@@ -72,6 +73,8 @@ impl Session {
         self.shared.set_phase(Phase::Proven);
         self.context.metrics.downloads.of(Outcome::Ok).inc();
         let geometry = blob.geometry();
+        self.span.note("longshore.bytes", geometry.length());
+        self.span = Span::none();
         self.say(Notice::Proven(geometry));
         // Nothing more is expected of the coordinator: it knows us as one who holds the task.
         self.membership = None;
@@ -105,6 +108,7 @@ impl Session {
                 tracing::warn!(?task, "cannot drop the task: {error}");
             }
         }
+        self.span.fail();
         self.shared.set_phase(Phase::Failed(error));
         self.say(Notice::Failed { poisoned });
         self.ended = true;
