@@ -25,6 +25,7 @@ mod shutdown;
 mod status;
 mod tasks;
 mod token;
+mod traces;
 
 use std::process::ExitCode;
 

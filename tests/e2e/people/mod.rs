@@ -3,3 +3,5 @@
 mod daemons;
 mod monitoring;
 mod openapi;
+#[cfg(feature = "otlp")]
+mod traces;
