@@ -55,9 +55,37 @@ pub fn sockets(dir: Option<&Path>) -> [PathBuf; 2] {
     [dir.join(peer::daemon::SOCKET), dir.join("peer").join(peer::daemon::SOCKET)]
 }
 
-/// A connection to the first peer that answers at one of the sockets; `None` when none is there.
-pub async fn connect(dir: Option<&Path>) -> anyhow::Result<Option<UnixStream>> {
-    Ok(first(Kind::Peer.name(), sockets(dir)).await?.map(|(_, stream)| stream))
+/// Where a local peer is looked for.
+#[derive(Debug, Clone, Default)]
+pub struct Door {
+    /// The peer's data folder.
+    pub data_dir: Option<PathBuf>,
+    /// Its socket for clients.
+    pub socket: Option<PathBuf>,
+}
+
+impl Door {
+    /// A connection to the first peer that answers; `None` when none is there. Where nobody says which, the peer's own socket
+    /// goes before the one for clients.
+    ///
+    /// # Errors
+    /// When a peer is there, and this user may not speak to it.
+    pub async fn connect(&self) -> anyhow::Result<Option<UnixStream>> {
+        if let Some(socket) = &self.socket {
+            return match UnixStream::connect(socket).await {
+                Ok(stream) => Ok(Some(stream)),
+                Err(error) => bail!("nobody answers at the socket {}: {error}", socket.display()),
+            };
+        }
+        let own = first(Kind::Peer.name(), sockets(self.data_dir.as_deref())).await;
+        if self.data_dir.is_none()
+            && !matches!(own, Ok(Some(_)))
+            && let Ok(stream) = UnixStream::connect(peer::socket::FOR_CLIENTS).await
+        {
+            return Ok(Some(stream));
+        }
+        Ok(own?.map(|(_, stream)| stream))
+    }
 }
 
 /// The daemon that runs in a data folder, of the first kind that does.

@@ -48,6 +48,11 @@ impl Screen {
         bar.set_prefix(name.to_owned());
         Progress { bar, name: name.to_owned(), lines: self.lines, said: Instant::now() }
     }
+
+    /// Does what writes a line while there may be bars.
+    pub fn around<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bars.suspend(write)
+    }
 }
 
 // === impl Progress ===
@@ -79,5 +84,10 @@ impl Progress {
     /// It is over.
     pub fn finish(self) {
         self.bar.finish();
+    }
+
+    /// It is over, and something else says so.
+    pub fn vanish(self) {
+        self.bar.finish_and_clear();
     }
 }

@@ -11,7 +11,7 @@ use common::identity::{Admits, Identity, IdentityError, JoinProof};
 use common::node::{Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportError, TransportOptions};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::content_store;
@@ -23,9 +23,10 @@ use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
 use crate::limit::Rates;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
+use crate::socket::ClientSocket;
 use crate::store::{Limits, Store, StoreError, StoreOptions};
 use crate::tasks::Tasks;
-use crate::{health, housekeeping, local_api};
+use crate::{health, housekeeping, local_api, socket};
 
 /// Children served at once, per task.
 const SLOTS: u16 = 8;
@@ -49,6 +50,8 @@ pub struct PeerOptions {
     pub quic_listen: SocketAddr,
     /// TCP address for metrics and health; none for a temporary member.
     pub http_listen: Option<SocketAddr>,
+    /// The socket through which other users of the machine fetch.
+    pub client_socket: Option<ClientSocket>,
     /// Where neighbours reach us, if not where our packets come from.
     pub advertise: Option<SocketAddr>,
     /// Where we stand.
@@ -149,6 +152,7 @@ impl PeerOptions {
             proof: None,
             quic_listen: (Ipv4Addr::LOCALHOST, 0).into(),
             http_listen: None,
+            client_socket: None,
             advertise: None,
             labels: Labels::default(),
             origin: OriginOptions::default(),
@@ -245,6 +249,10 @@ impl Peer {
         if let Some(address) = options.http_listen {
             peer.open_doors(address).await?;
         }
+        if let Some(clients) = options.client_socket {
+            let listener = clients.bind().await?;
+            peer.tasks.serve(listener, local_api::for_clients(peer.engine.clone()));
+        }
         Ok(peer)
     }
 
@@ -258,7 +266,7 @@ impl Peer {
         });
         let router = health::router(engine.metrics().clone(), Arc::new(move || engine.sample()), ready);
         self.tasks.serve(listener, router);
-        let socket = bind_socket(&self.socket)?;
+        let socket = socket::bind(&self.socket)?;
         self.tasks.serve(socket, local_api::router(self.engine.clone(), self.supernodes.clone()));
         Ok(())
     }
@@ -356,18 +364,4 @@ async fn accept(transport: Transport, engine: Engine) {
             }
         }
     }
-}
-
-/// Makes a daemon's Unix socket, which is its user's alone.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn bind_socket(path: &Path) -> Result<UnixListener, DaemonError> {
-    // The store's lock says that no other daemon lives here: a socket that is left over is nobody's.
-    let _ = std::fs::remove_file(path);
-    let failed = |source| DaemonError::Socket { path: path.to_owned(), source };
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(path, mode).map_err(failed)?;
-    Ok(listener)
 }

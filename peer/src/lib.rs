@@ -22,6 +22,7 @@ pub mod origin;
 pub mod paces;
 mod provenance;
 mod recheck;
+pub mod socket;
 pub mod store;
 pub mod tasks;
 pub mod trust;

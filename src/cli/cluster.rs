@@ -4,7 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+const TOKEN: &str = "\
+Examples:
+  longshore token create --expires 24h --uses 50 --note 'rack 7'
+  longshore token create --cluster-dir /etc/longshore/cluster > join-token
+  longshore token list
+  longshore token revoke 1e1a4145";
+
 #[derive(Args)]
+#[command(after_help = TOKEN)]
 pub struct Token {
     #[command(subcommand)]
     pub deed: TokenDeed,
@@ -26,7 +34,16 @@ pub struct ClusterFolder {
     pub json: bool,
 }
 
+const NODE: &str = "\
+Examples:
+  longshore node revoke 3914195137405c98a09f553862919473 --for 90d
+  longshore node list
+  longshore node allow 3914195137405c98a09f553862919473
+
+`longshore peers` on the supernode's machine shows the ids. Revoke its join token, too: see `longshore token`.";
+
 #[derive(Args)]
+#[command(after_help = NODE)]
 pub struct Node {
     #[command(subcommand)]
     pub deed: NodeDeed,
@@ -53,7 +70,14 @@ pub enum NodeDeed {
     },
 }
 
+const CA: &str = "\
+Examples:
+  longshore ca rotate     begin; nobody is cut off
+  longshore ca status     when it may end: a day later
+  longshore ca finish     end; make a backup of the cluster's folder before and after";
+
 #[derive(Args)]
+#[command(after_help = CA)]
 pub struct Ca {
     #[command(subcommand)]
     pub deed: CaDeed,

@@ -134,7 +134,17 @@ pub struct Origins {
     pub registry_ca: Vec<String>,
 }
 
+const SUPERNODE: &str = "\
+Examples:
+  longshore supernode --config /etc/longshore/longshore.toml
+  longshore supernode --quota 200GiB --origin-allow '*.example.com'
+  longshore supernode --cluster-dir /etc/longshore/cluster             one of several of a cluster
+  longshore supernode --cache-url s3://acme-images/longshore --cache-region eu-central-1
+
+The first join token is in <data-dir>/join-token; `longshore token` makes others.";
+
 #[derive(Args, Serialize)]
+#[command(after_help = SUPERNODE)]
 #[serde(rename_all = "kebab-case")]
 pub struct Supernode {
     #[command(flatten)]
@@ -197,7 +207,17 @@ pub struct Supernode {
     pub origins: Origins,
 }
 
+const PEER: &str = "\
+Examples:
+  longshore peer --supernode supernode.example:7700 --join-token-file /etc/longshore/join-token
+  longshore peer --config /etc/longshore/longshore.toml --zone eu-1a --quota 50GiB
+  longshore peer --supernode one.example:7700 --supernode two.example:7700
+                                                    with the certificate that it has; any of the two will do
+
+Then `longshore setup` points a container runtime at its proxy.";
+
 #[derive(Args, Serialize)]
+#[command(after_help = PEER)]
 #[serde(rename_all = "kebab-case")]
 pub struct Peer {
     #[command(flatten)]
@@ -226,6 +246,16 @@ pub struct Peer {
     /// TCP address for /metrics, /healthz and /readyz [default: 0.0.0.0:7712]
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<String>,
+    /// A Unix socket through which other users of this machine may fetch, with their own credentials, and nothing else;
+    /// `longshore get` looks for it at /run/longshore/get.sock
+    #[arg(long, value_name = "PATH")]
+    pub client_socket: Option<String>,
+    /// The group that the socket gets [default: the daemon's]
+    #[arg(long, value_name = "GROUP")]
+    pub client_socket_group: Option<String>,
+    /// Its permissions, in octal; who may write to it may fetch [default: 0660]
+    #[arg(long, value_name = "MODE")]
+    pub client_socket_mode: Option<String>,
     /// The address that neighbours are told, if not the one that this node's packets come from
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<String>,
@@ -237,7 +267,14 @@ pub struct Peer {
     pub limits: Limits,
 }
 
+const UP: &str = "\
+Examples:
+  longshore up                                      all on loopback; the proxy is http://127.0.0.1:7711
+  longshore up --insecure-registry 127.0.0.1:5000   and a registry of this machine, in plain HTTP
+  longshore up --data-dir /srv/longshore --quota 50GiB";
+
 #[derive(Args)]
+#[command(after_help = UP)]
 pub struct Up {
     #[command(flatten)]
     pub home: Home,

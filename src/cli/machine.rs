@@ -74,7 +74,16 @@ pub struct Setup {
     pub json: bool,
 }
 
+const DOCTOR: &str = "\
+Examples:
+  longshore doctor --config /etc/longshore/longshore.toml
+  longshore doctor --supernode supernode.example:7700     whether it can be reached from here
+  longshore doctor --json | jq '.findings[] | select(.level != \"ok\")'
+
+It changes nothing. Exit codes: 0 all works, be it with warnings; 1 something does not.";
+
 #[derive(Args)]
+#[command(after_help = DOCTOR)]
 pub struct Doctor {
     /// The daemons' configuration file
     #[arg(long, value_name = "FILE")]
@@ -110,7 +119,13 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
+const MAN: &str = "\
+Examples:
+  sudo longshore man /usr/local/share/man/man1
+  longshore man /tmp/man1 && man /tmp/man1/longshore-get.1";
+
 #[derive(Args)]
+#[command(after_help = MAN)]
 pub struct Man {
     /// The folder that the pages are written to, for example /usr/local/share/man/man1
     #[arg(value_name = "DIR")]

@@ -22,6 +22,17 @@ Examples:
   longshore get https://example.com/big.iso -o big.iso --digest sha256:…
                                                     fetch a file, through the swarm where there is one";
 
+const STATUS: &str = "\
+Examples:
+  longshore status                                  the peer's, or the supernode's where no peer runs
+  longshore status --json | jq .received            bytes by where they came from
+  sudo longshore status --data-dir /var/lib/longshore-peer";
+
+const PEERS: &str = "\
+Examples:
+  longshore peers                                   at a supernode everybody, at a peer who wronged it
+  longshore peers --json | jq '.[] | select(.standing != \"good\")'";
+
 /// Carries container images to thousands of nodes at once, peer to peer.
 #[derive(Parser)]
 #[command(name = "longshore", version, after_help = EXAMPLES)]
@@ -61,11 +72,13 @@ pub enum Command {
     Supernode(Supernode),
     /// The peer of a node: fetches and serves pieces, and carries the registry proxy
     Peer(Peer),
-    /// Fetch one URL: through the local peer if one runs, else by joining the swarm, else straight
+    /// Fetch files and images: through the local peer if one runs, else with --supernode from its swarm, else straight
     Get(Get),
     /// What is going on at the local daemon
+    #[command(after_help = STATUS)]
     Status(Status),
     /// Who takes part, how it stands, and what neighbours did wrong
+    #[command(after_help = PEERS)]
     Peers(Status),
     /// What the local daemon's store has, and what of it is to stay
     Tasks(Tasks),

@@ -8,8 +8,17 @@ use peer::local_api::Excerpt;
 
 use crate::get::image::manifest::Platform;
 use crate::get::query::Filter;
+use crate::get::tree::Depth;
+use crate::settings::permissions;
+
+const DEMO: &str = "\
+Examples:
+  longshore demo                            four peers, 192 MiB
+  longshore demo --peers 12 --size 1GiB     more of both
+  longshore demo --peers 12 --stay          look around afterwards, until Ctrl-C";
 
 #[derive(Args)]
+#[command(after_help = DEMO)]
 pub struct Demo {
     /// Number of peers
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -27,6 +36,8 @@ Examples:
   longshore get https://example.com/big.iso                     big.iso, in this folder
   longshore get https://example.com/big.iso -o - | tar x        to standard output
   longshore get -i list --output-dir /srv/images                many, one a line: URL, or URL sha256:…
+  longshore get -r https://example.com/pub/ --include '*.iso'    all such files of a folder and the folders in it
+  longshore get s3://data/models/a.bin --s3-region eu-west-1    with AWS's environment variables or ~/.aws/credentials
   longshore get https://example.com/big.iso --range 0-1023 -o head
   longshore get oci://quay.io/team/app:1.2 -o app               an image into an OCI layout: skopeo copy oci:app:1.2 …
 
@@ -40,7 +51,7 @@ Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense, 3 the 
 #[derive(Args)]
 #[command(after_help = GET)]
 pub struct Get {
-    /// What to fetch: http:// and https:// URLs; oci:// and docker:// images; file:// is copied
+    /// What to fetch: http:// and https:// URLs; s3://BUCKET/KEY; oci:// and docker:// images; file:// is copied
     #[arg(value_name = "SOURCE", required_unless_present = "input_file")]
     pub sources: Vec<String>,
     /// A file with more sources, one a line, perhaps with its digest behind it; - is standard input
@@ -52,6 +63,31 @@ pub struct Get {
     /// The folder to write to, by the names in the URLs [default: this one]
     #[arg(short = 'O', long, value_name = "DIR", conflicts_with = "output")]
     pub output_dir: Option<PathBuf>,
+    /// Everything below a folder: of a server that shows it as a page of links, or of a bucket (s3://BUCKET/PREFIX/). Files
+    /// that are here already are left as they are
+    #[arg(short, long, conflicts_with_all = ["output", "digest", "range"])]
+    pub recursive: bool,
+    /// Of a folder, only such files (repeatable): a pattern like '*.iso' of the name, or like 'a/**' of the path
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub include: Vec<String>,
+    /// Of a folder, no such files (repeatable); goes before --include
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub exclude: Vec<String>,
+    /// How many folders deep a folder is entered; 0 is the files in it alone
+    #[arg(long, value_name = "COUNT", default_value_t, requires = "recursive")]
+    pub depth: Depth,
+    /// Sources that are fetched side by side
+    #[arg(short = 'j', long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub parallel: u8,
+    /// The server of s3:// sources, http(s)://HOST[:PORT] [default: Amazon's]
+    #[arg(long, value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+    /// Its region [default: AWS_REGION, AWS_DEFAULT_REGION or us-east-1]
+    #[arg(long, value_name = "REGION")]
+    pub s3_region: Option<String>,
+    /// Its credentials, an AWS-style file of mode 600 [default: AWS's environment variables, ~/.aws/credentials, or nobody's]
+    #[arg(long, value_name = "FILE")]
+    pub s3_credentials_file: Option<PathBuf>,
     /// The content's digest, sha256:<64 hex>: nothing else is accepted
     #[arg(long, value_name = "DIGEST")]
     pub digest: Option<String>,
@@ -90,11 +126,14 @@ pub struct Get {
     #[arg(long)]
     pub overwrite: bool,
     /// The file's permissions, in octal, for example 0644
-    #[arg(long, value_name = "MODE", value_parser = mode)]
+    #[arg(long, value_name = "MODE", value_parser = permissions)]
     pub mode: Option<u32>,
-    /// Where the local peer's socket is looked for [default: the daemons' data directory]
+    /// Where the local peer's own socket is looked for [default: the daemons' data directory]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// The local peer's socket for clients [default: /run/longshore/get.sock, if the peer's own is not there or not open]
+    #[arg(long, value_name = "PATH", conflicts_with = "data_dir")]
+    pub socket: Option<PathBuf>,
     /// Without a local peer: join the swarm of this supernode (repeatable)
     #[arg(long, value_name = "HOST:PORT")]
     pub supernode: Vec<String>,
@@ -114,13 +153,6 @@ impl Get {
     pub fn limit_bytes(&self) -> Option<u64> {
         Some(self.limit?.bytes_per_second()?.get())
     }
-}
-
-/// Permissions, without the bits that give a program somebody else's rights.
-fn mode(text: &str) -> Result<u32, String> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
-    mode.ok_or_else(|| "expected permissions in octal, 0 to 0777".into())
 }
 
 /// The local daemon that is meant.

@@ -79,6 +79,8 @@ pub(super) fn owner(dir: &Path) -> Option<Finding> {
     let strange = fs::read_dir(dir)
         .ok()?
         .flatten()
+        // `longshore setup` is root's, and so is its journal.
+        .filter(|entry| entry.file_name() != "setup")
         .find(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() != owner))?;
     let what = format!("{} is another user's than the directory it is in", strange.path().display());
     Some(Finding::fail("ownership", what, format!("chown -R {owner} {}", dir.display())))

@@ -1,13 +1,15 @@
 //! `longshore get`: sources into files. Through the local peer's socket if one runs; else, with `--supernode`, as a temporary
 //! member of the swarm; else straight from the origin with ranges side by side.
 //!
-//! [`wanted`] says what comes from where and goes where ([`list`], [`names`] and [`query`] read what it is made of), [`ways`]
-//! bring it, [`image`] knows what an image is made of, [`output`] and [`part`] keep it, [`report`] tells of it, and [`exit`] knows what the end is called.
+//! [`wanted`] says what comes from where and goes where ([`list`], [`names`] and [`query`] read what it is made of), [`tree`] finds
+//! what is below a folder, [`ways`] bring it, [`image`] knows what an image is made of and [`bucket`] how an object is asked
+//! for, [`output`] and [`part`] keep it, [`report`] tells of it, and [`exit`] knows what the end is called.
 //!
 //! # Invariants
 //! - A file appears under its name only when it is whole and, where a digest is given, right.
 //! - What a failed fetch wrote is removed, but for a partial file that the next attempt goes on from.
 
+mod bucket;
 mod copy;
 pub mod exit;
 pub mod image;
@@ -17,19 +19,27 @@ mod output;
 mod part;
 pub mod query;
 mod report;
+pub mod tree;
 mod wanted;
 mod ways;
 
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use peer::origin::OriginClient;
 
+use self::bucket::Buckets;
 use self::exit::Stop;
 use self::image::Means;
 use self::output::Finish;
 use self::report::{Done, Report, Transfer, Voice};
+use self::tree::{Finder, Pick};
 use self::wanted::{Target, Wanted, What};
 use self::ways::{Job, Settings, Way};
 use crate::{cli, shutdown};
@@ -44,15 +54,27 @@ struct Run {
     report: Report,
     settings: Settings,
     way: Option<Way>,
-    /// Asks registries for manifests.
+    /// Asks registries for manifests, and servers for what is in a folder.
     client: OriginClient,
+    buckets: Buckets,
     retries: u32,
     timeout: Duration,
+    /// Sources that are fetched side by side.
+    parallel: usize,
+}
+
+/// How the sources of a run ended.
+#[derive(Default)]
+struct Ends {
+    failed: usize,
+    first: Option<anyhow::Error>,
+    done: HashSet<usize>,
 }
 
 /// Runs the command.
 pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
-    let all = wanted::all(&flags)?;
+    let pick = Pick::of(&flags)?;
+    let mut all = wanted::all(&flags)?;
     let asked = shutdown::asked();
     tokio::pin!(asked);
     let remote = all.iter().any(|wanted| !matches!(wanted.what, What::File(_)));
@@ -63,30 +85,21 @@ pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
             asked = &mut asked => return asked.and(Err(Stop::Interrupted.into())),
         },
     };
-    let run = Run::new(&flags, &all, way)?;
-    let (mut failed, mut first) = (0, None);
-    for wanted in &all {
-        let ended = tokio::select! {
-            ended = run.bring(wanted) => ended,
-            asked = &mut asked => asked.and(Err(Stop::Interrupted.into())),
-        };
-        let Err(error) = ended else { continue };
-        run.failed(wanted, &error, all.len() == 1);
-        failed += 1;
-        let interrupted = matches!(error.root_cause().downcast_ref(), Some(Stop::Interrupted));
-        first.get_or_insert(error);
-        if interrupted {
-            break;
+    let mut run = Run::new(&flags, &all, way)?;
+    let ended = async {
+        if flags.recursive {
+            all = tokio::select! {
+                found = run.find(&all, &pick, flags.overwrite) => found?,
+                asked = &mut asked => return asked.and(Err(Stop::Interrupted.into())),
+            };
         }
-    }
-    if let Some(way) = run.way {
+        run.bring_all(&all, asked).await
+    };
+    let ended = ended.await;
+    if let Some(way) = run.way.take() {
         way.close().await;
     }
-    match first {
-        None => Ok(()),
-        Some(error) if all.len() == 1 => Err(error),
-        Some(error) => Err(Stop::Several { failed, of: all.len(), code: exit::code(&error) }.into()),
-    }
+    ended
 }
 
 /// Where a temporary member keeps its store: on the file system of the output.
@@ -117,11 +130,94 @@ impl Run {
         let stdout_taken = all.iter().any(|wanted| wanted.target == Target::Stdout);
         let timeout = flags.timeout.map_or(Duration::MAX, |span| span.0);
         let (report, client) = (Report::new(voice, stdout_taken), ways::client(flags)?);
-        Ok(Self { report, settings, way, client, retries: flags.retry, timeout })
+        let (buckets, parallel) = (Buckets::of(flags)?, usize::from(flags.parallel));
+        Ok(Self { report, settings, way, client, buckets, retries: flags.retry, timeout, parallel })
+    }
+
+    /// What is below the folders that were named.
+    async fn find(&self, roots: &[Wanted], pick: &Pick, overwrite: bool) -> anyhow::Result<Vec<Wanted>> {
+        let finder = Finder { client: &self.client, buckets: &self.buckets, pick };
+        let mut all = Vec::new();
+        for root in roots {
+            let shown = root.what.shown();
+            let found = finder.find(root, overwrite).await;
+            let found = found.with_context(|| format!("cannot fetch what is below {shown}"))?;
+            self.report.remark(&format!("{} files to fetch below {shown}", found.files.len()));
+            if found.here > 0 {
+                let here = found.here;
+                self.report
+                    .remark(&format!("{here} are here already and stay as they are, but for --overwrite"));
+            }
+            if found.deeper > 0 {
+                let (deeper, depth) = (found.deeper, pick.depth);
+                self.report.remark(&format!(
+                    "{deeper} folders are deeper than {depth} and were not entered: --depth {} enters more",
+                    depth.next()
+                ));
+            }
+            all.extend(found.files);
+        }
+        wanted::distinct(&all)?;
+        Ok(all)
+    }
+
+    /// Brings all of it, some at a time, until the user has had enough.
+    async fn bring_all(
+        &self,
+        all: &[Wanted],
+        mut asked: Pin<&mut impl Future<Output = anyhow::Result<()>>>,
+    ) -> anyhow::Result<()> {
+        let (begun, mut ends) = (Cell::new(0), Ends::default());
+        let bring = async |(at, wanted): (usize, &Wanted)| {
+            begun.set(at + 1);
+            (at, self.bring(wanted).await)
+        };
+        let mut running =
+            pin!(stream::iter(all.iter().enumerate()).map(bring).buffer_unordered(self.parallel));
+        let interrupted = loop {
+            tokio::select! {
+                ended = running.next() => match ended {
+                    None => break None,
+                    Some((at, ended)) => self.ended(at, ended, all, &mut ends),
+                },
+                asked = &mut asked => break Some(asked),
+            }
+        };
+        if let Some(asked) = interrupted {
+            for at in (0..begun.get()).filter(|at| !ends.done.contains(at)).collect::<Vec<_>>() {
+                self.ended(at, Err(Stop::Interrupted.into()), all, &mut ends);
+            }
+            asked?;
+            return Err(Stop::Interrupted.into());
+        }
+        match ends.first {
+            None => Ok(()),
+            Some(error) if all.len() == 1 => Err(error),
+            Some(error) => {
+                Err(Stop::Several { failed: ends.failed, of: all.len(), code: exit::code(&error) }.into())
+            }
+        }
+    }
+
+    /// One of them came to an end.
+    fn ended(&self, at: usize, ended: anyhow::Result<()>, all: &[Wanted], ends: &mut Ends) {
+        ends.done.insert(at);
+        if let Err(error) = ended {
+            self.failed(&all[at], &error, all.len() == 1);
+            ends.failed += 1;
+            ends.first.get_or_insert(error);
+        }
     }
 
     /// Brings one thing, in time.
     async fn bring(&self, wanted: &Wanted) -> anyhow::Result<()> {
+        if let Target::File(path) = &wanted.target
+            && let Some(folder) = path.parent().filter(|folder| !folder.is_dir())
+        {
+            // Of a folder, with all that is in it.
+            let made = tokio::fs::create_dir_all(folder).await;
+            made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
         let mut transfer = self.report.start(&wanted.what, &wanted.target);
         let bringing = Box::pin(self.attempts(wanted, &mut transfer));
         let ended = tokio::time::timeout(self.timeout, bringing).await;
@@ -154,12 +250,16 @@ impl Run {
             (What::Url(remote), Some(way)) => {
                 way.bring(&Job { remote, target: &wanted.target, settings: &self.settings }, transfer).await
             }
+            (What::Object(object), Some(way)) => {
+                let remote = &self.buckets.sign(object).await?;
+                way.bring(&Job { remote, target: &wanted.target, settings: &self.settings }, transfer).await
+            }
             (What::Image(image), Some(way)) => {
                 let Target::File(folder) = &wanted.target else { bail!("an image needs a folder") };
                 let means = Means { client: self.client.clone(), way, settings: &self.settings };
                 image::bring(image, folder, &means, transfer).await
             }
-            (What::Url(_) | What::Image(_), None) => {
+            (What::Url(_) | What::Object(_) | What::Image(_), None) => {
                 unreachable!("invariant: there is a way to what is not here")
             }
             (What::File(path), _) => {

@@ -11,7 +11,15 @@ const MAX_NAME: usize = 255 - ".part.pieces".len();
 
 /// The name in a URL's path.
 pub fn of_path(path: &str) -> Option<OsString> {
-    let name = decoded(path.rsplit('/').next()?);
+    checked(decoded(path.rsplit('/').next()?))
+}
+
+/// The same of a part of a bucket's key, in which nothing is escaped.
+pub fn of_key(part: &str) -> Option<OsString> {
+    checked(part.as_bytes().to_vec())
+}
+
+fn checked(name: Vec<u8>) -> Option<OsString> {
     let plain = !name.iter().any(|byte| *byte == b'/' || byte.is_ascii_control());
     let usual = !matches!(name.as_slice(), b"" | b"." | b"..");
     (plain && usual && name.len() <= MAX_NAME).then(|| OsString::from_vec(name))

@@ -84,7 +84,7 @@ impl Report {
     /// Says a line for people that is no progress.
     pub fn remark(&self, line: &str) {
         if self.voice == Voice::People {
-            let _ = writeln!(std::io::stderr(), "longshore: {line}");
+            let _ = self.screen.around(|| writeln!(std::io::stderr(), "longshore: {line}"));
         }
     }
 
@@ -96,7 +96,7 @@ impl Report {
         );
         // The error of an only source is the last word of the command.
         if !only && self.voice != Voice::Json && !exit::is_silent(error) {
-            let _ = writeln!(std::io::stderr(), "longshore: {line}");
+            let _ = self.screen.around(|| writeln!(std::io::stderr(), "longshore: {line}"));
         }
     }
 
@@ -108,10 +108,10 @@ impl Report {
 
     /// Nobody need read it: a closed pipe is no failure.
     fn line(&self, line: &str) {
-        let _ = match self.stdout_taken {
+        let _ = self.screen.around(|| match self.stdout_taken {
             true => writeln!(std::io::stderr(), "{line}"),
             false => writeln!(std::io::stdout(), "{line}"),
-        };
+        });
     }
 }
 
@@ -183,7 +183,7 @@ impl Transfer<'_> {
     /// It is done.
     pub fn done(self, done: &Done) {
         if let Some(bar) = self.bar {
-            bar.finish();
+            bar.vanish();
         }
         let (report, source, seconds) = (self.report, &self.source, self.begun.elapsed().as_secs_f64());
         let (path, digest) = (path_of(self.target), done.digest.map(|digest| digest.to_string()));

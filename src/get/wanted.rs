@@ -15,6 +15,7 @@ use common::digest::Digest;
 use common::task::{Credentials, Source};
 use reqwest::Url;
 
+use super::bucket::{Object, Place};
 use super::image::Image;
 use super::image::manifest::Platform;
 use super::image::reference::{ReferenceError, is_image};
@@ -38,6 +39,8 @@ pub struct Wanted {
 pub enum What {
     /// An origin.
     Url(Remote),
+    /// A bucket.
+    Object(Object),
     /// A registry.
     Image(Image),
     /// This machine.
@@ -70,20 +73,40 @@ struct Rules {
 pub fn all(flags: &cli::Get) -> anyhow::Result<Vec<Wanted>> {
     let entries = entries(flags)?;
     let rules = Rules::of(flags)?;
-    let mut taken = HashSet::new();
     let mut wanted = Vec::new();
     for entry in entries {
         let what = rules.understand(&entry)?;
-        let target = place(flags, &what)?;
-        if !taken.insert(target.clone()) {
-            return Err(usage(anyhow!(
-                "two sources would be written to {}: fetch one of them with -o",
-                target.shown()
-            )));
-        }
+        let target = if flags.recursive { folder(flags)? } else { place(flags, &what)? };
         wanted.push(Wanted { what, target });
     }
+    if !flags.recursive {
+        distinct(&wanted)?;
+    }
     Ok(wanted)
+}
+
+/// Makes sure that no two go to one file.
+///
+/// # Errors
+/// When two do.
+pub fn distinct(all: &[Wanted]) -> anyhow::Result<()> {
+    let mut taken = HashSet::new();
+    match all.iter().find(|wanted| !taken.insert(&wanted.target)) {
+        None => Ok(()),
+        Some(twice) => Err(usage(anyhow!(
+            "two sources would be written to {}: fetch one of them with -o",
+            twice.target.shown()
+        ))),
+    }
+}
+
+/// Where a whole folder goes.
+fn folder(flags: &cli::Get) -> anyhow::Result<Target> {
+    let path = std::path::absolute(flags.output_dir.as_deref().unwrap_or(Path::new(".")))?;
+    if !path.is_dir() {
+        bail!("the folder {} is not there: make it first", path.display());
+    }
+    Ok(Target::File(path))
 }
 
 fn entries(flags: &cli::Get) -> anyhow::Result<Vec<Entry>> {
@@ -165,9 +188,12 @@ impl Rules {
 
     fn understand(&self, entry: &Entry) -> anyhow::Result<What> {
         let shown = common::telemetry::redact(&entry.source);
-        let ways = "give http://…, https://…, oci://…, docker://… or file:///…";
+        let ways = "give http://…, https://…, s3://…, oci://…, docker://… or file:///…";
         if is_image(&entry.source) {
             return self.image(entry).map(What::Image);
+        }
+        if Place::is(&entry.source) {
+            return self.object(entry).map(What::Object);
         }
         let url = Url::parse(&entry.source)
             .map_err(|error| usage(anyhow!("{shown:?} is not a URL ({error}): {ways}")))?;
@@ -187,6 +213,15 @@ impl Rules {
             }
             other => Err(usage(anyhow!("{other}:// cannot be fetched: {ways}"))),
         }
+    }
+
+    fn object(&self, entry: &Entry) -> anyhow::Result<Object> {
+        Ok(Object {
+            place: Place::read(&entry.source)?,
+            digest: entry.digest.as_deref().map(str::parse).transpose().map_err(usage)?,
+            tag: self.tag.clone(),
+            credentials: self.credentials.clone(),
+        })
     }
 
     fn image(&self, entry: &Entry) -> anyhow::Result<Image> {
@@ -229,6 +264,7 @@ impl What {
     pub fn shown(&self) -> String {
         match self {
             Self::Url(remote) => common::telemetry::redact(&remote.source.url),
+            Self::Object(object) => object.place.to_string(),
             Self::Image(image) => image.reference.to_string(),
             Self::File(path) => path.display().to_string(),
         }
@@ -238,6 +274,7 @@ impl What {
     fn name(&self) -> Option<std::ffi::OsString> {
         match self {
             Self::Url(remote) => names::of_path(Url::parse(&remote.source.url).ok()?.path()),
+            Self::Object(object) => names::of_key(object.place.key.rsplit('/').next()?),
             Self::Image(image) => Some(image.reference.folder().into()),
             Self::File(path) => path.file_name().map(Into::into),
         }
@@ -311,6 +348,8 @@ mod tests {
             &["http://h/x", "--digest", "sha256:zz"],
             &["http://h/"],
             &["http://h/a", "http://i/a"],
+            &["s3://B/x"],
+            &["s3://data/dir/"],
             &["http://h/a", "http://h/b", "-o", "x"],
             &["http://h/a", "http://h/b", "--digest", "sha256:00"],
         ] {

@@ -1,6 +1,7 @@
 //! How flags, environment and file become the options of the daemons.
 
 mod flags;
+mod groups;
 mod keys;
 mod node;
 
@@ -14,6 +15,7 @@ use common::config::{ListenAddr, Settings, Span, environment};
 use common::node::Labels;
 use peer::daemon::PeerOptions;
 use peer::origin::guard::Pattern;
+use peer::socket::ClientSocket;
 use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -64,6 +66,9 @@ struct PeerSection {
     quic_listen: Option<ListenAddr>,
     proxy_listen: Option<ListenAddr>,
     http_listen: Option<ListenAddr>,
+    client_socket: Option<PathBuf>,
+    client_socket_group: Option<String>,
+    client_socket_mode: Option<String>,
     advertise: Option<SocketAddr>,
     zone: String,
     rack: String,
@@ -240,6 +245,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     // They are noted in the store, and the next start may be in another folder.
     let content_store = settings.content_store.iter().map(std::path::absolute).collect::<Result<_, _>>();
     let proxy_listen = on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711);
+    let client_socket = client_socket(&mut settings).map_err(usage)?;
     let Basics { data_dir, origin, limits, rates } =
         section::<NodeSection>(&all, "peer")?.basics(defaults)?;
     let proxy = proxy_options(&mut settings, proxy_listen, &data_dir).map_err(usage)?;
@@ -250,6 +256,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             proof,
             quic_listen: on(interface.into(), settings.quic_listen, 7710),
             http_listen: Some(on(interface.into(), settings.http_listen, 7712)),
+            client_socket,
             advertise: settings.advertise,
             labels: Labels { zone: settings.zone, rack: settings.rack, host },
             origin,
@@ -260,6 +267,32 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
         proxy_listen,
         proxy,
     })
+}
+
+/// Permissions, without the bits that give a program somebody else's rights.
+///
+/// # Errors
+/// When they are not written in octal.
+pub fn permissions(text: &str) -> Result<u32, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+    mode.ok_or_else(|| "expected permissions in octal, 0 to 0777".into())
+}
+
+/// The socket for other users of the machine, if there is to be one.
+fn client_socket(settings: &mut PeerSection) -> anyhow::Result<Option<ClientSocket>> {
+    let (group, mode) = (settings.client_socket_group.take(), settings.client_socket_mode.take());
+    let Some(path) = settings.client_socket.take() else {
+        anyhow::ensure!(
+            group.is_none() && mode.is_none(),
+            "client-socket-group and client-socket-mode are of the socket that --client-socket names, and there is none"
+        );
+        return Ok(None);
+    };
+    let mode = mode.map_or(Ok(peer::socket::CLIENTS_MODE), |text| permissions(&text));
+    let mode = mode.map_err(|why| anyhow::anyhow!("client-socket-mode: {why}"))?;
+    let group = group.map(|name| groups::number(&name)).transpose()?;
+    Ok(Some(ClientSocket { path: std::path::absolute(path)?, group, mode }))
 }
 
 /// What a peer's proxy is told.

@@ -10,7 +10,7 @@ use common::identity::{self, Admits, Authority, Identity, TokenBook};
 use common::node::{Contact, Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportOptions};
-use peer::daemon::{DaemonError, bind_socket, listen};
+use peer::daemon::{DaemonError, listen};
 use peer::engine::{Engine, EngineOptions};
 use peer::exchange::reveal::Style;
 use peer::housekeeping;
@@ -221,7 +221,7 @@ impl Supernode {
         running.tasks.spawn(accept(transport, engine.clone(), office));
         running.tasks.spawn(keep_time(hub.clone()));
         running.tasks.spawn(tokens::watch(membership, Tokens { book, file: token, authority }));
-        let socket = bind_socket(&running.socket)?;
+        let socket = peer::socket::bind(&running.socket)?;
         running.tasks.serve(socket, api::router(hub.clone(), engine.clone(), Door::Open));
         let router = api::router(hub, engine, door);
         match tls {

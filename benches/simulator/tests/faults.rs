@@ -9,8 +9,9 @@ use supernode::scheduler::Counts;
 
 /// Some seconds' worth; `cargo bench --bench simulate -- --faults 10000` goes on from there.
 const SEEDS: u64 = 400;
-/// A day on which the end of an old session was taken for the end of a new one.
-const BAD_ONCE: u64 = 113_579;
+/// Days on which the end of an old session was taken for the end of a new one, and on which a zone starved: of its two ways out
+/// one crawled and the other lied.
+const BAD_ONCE: [u64; 2] = [113_579, 109_781];
 
 fn judged(seed: u64) -> (Findings, Vec<String>) {
     let scenario = draw(seed);
@@ -26,7 +27,7 @@ fn everybody_gets_the_task_or_says_why_and_the_innocent_are_not_punished() {
     let only = std::env::var("SIM_SEED").ok().map(|seed| seed.parse().unwrap());
     let wrong: Vec<String> = match only {
         Some(seed) => judged(seed).1,
-        None => (0..SEEDS).chain([BAD_ONCE]).flat_map(|seed| judged(seed).1).collect(),
+        None => (0..SEEDS).chain(BAD_ONCE).flat_map(|seed| judged(seed).1).collect(),
     };
     assert!(wrong.is_empty(), "{} complaints\n{}", wrong.len(), wrong.join("\n"));
 }

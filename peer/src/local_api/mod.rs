@@ -1,5 +1,6 @@
 //! The peer's local API: HTTP on the Unix socket `<data-dir>/longshore.sock`. `get` fetches through it and
-//! `status` asks it. Who may open the socket is the file system's to say: its folder is the daemon's own.
+//! `status` asks it. Who may open the socket is the file system's to say: its folder is the daemon's own. Other users may be
+//! given a socket with `/v1/fetch` alone (see [`crate::socket`]).
 //!
 //! | request | answer |
 //! | --- | --- |
@@ -9,8 +10,8 @@
 //! | `POST /v1/fetch` with [`FetchRequest`] | the bytes, `Content-Length`, `Last-Modified` if the origin says it, and `X-Longshore-Task`; cut short if it fails midway |
 //! | `GET /v1/fetch/{task}` | why the task was cut short of late, as an error |
 //!
-//! Errors are [`ApiError`] as JSON, those of the HTTP library too ([`refusal`]). A fetch that the origin refused has its status; 409 says that the content is not what
-//! its digest promises.
+//! Errors are [`ApiError`] as JSON, those of the HTTP library too ([`refusal`]). A fetch that the origin refused has its
+//! status; 409 says that the content is not what its digest promises.
 
 pub mod excerpt;
 mod fetch;
@@ -136,14 +137,17 @@ pub fn router(engine: Engine, supernodes: watch::Receiver<Vec<SupernodeView>>) -
         .with_state(Api { engine: engine.clone(), supernodes })
         .nest("/v1/log", log::routes().into())
         .nest("/v1/tasks", Router::from(stored::routes()).with_state(engine.clone()))
-        .nest(
-            "/v1/fetch",
-            Router::new()
-                .route("/", post(fetch::fetch))
-                .route("/{task}", get(fetch::why))
-                .with_state(fetch::Fetches::new(engine)),
-        )
+        .merge(for_clients(engine))
         .layer(middleware::map_response(refusal::in_json))
+}
+
+/// The routes for whoever may fetch and nothing else.
+pub fn for_clients(engine: Engine) -> Router {
+    let routes = Router::new()
+        .route("/", post(fetch::fetch))
+        .route("/{task}", get(fetch::why))
+        .with_state(fetch::Fetches::new(engine));
+    Router::new().nest("/v1/fetch", routes).layer(middleware::map_response(refusal::in_json))
 }
 
 async fn status(State(api): State<Api>) -> Response {

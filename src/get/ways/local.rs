@@ -1,7 +1,6 @@
 //! Through the local peer's socket. What arrived before a failure is in the peer's store: the next `get` has it from there
 //! at once, so no partial file is kept here.
 
-use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
@@ -18,21 +17,17 @@ use super::{Done, Job};
 use crate::get::output::receive;
 use crate::get::report::Transfer;
 use crate::get::wanted::Target;
-use crate::local::{self, Refused};
+use crate::local::{self, Door, Refused};
 
 const FETCH: &str = "/v1/fetch";
 
 /// Brings it.
-pub(super) async fn bring(
-    data_dir: Option<&Path>,
-    job: &Job<'_>,
-    transfer: &mut Transfer<'_>,
-) -> anyhow::Result<Done> {
-    let stream = connect(data_dir).await?;
+pub(super) async fn bring(door: &Door, job: &Job<'_>, transfer: &mut Transfer<'_>) -> anyhow::Result<Done> {
+    let stream = connect(door).await?;
     if let (Some(digest), Target::File(path)) = (may_copy(&stream, job), job.target) {
         let response = ask(stream, job, &format!("{FETCH}?{IN_PLACE}")).await?;
         let Some(stored) = Stored::told_of(response.headers()) else {
-            return stream_of(response, data_dir, job, transfer).await;
+            return stream_of(response, door, job, transfer).await;
         };
         match stored.copy(digest, (path, job.settings.finish), modified(response.headers()), transfer).await {
             Ok(length) => {
@@ -41,15 +36,15 @@ pub(super) async fn bring(
             // Evicted a moment ago, or not what it was: the peer will find out, and mend it.
             Err(error) => tracing::debug!("the peer's file cannot be copied: {error:#}"),
         }
-        let response = ask(connect(data_dir).await?, job, FETCH).await?;
-        return stream_of(response, data_dir, job, transfer).await;
+        let response = ask(connect(door).await?, job, FETCH).await?;
+        return stream_of(response, door, job, transfer).await;
     }
     let response = ask(stream, job, FETCH).await?;
-    stream_of(response, data_dir, job, transfer).await
+    stream_of(response, door, job, transfer).await
 }
 
-async fn connect(data_dir: Option<&Path>) -> anyhow::Result<UnixStream> {
-    local::connect(data_dir).await?.context("the local peer is gone")
+async fn connect(door: &Door) -> anyhow::Result<UnixStream> {
+    door.connect().await?.context("the local peer is gone")
 }
 
 /// The digest to check it by, if the peer's own file will do. The peer's word on where that is counts only if it is of
@@ -76,7 +71,7 @@ async fn ask(stream: UnixStream, job: &Job<'_>, path: &str) -> anyhow::Result<Re
 /// Takes what the peer sends.
 async fn stream_of(
     response: Response<Incoming>,
-    data_dir: Option<&Path>,
+    door: &Door,
     job: &Job<'_>,
     transfer: &mut Transfer<'_>,
 ) -> anyhow::Result<Done> {
@@ -93,9 +88,7 @@ async fn stream_of(
     let received = receive(job, (length, modified(&headers)), body, transfer).await;
     if cut && let Some(task) = text(&headers, "x-longshore-task") {
         // Its answer is the error. A peer of an older release has none.
-        match local::ask(connect(data_dir).await?, Method::GET, &format!("/v1/fetch/{task}"), Vec::new())
-            .await
-        {
+        match local::ask(connect(door).await?, Method::GET, &format!("/v1/fetch/{task}"), Vec::new()).await {
             Err(error) if error.downcast_ref().is_some_and(|refused: &Refused| refused.status != 404) => {
                 return Err(error);
             }

@@ -19,11 +19,12 @@ use self::member::Member;
 use super::output::Finish;
 use super::report::{Done, Transfer};
 use super::wanted::{Remote, Target};
+use crate::local::Door;
 use crate::{cli, usage};
 
 /// The way that was chosen.
 pub enum Way {
-    Local(Option<PathBuf>),
+    Local(Door),
     Member(Box<Member>),
     Straight(OriginClient),
 }
@@ -53,8 +54,9 @@ pub struct Job<'a> {
 /// # Errors
 /// When the peer's socket is not open to this user, or the member cannot start.
 pub async fn open(flags: &cli::Get, beside: PathBuf) -> anyhow::Result<Way> {
-    if crate::local::connect(flags.data_dir.as_deref()).await?.is_some() {
-        return Ok(Way::Local(flags.data_dir.clone()));
+    let door = Door { data_dir: flags.data_dir.clone(), socket: flags.socket.clone() };
+    if door.connect().await?.is_some() {
+        return Ok(Way::Local(door));
     }
     if flags.no_origin {
         let why = "--no-origin takes what the local peer has, and no local peer runs: start one, or leave the flag out";
@@ -99,7 +101,7 @@ impl Way {
     /// With what is in the way; what may be resumed is kept.
     pub async fn bring(&self, job: &Job<'_>, transfer: &mut Transfer<'_>) -> anyhow::Result<Done> {
         match self {
-            Self::Local(data_dir) => local::bring(data_dir.as_deref(), job, transfer).await,
+            Self::Local(door) => local::bring(door, job, transfer).await,
             Self::Member(member) => member.bring(job, transfer).await,
             Self::Straight(client) => straight::bring(client, job, transfer).await,
         }

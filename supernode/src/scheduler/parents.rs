@@ -26,7 +26,8 @@ impl Swarm {
     /// Gives a member as many parents as it lacks; whom there is nobody for waits for the next tick.
     pub(super) fn top_up(&mut self, child: Seat, context: &mut Context<'_>) {
         let lacking = self.lacking(child, context);
-        if lacking > 0 && self.add_parents(child, lacking, context) < lacking {
+        let outside = self.outside_left(child, context);
+        if lacking > 0 && self.add_parents(child, lacking, outside, context) < lacking {
             self.queue(child);
         }
     }
@@ -42,10 +43,15 @@ impl Swarm {
         context.settings.parents_per_peer.saturating_sub(sitter.parents().count() + useful)
     }
 
-    fn add_parents(&mut self, child: Seat, wanted: usize, context: &mut Context<'_>) -> usize {
+    fn add_parents(
+        &mut self,
+        child: Seat,
+        wanted: usize,
+        mut outside_left: usize,
+        context: &mut Context<'_>,
+    ) -> usize {
         let mut candidates = self.candidates(child, context);
         let near = wanted.div_ceil(2);
-        let mut outside_left = self.outside_left(child, context);
         let mut added = 0;
         while added < wanted && !candidates.is_empty() {
             // The near half are the best, the rest are whoever it be.
@@ -131,14 +137,10 @@ impl Swarm {
         }
         self.at_mut(child).given = Some(context.now);
         let before = self.at(child).mesh.clone();
-        let mut added = self.add_parents(child, MORE, context);
-        let seed = self.at(SEED);
-        let seed_free = self.copy != Copy::None && seed.children() < seed.slots;
-        let inside = self.may_cross(child, context) || seed.place.zone == self.at(child).place.zone;
-        let linked = self.at(child).parents().any(|parent| parent == SEED);
-        if added == 0 && seed_free && inside && !linked {
-            self.link_mesh(child, SEED);
-            added += 1;
+        let outside = self.outside_left(child, context);
+        let mut added = self.add_parents(child, MORE, outside, context);
+        if added == 0 {
+            added = self.give_last(child, context);
         }
         let total = self.at(child).parents().count();
         let surplus = total.saturating_sub(context.settings.parents_per_peer).min(added);
@@ -148,6 +150,26 @@ impl Swarm {
             self.unlink_mesh(child, parent, true);
             self.at_mut(child).remember(parent);
         }
+    }
+
+    /// A parent for who cries and can be given none by the usual rules: the seed, or else one that is far.
+    fn give_last(&mut self, child: Seat, context: &mut Context<'_>) -> usize {
+        let (seed, zone) = (self.at(SEED), self.at(child).place.zone);
+        let seed_free = self.copy != Copy::None && seed.children() < seed.slots;
+        let far = self.may_cross(child, context) || self.may_break_out(child, context);
+        let linked = self.at(child).parents().any(|parent| parent == SEED);
+        if seed_free && !linked && (far || seed.place.zone == zone) {
+            self.link_mesh(child, SEED);
+            return 1;
+        }
+        if far { self.add_parents(child, 1, 1, context) } else { 0 }
+    }
+
+    /// Whether who gets nothing inside its zone may look outside, although the zone has ways out: they may be slow, or say that
+    /// they have what they do not. A few may, and feed the others.
+    fn may_break_out(&self, child: Seat, context: &Context<'_>) -> bool {
+        let crossers = self.zones.get(&self.at(child).place.zone).map_or(0, |zone| zone.crossers.len());
+        crossers < 2 * context.settings.gateways_per_zone
     }
 
     /// Feeds some of those that had to wait or lost a link since.

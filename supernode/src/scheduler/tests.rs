@@ -240,6 +240,35 @@ fn more_parents_are_others_and_only_now_and_then() {
 }
 
 #[test]
+fn a_zone_whose_ways_out_do_not_help_gets_another() {
+    let mut scene = Scene::fetching();
+    scene.join(20, labels("a", ""));
+    scene.join(1, labels("b", ""));
+    // It has nothing, and counts as a way out of the zone until more complain.
+    scene.up(9, labels("b", ""));
+    scene.apply(Event::Hold { task: TASK, node: node(9), pieces: PIECES });
+    scene.join(2, labels("b", ""));
+    scene.join(3, labels("b", ""));
+    scene.progress(1, 0);
+    [2, 3].map(|by| scene.blame(node(by), node(9), Fault::Silent));
+    let outside = |scene: &Scene| {
+        let members = scene.members();
+        [2, 3]
+            .into_iter()
+            .filter(|&number| {
+                members[&node(number)].parents.iter().any(|parent| *parent == seed() || *parent == node(20))
+            })
+            .count()
+    };
+    assert_eq!(outside(&scene), 0);
+    for _ in 0..3 {
+        scene.now += Duration::from_secs(3);
+        scene.apply(Event::MoreParents { task: TASK, node: node(2) });
+    }
+    assert_eq!(outside(&scene), 1);
+}
+
+#[test]
 fn holders_are_parents_at_once_and_another_length_is_no_holder() {
     let mut scene = Scene::new();
     scene.up(1, Labels::default());

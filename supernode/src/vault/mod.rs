@@ -2,7 +2,8 @@
 //! none asks the origin for again, and a supernode with an empty disk starts warm. The local store stays the first tier.
 //! [`crate::daemon`] opens it and gives it to the seed's engine; docs/object-storage.md is its page for users.
 //!
-//! `options` is what the user says; `bucket` is left out of a build without the feature `object-store`.
+//! `options` is what the user says; `s3` is the client, which `longshore get` uses as well. `bucket` and `s3` are left out of a build
+//! without the feature `object-store`.
 //!
 //! # Invariants
 //! - Nobody waits for the bucket: every question has a limit, and one that fails is a miss. While it fails, it is not asked.
@@ -17,6 +18,8 @@
 #[cfg(feature = "object-store")]
 mod bucket;
 mod options;
+#[cfg(feature = "object-store")]
+pub mod s3;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +33,7 @@ use peer::vault::Vault;
 
 #[cfg(feature = "object-store")]
 use bucket::Bucket;
-pub use options::CacheOptions;
+pub use options::{CacheOptions, check_bucket, check_endpoint};
 
 /// Why a bucket cannot be used as it was named.
 #[derive(Debug, thiserror::Error)]

@@ -57,16 +57,25 @@ impl CacheOptions {
     }
 }
 
+/// A bucket's name.
+///
+/// # Errors
+/// When it is none, in words that do not quote it.
+pub fn check_bucket(name: &str) -> Result<(), &'static str> {
+    let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if !BUCKET_NAME.contains(&name.len()) || !name.bytes().all(named) {
+        return Err("a bucket's name has 3 to 63 of a-z, 0-9, - and .");
+    }
+    Ok(())
+}
+
 fn place(url: &str) -> Result<(String, String), &'static str> {
     let rest = url.strip_prefix("s3://").ok_or("it does not begin with s3://")?;
     if rest.contains('@') {
         return Err("credentials do not belong there: use --cache-credentials-file or the environment");
     }
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    if !BUCKET_NAME.contains(&bucket.len()) || !bucket.bytes().all(named) {
-        return Err("a bucket's name has 3 to 63 of a-z, 0-9, - and .");
-    }
+    check_bucket(bucket)?;
     let prefix = prefix.trim_end_matches('/');
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let part = |part: &str| part.bytes().all(plain) && !part.trim_matches('.').is_empty();
@@ -76,11 +85,15 @@ fn place(url: &str) -> Result<(String, String), &'static str> {
     Ok((bucket.to_owned(), prefix.to_owned()))
 }
 
-fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
+/// A server's address.
+///
+/// # Errors
+/// When it is none, in words that do not quote it.
+pub fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
     let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
     let host = host.ok_or("it begins with neither")?.trim_end_matches('/');
     if host.contains('@') {
-        return Err("credentials do not belong there: use --cache-credentials-file or the environment");
+        return Err("credentials do not belong there: use a file or the environment");
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]/".contains(&byte);
     if host.is_empty() || host.starts_with('/') || !host.bytes().all(plain) {

@@ -2,9 +2,12 @@
 //! under its name, or not at all.
 
 mod bad_input;
+mod buckets;
+mod clients;
 mod images;
 mod resume;
 mod sources;
+mod trees;
 
 use std::path::Path;
 

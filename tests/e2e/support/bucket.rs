@@ -92,14 +92,28 @@ impl S3 {
 
     /// The same, reached at `address` with `secret`.
     pub(crate) fn behind_at(&self, world: World, address: &str, secret: &str) -> World {
-        let file = self.root.path().join(format!("credentials-{}", Digest::of(secret.as_bytes()).hex()));
-        let text = format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {secret}\n");
-        std::fs::write(&file, text).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let file = self.credentials(secret);
         world
             .set("LONGSHORE_SUPERNODE_CACHE_URL", &format!("s3://{BUCKET}/{PREFIX}"))
             .set("LONGSHORE_SUPERNODE_CACHE_ENDPOINT", &format!("http://{address}"))
             .set("LONGSHORE_SUPERNODE_CACHE_CREDENTIALS_FILE", &file.display().to_string())
+    }
+
+    /// A credentials file with this secret.
+    pub(crate) fn credentials(&self, secret: &str) -> PathBuf {
+        let file = self.root.path().join(format!("credentials-{}", Digest::of(secret.as_bytes()).hex()));
+        let text = format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {secret}\n");
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    }
+
+    /// Adds an object; its name for `get`.
+    pub(crate) fn add(&self, key: &str, content: &[u8]) -> String {
+        let file = self.objects().join(BUCKET).join(key);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
+        format!("s3://{BUCKET}/{key}")
     }
 
     /// The file with a blob's content.

@@ -12,7 +12,7 @@ use super::process::{Process, output, without_proxies};
 use super::{client, eventually};
 
 /// The built binary.
-const LONGSHORE: &str = env!("CARGO_BIN_EXE_longshore");
+pub(crate) const LONGSHORE: &str = env!("CARGO_BIN_EXE_longshore");
 
 /// What a cluster is told about the world around it.
 #[derive(Default, Clone)]

@@ -16,6 +16,7 @@ pub(crate) mod disk;
 pub(crate) mod faulty;
 pub(crate) mod image;
 pub(crate) mod kubernetes;
+pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod redirecting;
 pub(crate) mod registry;

@@ -1,12 +1,8 @@
-//! The bucket as the seed's engine sees it: a vault. Reading is here, bringing blobs there is in `uploads`. `client` is the way
-//! there, `credentials` a file of them, `leftovers` uploads that were cut, `record` what is believed of an object,
-//! `health` when a bucket that fails is asked again, `cause` what may be said of a failure.
+//! The bucket as the seed's engine sees it: a vault. Reading is here, bringing blobs there is in `uploads`. `leftovers` are
+//! uploads that were cut, `record` what is believed of an object, `health` when a bucket that fails is asked again.
 //!
 //! Objects: `PREFIX/blobs/ab/<64 hex>` is the content, `PREFIX/blobs/ab/<64 hex>.json` its record (see `record`).
 
-mod cause;
-mod client;
-mod credentials;
 mod health;
 mod leftovers;
 mod record;
@@ -28,10 +24,10 @@ use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt as _, multipar
 use peer::store::Store;
 use peer::vault::{Kept, Trouble, Vault};
 
-use self::cause::{cause, is_no_bucket, is_no_range};
 use self::health::Health;
 use self::leftovers::Leftovers;
 use self::uploads::Queue;
+use super::s3::{self, cause, is_no_bucket, is_no_range};
 use super::{CacheError, CacheOptions};
 
 /// Whether a blob is there must be said in this: a cold pull waits for it.
@@ -75,7 +71,7 @@ impl Bucket {
         sealer: Sealer,
         store: Store,
     ) -> Result<Self, CacheError> {
-        let objects = Arc::new(client::open(options)?);
+        let objects = Arc::new(s3::open(options, true)?);
         let name = format!("s3://{}/{}", options.bucket, options.prefix);
         Self::over(objects, name, &options.prefix, data_dir, sealer, store)
     }

@@ -23,8 +23,8 @@ use peer::vault::Kept;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::cause::cause;
 use super::{Bucket, Inner, lock, record};
+use crate::vault::s3::cause;
 
 /// Blobs at a time.
 const BLOBS: usize = 2;

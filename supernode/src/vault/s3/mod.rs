@@ -1,4 +1,8 @@
-//! The client of a real bucket: object_store's, with limits of ours. Called by [`super::Bucket::open`].
+//! The client of a real bucket: object_store's, with limits of ours. `credentials` is a file of them, `cause` what may be said
+//! of a failure. Used by the seed's bucket and by `longshore get`.
+
+mod cause;
+mod credentials;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +10,10 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{ClientOptions, RetryConfig};
 
-use super::cause::cause;
-use super::credentials::File;
-use crate::vault::{CacheError, CacheOptions};
+pub use self::cause::cause;
+pub(super) use self::cause::{is_no_bucket, is_no_range};
+use self::credentials::File;
+use super::{CacheError, CacheOptions};
 
 /// Somebody who is there picks up in this.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -17,11 +22,11 @@ const REQUEST: Duration = Duration::from_secs(120);
 /// What S3 servers of one's own mostly call theirs.
 const REGION: &str = "us-east-1";
 
-/// Sets the client up; asks nobody.
+/// Sets the client up; asks nobody. Where requests are not `signed`, they are anybody's, whatever the environment says.
 ///
 /// # Errors
 /// When the credentials file or the environment cannot be used.
-pub(super) fn open(options: &CacheOptions) -> Result<AmazonS3, CacheError> {
+pub fn open(options: &CacheOptions, signed: bool) -> Result<AmazonS3, CacheError> {
     let plain = options.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let limits = ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST);
     // Whoever asks has another way, or tries again himself.
@@ -39,7 +44,9 @@ pub(super) fn open(options: &CacheOptions) -> Result<AmazonS3, CacheError> {
         None if !named => builder = builder.with_region(REGION),
         None => {}
     }
-    if let Some(path) = &options.credentials_file {
+    if !signed {
+        builder = builder.with_skip_signature(true).with_access_key_id("").with_secret_access_key("");
+    } else if let Some(path) = &options.credentials_file {
         builder = builder.with_credentials(Arc::new(File::open(path)?));
     }
     builder.build().map_err(|error| CacheError::Client(cause(&error)))

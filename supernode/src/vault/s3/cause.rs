@@ -1,5 +1,5 @@
 //! What may be said of a request that failed. Servers quote requests in their answers, session tokens included, so of an
-//! answer only its status and the word in its `<Code>` are told. Used wherever the bucket fails.
+//! answer only its status and the word in its `<Code>` are told. Used wherever a bucket fails.
 
 use std::error::Error as _;
 
@@ -9,7 +9,7 @@ use object_store::Error;
 const MAX_CODE: usize = 64;
 
 /// Why, in words without secrets.
-pub(super) fn cause(error: &Error) -> String {
+pub fn cause(error: &Error) -> String {
     let text = error.to_string();
     let what = match error {
         Error::NotFound { .. } => "not found".to_owned(),
@@ -26,12 +26,12 @@ pub(super) fn cause(error: &Error) -> String {
 }
 
 /// Whether it is the bucket that is not there, and not an object in it.
-pub(super) fn is_no_bucket(error: &Error) -> bool {
+pub(in crate::vault) fn is_no_bucket(error: &Error) -> bool {
     code(&error.to_string()) == Some("NoSuchBucket")
 }
 
 /// Whether there is no such range: the object is shorter than it should be.
-pub(super) fn is_no_range(error: &Error) -> bool {
+pub(in crate::vault) fn is_no_range(error: &Error) -> bool {
     let text = error.to_string();
     status(&text) == Some("416") || code(&text) == Some("InvalidRange")
 }
@@ -58,9 +58,9 @@ fn transport(error: &Error, text: &str) -> String {
     }
     let lower = text.to_ascii_lowercase();
     let known = [
-        ("metadata/instance", "no credentials: set them, or --cache-credentials-file"),
-        ("/meta-data/", "no credentials: set them, or --cache-credentials-file"),
-        ("latest/api/token", "no credentials: set them, or --cache-credentials-file"),
+        ("metadata/instance", "no credentials: set them, or name their file"),
+        ("/meta-data/", "no credentials: set them, or name their file"),
+        ("latest/api/token", "no credentials: set them, or name their file"),
         ("timed out", "no answer in time"),
         ("timeout", "no answer in time"),
         ("dns", "its name cannot be resolved"),
