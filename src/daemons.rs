@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, Published};
 use crate::settings::{self, Flags, PeerPlan};
+use crate::traces::Traces;
 use crate::{cli, reload, shutdown, usage};
 
 /// A peer with the proxy in front of it.
@@ -90,6 +91,7 @@ pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
     let flags = Flags::of(&flags);
     let options = settings::supernode(config.as_deref(), flags.clone(), settings::CLUSTER)?;
     let dir = options.data_dir.clone();
+    let traces = Traces::begin(&settings::traces(config.as_deref(), "supernode", flags.clone())?)?;
     let supernode = Supernode::start(options).await?;
     let limits = supernode.engine().limits().clone();
     let _reloading = reload::on_hangup(move || {
@@ -103,6 +105,7 @@ pub async fn supernode(flags: cli::Supernode) -> anyhow::Result<()> {
     let _published = publish(&supernode, &dir)?;
     shutdown::asked().await?;
     supernode.close().await;
+    traces.finish().await;
     Ok(())
 }
 
@@ -118,6 +121,7 @@ pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
         )));
     }
     let dir = plan.options.data_dir.clone();
+    let traces = Traces::begin(&settings::traces(config.as_deref(), "peer", flags.clone())?)?;
     let node = Node::start(plan).await?;
     let limits = node.peer.engine().limits().clone();
     let _reloading = reload::on_hangup(move || {
@@ -131,6 +135,7 @@ pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
     let _published = node.publish(&dir)?;
     shutdown::asked().await?;
     node.close().await;
+    traces.finish().await;
     Ok(())
 }
 
@@ -147,6 +152,8 @@ pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
         .text("quic-listen", flags.quic_listen)
         .text("http-listen", flags.http_listen)
         .and(&flags.origins);
+    // One process has one collector.
+    let traces = Traces::begin(&settings::traces(config.as_deref(), "peer", home("peer"))?)?;
     let options = settings::supernode(config.as_deref(), supernode_flags, settings::LOOPBACK)?;
     let supernode_dir = options.data_dir.clone();
     let supernode = Supernode::start(options).await?;
@@ -175,6 +182,7 @@ pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
     shutdown::asked().await?;
     node.close().await;
     supernode.close().await;
+    traces.finish().await;
     Ok(())
 }
 

@@ -27,6 +27,7 @@ mod status;
 mod tasks;
 mod token;
 mod top;
+mod traces;
 
 use std::process::ExitCode;
 

@@ -86,8 +86,12 @@ pub(crate) fn receive(task: &Task) {
         let engine = start(lab, "child", Some(transport.clone()), director.clone());
         // What the round before left.
         engine.store().remove(lab.task()).unwrap();
-        let request =
-            Request { source: lab.source(), credentials: Credentials::none(), priority: Priority::Pull };
+        let request = Request {
+            source: lab.source(),
+            credentials: Credentials::none(),
+            priority: Priority::Pull,
+            trace: None,
+        };
         let handle = engine.open(request).await.unwrap();
         touch(&handle.path().unwrap(), geometry.length());
         say("ready");

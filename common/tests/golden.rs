@@ -17,6 +17,7 @@ use common::identity::{Revocation, Seal};
 use common::node::{Contact, Labels, NodeId, Role};
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, OriginFailure, Source, TaskId};
+use common::telemetry::trace::TraceContext;
 use common::wire::exchange::{Link, Opening, PieceReply, Refusal};
 use common::wire::hello::Hello;
 use common::wire::inquiry::{Answered, Inquired, Inquiry};
@@ -208,4 +209,25 @@ fn version_2_adds_its_own() {
     samples.add("down.failed.busy", ToPeer::Failed { task: TASK, failure: failure.clone() });
     samples.add("inquired.busy", Inquired::Unable(failure));
     samples.check(2);
+}
+
+#[test]
+fn version_3_adds_where_a_traced_pull_goes() {
+    let geometry = Geometry::of(3_000_000_000).unwrap();
+    let trace = TraceContext::read("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
+    let mut samples = Samples::default();
+    samples.add("hello", said_hello(3));
+    let priority = Priority::Preheat;
+    samples.add("up.join-traced", ToSupernode::JoinTraced { join: join(), priority, trace });
+    samples.add("opening.link-traced", Opening::LinkTraced { task: TASK, geometry, trace });
+    let inquiry = Inquiry {
+        url: "https://registry.example/v2/a/manifests/1".into(),
+        accept: Some("*/*".into()),
+        credentials: Credentials::none(),
+        words: false,
+    };
+    samples.add("opening.inquiry-traced", Opening::InquiryTraced(inquiry, trace));
+    samples.check(3);
+    let context = codec::encode(&trace).unwrap().len() - codec::encode(&()).unwrap().len();
+    assert_eq!(context, 25, "a context is no longer than the standard's own binary form");
 }

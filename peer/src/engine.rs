@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::node::NodeId;
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, Source, TaskId};
+use common::telemetry::trace::{Side, Span, TraceContext};
 use common::telemetry::{Metrics, hold};
 use common::transport::{Connection, Transport};
 use common::wire::exchange::Refusal;
@@ -78,6 +79,8 @@ pub struct Request {
     pub credentials: Credentials,
     /// How urgent it is.
     pub priority: Priority,
+    /// What it is part of, if that is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// All tasks of one node. Cheap to clone.
@@ -155,10 +158,14 @@ impl Engine {
     pub async fn open(&self, request: Request) -> Result<Handle, FetchError> {
         let task = request.source.task();
         let local = self.is_here(task).await?;
+        let mut span = Span::within("engine.open", request.trace, Side::Inside);
+        span.note("longshore.task", task);
+        span.note("longshore.local", local);
         let start = || Start::Wanted {
             source: request.source.clone(),
             credentials: request.credentials.clone(),
             priority: request.priority,
+            trace: request.trace,
         };
         let mut shared = self.session_for(task, start());
         shared.hasten(request.priority);
@@ -213,11 +220,11 @@ impl Engine {
     ///
     /// # Errors
     /// When the origin must not be asked, or does not answer.
-    pub async fn inquire(&self, inquiry: Inquiry) -> Outcome {
+    pub async fn inquire(&self, inquiry: Inquiry, trace: Option<TraceContext>) -> Outcome {
         self.origin().allows(&inquiry.url)?;
         let place = origin::place_of(&inquiry.url)?;
         if self.inner.desk.is_worth_asking(&place, Instant::now()) {
-            match self.inner.context.coordinator.inquire(inquiry.clone()).await {
+            match self.inner.context.coordinator.inquire(inquiry.clone(), trace).await {
                 Some(Inquired::Answered(answered)) => return Ok(answered),
                 // It asks for others, and would for us a moment later.
                 Some(Inquired::Unable(Failure::Busy { .. })) | None => {}

@@ -51,7 +51,7 @@ pub(crate) async fn answer(ask: &Ask, name: &Name, digest: ContentDigest) -> Res
         // Who reads a part of a layer may never want the next.
         if !ask.headers.contains_key(RANGE) {
             let (upstream, repository) = (&ask.upstream, ask.upstream.url(&name.path()));
-            ask.ahead.gives_layer(&repository, known, &handle, upstream.credentials());
+            ask.ahead.gives_layer(&repository, known, &handle, (upstream.credentials(), upstream.trace()));
         }
         return Ok(serve(&ask.headers, &digest, length, |range| body::of_engine(handle, range, origin)));
     }
@@ -108,7 +108,8 @@ async fn of_engine(
 ) -> Result<Option<Handle>, Refusal> {
     let upstream = &ask.upstream;
     let source = Source::of_digest(upstream.url(path), digest);
-    let request = Request { source, credentials: upstream.credentials().clone(), priority: Priority::Pull };
+    let (credentials, trace) = (upstream.credentials().clone(), upstream.trace());
+    let request = Request { source, credentials, priority: Priority::Pull, trace };
     match upstream.engine().open(request).await {
         Ok(handle) if is_same(granted, handle.length()) => Ok(Some(handle)),
         Ok(handle) => {

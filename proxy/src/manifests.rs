@@ -116,7 +116,8 @@ async fn of_engine(
     let reference = Reference::Digest(ContentDigest::Sha256(digest));
     let url = upstream.url(&manifest_path(name, &reference));
     let source = Source { accept: Some(accept.to_owned()), ..Source::of_digest(url, digest) };
-    let request = Request { source, credentials: upstream.credentials().clone(), priority: Priority::Pull };
+    let (credentials, trace) = (upstream.credentials().clone(), upstream.trace());
+    let request = Request { source, credentials, priority: Priority::Pull, trace };
     match read(ask, request, by).await {
         Ok(bytes) => Ok(bytes),
         // A registry may know a manifest by its tag only (converted ones); it is asked once more, as the client did.

@@ -14,7 +14,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use common::telemetry::{Code, Recipient, RequestKind};
+use common::telemetry::trace::{Span, TraceContext};
+use common::telemetry::{Code, Label as _, Recipient, RequestKind};
 use http::header::{ACCEPT, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
@@ -43,6 +44,8 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 const MAX_HEADERS: usize = 32 << 10;
 /// A client's name that is longer is cut.
 const MAX_CLIENT: usize = 40;
+/// What a client says of the trace that its request is part of (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 /// What every registry says of itself; old clients insist on it.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -163,8 +166,13 @@ enum Deed {
 type Host = Option<Arc<str>>;
 
 /// Answers one request, whatever it is.
-async fn serve(State((mirror, host)): State<(Arc<Mirror>, Host)>, request: Request) -> Response {
+async fn serve(State((mirror, host)): State<(Arc<Mirror>, Host)>, mut request: Request) -> Response {
     let begun = Instant::now();
+    let upstream = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let mut span = Span::begin("proxy.request", upstream);
+    if let Some(trace) = span.context() {
+        request.extensions_mut().insert(trace);
+    }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (kind, registry, answer) = mirror.answer(request, host).await;
     let mut response = answer.unwrap_or_else(|refusal| {
@@ -176,12 +184,41 @@ async fn serve(State((mirror, host)): State<(Arc<Mirror>, Host)>, request: Reque
         refusal.into_response()
     });
     let status = response.status().as_u16();
+    if span.context().is_some() {
+        describe(&mut span, (kind, &method, status), &registry, &path);
+        // Until the last byte is sent, or the client is gone.
+        response = response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _lasts = &span;
+                frame
+            }))
+        });
+    }
     tracing::debug!(%method, registry, path, status, took = ?begun.elapsed(), "answered");
     mirror.engine.metrics().proxy_requests.of(kind, Code::of(status)).inc();
     if method != Method::CONNECT && kind != RequestKind::Passed {
         response.headers_mut().entry(API_VERSION).or_insert(HeaderValue::from_static("registry/2.0"));
     }
     response
+}
+
+/// What a span says of a request. Of what is handed on no more than the host: its path is nobody's business here.
+fn describe(
+    span: &mut Span,
+    (kind, method, status): (RequestKind, &Method, u16),
+    registry: &str,
+    path: &str,
+) {
+    span.note("longshore.kind", kind.value());
+    span.note("http.request.method", method.as_str());
+    span.note("http.response.status_code", status);
+    span.note("server.address", registry);
+    if matches!(kind, RequestKind::Manifest | RequestKind::Blob) {
+        span.note("url.path", path);
+    }
+    if status >= 500 {
+        span.fail();
+    }
 }
 
 // === impl Mirror ===
@@ -286,7 +323,7 @@ impl Mirror {
 
     fn upstream(&self, meant: &Meant, parts: &Parts) -> Result<Upstream, Refusal> {
         let registry = meant.registry.as_deref().unwrap_or(&self.options.default_registry);
-        Upstream::new(&self.engine, registry, &parts.headers)
+        Upstream::new(&self.engine, registry, &parts.headers, parts.extensions.get::<TraceContext>().copied())
     }
 
     fn handed_on(&self, meant: Meant) -> Result<Deed, Refusal> {

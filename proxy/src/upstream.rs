@@ -11,6 +11,7 @@ use std::time::Instant;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use common::task::{Credentials, OriginFailure};
+use common::telemetry::trace::{Side, Span, TraceContext};
 use common::wire::inquiry::Inquiry;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
@@ -56,6 +57,7 @@ pub(crate) struct Upstream {
     registry: String,
     base: String,
     credentials: Credentials,
+    trace: Option<TraceContext>,
 }
 
 /// One client's request.
@@ -128,13 +130,18 @@ impl Ask {
 
 impl Upstream {
     /// The registry `name` for a client that sent `headers`.
-    pub(crate) fn new(engine: &Engine, name: &str, headers: &HeaderMap) -> Result<Self, Refusal> {
+    pub(crate) fn new(
+        engine: &Engine,
+        name: &str,
+        headers: &HeaderMap,
+        trace: Option<TraceContext>,
+    ) -> Result<Self, Refusal> {
         // The name is not quoted: whoever writes `user:password@host` there shall not read it in a log.
         let refused = |_| Refusal::Registry("the registry that is meant is not HOST or HOST:PORT".to_owned());
         let base = engine.origin().registries().base_url(name).map_err(refused)?;
         let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let credentials = authorization.map_or_else(Credentials::none, Credentials::authorization);
-        Ok(Self { engine: engine.clone(), registry: name.to_owned(), base, credentials })
+        Ok(Self { engine: engine.clone(), registry: name.to_owned(), base, credentials, trace })
     }
 
     /// The registry's name.
@@ -145,6 +152,11 @@ impl Upstream {
     /// The node's engine.
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// What the client's request is part of, if that is traced.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        self.trace
     }
 
     /// What opens the registry for this client.
@@ -194,7 +206,14 @@ impl Upstream {
             credentials: self.credentials.clone(),
             words: words == Words::Wanted,
         };
-        let answered = self.engine.inquire(inquiry).await;
+        let mut span = Span::within("proxy.permission", self.trace, Side::Client);
+        span.note("server.address", self.registry.as_str());
+        let answered = self.engine.inquire(inquiry, span.context()).await;
+        match &answered {
+            Ok(answered) => span.note("http.response.status_code", answered.status),
+            Err(_) => span.fail(),
+        }
+        drop(span);
         let answered = answered.map_err(|error| Refusal::of_engine(error, &self.registry, subject))?;
         let status = StatusCode::from_u16(answered.status);
         let status = status.map_err(|_| self.unavailable("its status is no HTTP status"))?;

@@ -33,6 +33,13 @@ pub struct Home {
     /// Blobs that nobody used for so long go, for example 30d [default: never]
     #[arg(long, value_name = "TIME")]
     pub ttl: Option<String>,
+    /// An OpenTelemetry collector that is told how pulls went, over OTLP/HTTP, for example http://127.0.0.1:4318
+    /// [default: LONGSHORE_OTLP_ENDPOINT, else OTEL_EXPORTER_OTLP_ENDPOINT, else pulls are not traced]
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// How many of the requests are traced whose client did not decide it with a `traceparent` header [default: 1%]
+    #[arg(long, value_name = "PERCENT")]
+    pub otlp_sample: Option<String>,
 }
 
 /// A bucket behind the supernode's disk.

@@ -5,7 +5,7 @@ use common::config::{Key, Kind, Schema};
 /// All settings.
 pub(super) const SCHEMA: Schema = Schema {
     sections: &[("supernode", &[NODE, LIMITS, SUPERNODE]), ("peer", &[NODE, LIMITS, PEER])],
-    exempt: &["LONGSHORE_TESTS_"],
+    exempt: &["LONGSHORE_TESTS_", "LONGSHORE_OTLP_ENDPOINT"],
 };
 
 /// What the daemons' origins and stores are like.
@@ -21,6 +21,8 @@ const NODE: &[Key] = &[
     Key::new("low-watermark", Kind::Percent, "85%"),
     Key::new("keep-free", Kind::Share, "15%"),
     Key::new("ttl", Kind::Span, "30d"),
+    Key::new("otlp-endpoint", Kind::Text, "http://127.0.0.1:4318"),
+    Key::new("otlp-sample", Kind::Percent, "1%"),
 ];
 
 /// How much may pass.

@@ -26,7 +26,7 @@ use supernode::enrolment::KubernetesFlags;
 use supernode::vault::CacheOptions;
 
 use crate::joining::Joining;
-use crate::usage;
+use crate::{traces, usage};
 
 use keys::SCHEMA;
 use node::{Basics, NodeSection};
@@ -328,6 +328,11 @@ fn proxy_options(
     })
 }
 
+/// What a daemon's section says of traces.
+pub fn traces(config: Option<&Path>, name: &'static str, flags: Flags) -> anyhow::Result<traces::Wish> {
+    Ok(section::<NodeSection>(&gather(config, name, flags)?, name)?.traces())
+}
+
 /// Reads all sections, as the daemons would, and makes nothing. The flags are a peer's.
 pub fn outlook(config: Option<&Path>, flags: Flags) -> anyhow::Result<Outlook> {
     let settings = gather(config, "peer", flags)?;
@@ -348,7 +353,7 @@ pub fn outlook(config: Option<&Path>, flags: Flags) -> anyhow::Result<Outlook> {
 }
 
 /// This machine's name, which tells neighbours on one machine that they are near.
-fn hostname() -> String {
+pub fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
 }

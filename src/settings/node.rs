@@ -12,6 +12,7 @@ use peer::store::Limits;
 use serde::Deserialize;
 
 use super::Defaults;
+use crate::traces;
 
 /// Where the kubelet keeps its state, whoever runs it.
 const KUBELET: &str = "/var/lib/kubelet";
@@ -31,6 +32,8 @@ pub(super) struct NodeSection {
     low_watermark: Option<Percent>,
     keep_free: Option<Share>,
     ttl: Option<Span>,
+    otlp_endpoint: Option<String>,
+    otlp_sample: Option<Percent>,
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
     origin_limit: Option<Rate>,
@@ -51,6 +54,11 @@ pub(super) struct Basics {
 // === impl NodeSection ===
 
 impl NodeSection {
+    /// Where traces go.
+    pub(super) fn traces(self) -> traces::Wish {
+        traces::Wish { endpoint: self.otlp_endpoint, sample: self.otlp_sample }
+    }
+
     /// Finds out what is wrong with them before anything is opened; then makes the folder.
     pub(super) fn basics(self, defaults: Defaults) -> anyhow::Result<Basics> {
         let (limits, rates) = (self.limits().map_err(crate::usage)?, self.rates());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use common::node::NodeId;
 use common::task::TaskId;
+use common::telemetry::trace::{Span, TraceContext};
 use common::wire::swarm::{Failure, Join, MAX_INLINE, Priority, ToPeer};
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
@@ -43,23 +44,35 @@ pub struct Feeder {
 
 impl Feeder {
     /// Serves one join to its end. What it says is kept, and counted, until its task is open.
-    pub async fn run(self, join: Join, priority: Priority, kept: Part) {
+    pub async fn run(self, join: Join, priority: Priority, kept: Part, trace: Option<TraceContext>) {
         let task = join.source.task();
+        let mut span = Span::asked("supernode.join", trace);
+        span.note("longshore.task", task);
+        span.note("longshore.node", self.engine.node());
+        span.note("longshore.peer", self.node);
+        let trace = span.context();
         self.engine.metrics().joins.inc();
         // Nothing is left to do for a peer that is gone.
-        let _: Result<(), Gone> = match self.feed(join, priority, kept).await {
+        let _: Result<(), Gone> = match self.feed(join, priority, kept, trace).await {
             Ok(said) => said,
             Err(FetchError::Poisoned { .. }) => self.outbox.say(ToPeer::Poisoned(task)).await,
             Err(error) => {
+                span.fail();
                 let failure = failure(error).for_version(self.version);
                 self.outbox.say(ToPeer::Failed { task, failure }).await
             }
         };
     }
 
-    async fn feed(&self, join: Join, priority: Priority, kept: Part) -> Result<Result<(), Gone>, FetchError> {
+    async fn feed(
+        &self,
+        join: Join,
+        priority: Priority,
+        kept: Part,
+        trace: Option<TraceContext>,
+    ) -> Result<Result<(), Gone>, FetchError> {
         let Join { source, credentials, held } = join;
-        let handle = self.open(Request { source, credentials, priority }, kept).await?;
+        let handle = self.open(Request { source, credentials, priority, trace }, kept).await?;
         let (task, geometry) = (handle.task(), handle.geometry());
         let mut bulletin = self.bulletins.read(handle.clone(), self.version);
         if self.is_inline(handle.length()) {

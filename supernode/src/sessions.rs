@@ -9,6 +9,7 @@ use common::node::Contact;
 use common::piece::Geometry;
 use common::task::TaskId;
 use common::telemetry::TurnedAway;
+use common::telemetry::trace::TraceContext;
 use common::wire::codec::CodecError;
 use common::wire::swarm::{Failure, Join, MAX_ENTRIES, Priority, ToPeer, ToSupernode};
 use peer::engine::Engine;
@@ -194,8 +195,9 @@ impl Session {
     async fn heard(&mut self, message: ToSupernode) {
         let (hub, node) = (&self.feeder.hub, self.feeder.node);
         match message {
-            ToSupernode::Join(join) => self.join(join, Priority::Pull).await,
-            ToSupernode::JoinAs { join, priority } => self.join(join, priority).await,
+            ToSupernode::Join(join) => self.join(join, Priority::Pull, None).await,
+            ToSupernode::JoinAs { join, priority } => self.join(join, priority, None).await,
+            ToSupernode::JoinTraced { join, priority, trace } => self.join(join, priority, Some(trace)).await,
             ToSupernode::Testimony(said) if self.shared.notary.believes(&said) => {
                 self.shared.memory.learn(&said)
             }
@@ -231,7 +233,7 @@ impl Session {
         }
     }
 
-    async fn join(&mut self, join: Join, priority: Priority) {
+    async fn join(&mut self, join: Join, priority: Priority, trace: Option<TraceContext>) {
         let task = join.source.task();
         let length = length(&join);
         if length > MAX_WORDS {
@@ -264,7 +266,7 @@ impl Session {
         self.joins += 1;
         let number = self.joins;
         let feeding = self.feeding.spawn(async move {
-            feeder.run(join, priority, kept).await;
+            feeder.run(join, priority, kept, trace).await;
             (task, number)
         });
         self.by_task.insert(task, (number, feeding));
@@ -302,7 +304,7 @@ fn words(message: &ToSupernode) -> u32 {
         ToSupernode::Testimony(said) => COSTLY + said.digests.len() as u32 / 16,
         ToSupernode::Blame { .. } | ToSupernode::Renew(_) => COSTLY,
         // Joins have their own measure.
-        ToSupernode::Join(_) | ToSupernode::JoinAs { .. } => 1,
+        ToSupernode::Join(_) | ToSupernode::JoinAs { .. } | ToSupernode::JoinTraced { .. } => 1,
         ToSupernode::Leave(_) | ToSupernode::MoreParents(_) => 1,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use reqwest::{Certificate, Client, StatusCode, header};
+use reqwest::{Certificate, Client, Method, StatusCode, header};
 use tempfile::TempDir;
 
 use crate::support::client::install_provider;
@@ -148,4 +148,49 @@ async fn what_is_wrong_with_its_files_is_said_at_the_start() {
         let (code, said) = run(root.path(), &flags).await;
         assert!(code.is_some_and(|code| code != 0) && said.contains(says), "{flags:?}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_json_that_says_why() {
+    let root = TempDir::new().unwrap();
+    let token = root.path().join("token");
+    std::fs::write(&token, "a token of the operator's own\n").unwrap();
+    let flags = ["--api-token-file", token.to_str().unwrap()];
+    let node = supernode(root.path(), "127.0.0.1:0", &flags).await;
+    let client = client(None);
+    let ask = async |method: Method, path: &str, token: bool, body: Option<(&str, String)>| {
+        let mut request = client.request(method, node.url(path));
+        if token {
+            request = request.bearer_auth("a token of the operator's own");
+        }
+        if let Some((kind, body)) = body {
+            request = request.header(header::CONTENT_TYPE, kind).body(body);
+        }
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        assert_eq!(headers[header::CONTENT_TYPE], "application/json", "{path}");
+        let error = answer.json::<peer::local_api::ApiError>().await.unwrap().error;
+        assert!(!error.is_empty() && !error.contains('\n'), "{path}: {error}");
+        (status, headers)
+    };
+    let (log, json) = ("/api/v1/log", "application/json");
+    let whole = |body: &str| Some((json, body.to_owned()));
+    for (method, path, token, body, expected) in [
+        (Method::GET, STATUS, false, None, 401),
+        (Method::GET, "/api/v1/openapi.json", false, None, 401),
+        (Method::GET, "/api/v1/nothing", false, None, 401),
+        (Method::GET, "/api/v1/nothing", true, None, 404),
+        (Method::GET, "/api/v1/tasks/", true, None, 404),
+        (Method::DELETE, "/api/v1/tasks/12", true, None, 400),
+        (Method::DELETE, "/api/v1/tasks/%ff", true, None, 400),
+        (Method::PUT, log, true, whole("{"), 400),
+        (Method::PUT, log, true, whole("{\"directives\": \"peer=louder\"}"), 400),
+        (Method::PUT, log, true, whole("{\"directives\": 7}"), 422),
+        (Method::PUT, log, true, Some(("text/plain", "debug".to_owned())), 415),
+        (Method::PUT, log, true, Some((json, "x".repeat(65 << 10))), 413),
+    ] {
+        assert_eq!(ask(method.clone(), path, token, body).await.0, expected, "{method} {path}");
+    }
+    let (status, headers) = ask(Method::POST, STATUS, true, None).await;
+    assert_eq!((status, &headers[header::ALLOW]), (405, &"GET,HEAD".parse().unwrap()));
 }

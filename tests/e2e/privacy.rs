@@ -155,6 +155,49 @@ async fn no_secret_is_written_to_a_log_a_metric_or_the_disk() {
     }
 }
 
+#[cfg(feature = "otlp")]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_leaves_with_a_trace() {
+    use crate::support::collector::Collector;
+    use crate::support::eventually;
+    use crate::support::faulty::Origin;
+
+    need!("docker-registry", "htpasswd");
+    let (collector, origin) = (Collector::start().await, Origin::start().await);
+    let quay = quay(46).await;
+    let world = World::registry("quay.test", &quay.registry.url())
+        .allowing(&origin.address)
+        .set("LONGSHORE_OTLP_ENDPOINT", &collector.endpoint)
+        .set("LONGSHORE_PEER_OTLP_SAMPLE", "100%");
+    let mut quay = Quay { cluster: Cluster::start(2, world).await, ..quay };
+    quay.owner_pulls(0).await;
+    quay.owner_pulls(1).await;
+    quay.turns_away(0, "guesser", |request| request.basic_auth(OWNER.name, Some("Wr0ng-Light!Buoy"))).await;
+    // As an HTTP proxy's client sends what is signed by its query.
+    let signed = format!("{}?X-Signature=5igned-Buoy", origin.add_file("signed", vec![7; 1 << 20]));
+    let proxy = reqwest::Proxy::all(format!("http://{}", quay.cluster.peers[0].at.proxy)).unwrap();
+    let client = reqwest::Client::builder().proxy(proxy).build().unwrap();
+    assert!(client.get(&signed).send().await.unwrap().status().is_success());
+    quay.registry.kill().await;
+    quay.owner_pulls_fail_or_not().await;
+    eventually("the pulls, the strangers, and what was handed on", async || {
+        let spans = collector.spans();
+        let passed = |kind: &str| spans.iter().any(|span| span.word("longshore.kind") == kind);
+        let refused = spans.iter().any(|span| span.word("http.response.status_code") == "401");
+        (passed("blob") && passed("passed") && refused).then_some(())
+    })
+    .await;
+    for peer in &mut quay.cluster.peers {
+        assert!(peer.terminate().await.success());
+    }
+    quay.cluster.supernode.terminate().await;
+    let raw = collector.raw();
+    for secret in [OWNER.password, OWNER_BASIC, "Wr0ng-Light!Buoy", "5igned-Buoy", "X-Signature"] {
+        let found = raw.windows(secret.len()).any(|part| part == secret.as_bytes());
+        assert!(!found, "the secret {secret:?} leaves with a trace");
+    }
+}
+
 impl Quay {
     /// Asks while the registry is gone: whatever the answer, the failure on the way passes through every log.
     async fn owner_pulls_fail_or_not(&self) {

@@ -19,7 +19,7 @@ impl Villain {
     pub(super) async fn answer(self: Arc<Self>, mut send: SendStream, receive: RecvStream) {
         let mut reader = FrameReader::new(receive);
         match reader.expect::<Opening>().await {
-            Ok(Opening::Link { .. }) => {
+            Ok(Opening::Link { .. } | Opening::LinkTraced { .. }) => {
                 let _ = codec::send(&mut send, &Link::Accepted).await;
                 let (receive, _) = reader.into_parts();
                 self.link(send, receive).await;
@@ -27,7 +27,7 @@ impl Villain {
             Ok(Opening::Piece { index, .. }) => {
                 let _ = self.piece(send, index).await;
             }
-            Ok(Opening::Session | Opening::Inquiry(_)) | Err(_) => {}
+            Ok(Opening::Session | Opening::Inquiry(_) | Opening::InquiryTraced(..)) | Err(_) => {}
         }
     }
 

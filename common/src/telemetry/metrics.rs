@@ -17,6 +17,7 @@ use super::labels::{
     TurnedAway,
 };
 use super::process::Process;
+use super::trace;
 
 /// One process's metrics; clones share them.
 #[derive(Clone)]
@@ -153,6 +154,7 @@ impl Series {
         let registry = Registry::new();
         registry.register(Box::new(Process::new()?))?;
         build_info(&registry)?;
+        registry.register(Box::new(trace::metrics()))?;
         let r = &registry;
         Ok(Self {
             received_bytes: Counters::new(r, "received_bytes_total", "Bytes of verified pieces")?,

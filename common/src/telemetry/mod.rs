@@ -1,8 +1,8 @@
-//! What a process tells about itself: log lines ([`init_logging`]) and numbers ([`Metrics`]). Every room writes to
-//! them; the binary sets them up and the HTTP servers show them.
+//! What a process tells about itself: log lines ([`init_logging`]), numbers ([`Metrics`]) and, if asked to, the spans of pulls
+//! ([`trace`]). Every room writes to them; the binary sets them up and the HTTP servers show them.
 //!
 //! # Invariants
-//! - No credential reaches a log line or a metric: URLs pass through [`redact`], and label values are enums, never
+//! - No credential reaches a log line, a metric or a span: URLs pass through [`redact`], and label values are enums, never
 //!   text that somebody sent.
 
 mod labels;
@@ -10,6 +10,7 @@ mod logging;
 mod metrics;
 mod process;
 mod redact;
+pub mod trace;
 
 pub use labels::{
     ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Outcome, Recipient, RejectReason, RequestKind,

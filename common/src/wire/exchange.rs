@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::inquiry::Inquiry;
 use crate::piece::{Geometry, PieceIndex};
 use crate::task::TaskId;
+use crate::telemetry::trace::TraceContext;
 
 /// The most runs in one [`Link::Have`].
 pub const MAX_RUNS: usize = 4096;
@@ -37,6 +38,17 @@ pub enum Opening {
     Session,
     /// A question for an origin; [`super::inquiry::Inquired`] is the answer.
     Inquiry(Inquiry),
+    /// As [`Opening::Link`], for a pull that is traced. Version 3.
+    LinkTraced {
+        /// Which task.
+        task: TaskId,
+        /// The opener's view of it.
+        geometry: Geometry,
+        /// What it is part of.
+        trace: TraceContext,
+    },
+    /// As [`Opening::Inquiry`], for a pull that is traced. Version 3.
+    InquiryTraced(Inquiry, TraceContext),
 }
 
 /// A message on a link, either way.

@@ -10,7 +10,8 @@
 //! what one supernode vouched for, the next need not find out anew. Revocations travel both ways for the same reason.
 //!
 //! # Versions
-//! What came with version 2 says so, and is neither sent to nor expected of who speaks version 1.
+//! What came with version 2 or 3 says so, and is neither sent to nor expected of who speaks an older one. Version 3 lets a pull
+//! that is traced be followed to other nodes; of others it says nothing new.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ use crate::identity::{Revocation, Seal};
 use crate::node::{Contact, NodeId};
 use crate::piece::{Geometry, PieceIndex};
 use crate::task::{Credentials, OriginFailure, Source, TaskId};
+use crate::telemetry::trace::TraceContext;
 
 /// The longest task whose bytes come inside [`ToPeer::Joined`].
 pub const MAX_INLINE: u64 = 128 * 1024;
@@ -62,6 +64,15 @@ pub enum ToSupernode {
     Testimony(Testimony),
     /// Members that other supernodes turned out. Said when a session opens; at most [`MAX_ENTRIES`]. Version 2.
     Revoked(Vec<Revocation>),
+    /// As [`ToSupernode::JoinAs`], for a pull that is traced. Version 3.
+    JoinTraced {
+        /// The wish.
+        join: Join,
+        /// How urgent it is.
+        priority: Priority,
+        /// What it is part of.
+        trace: TraceContext,
+    },
 }
 
 /// The wish to enter a swarm.

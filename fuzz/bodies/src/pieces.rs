@@ -60,9 +60,11 @@ pub fn pieces(data: &[u8]) {
 async fn opened(stream: Parts<'_>) {
     let mut reader = FrameReader::limited(stream, 64 * 1024);
     match reader.expect::<Opening>().await {
-        Ok(Opening::Link { geometry, .. }) => link(reader, geometry).await,
+        Ok(Opening::Link { geometry, .. } | Opening::LinkTraced { geometry, .. }) => {
+            link(reader, geometry).await
+        }
         Ok(Opening::Session) => while let Ok(Some(_)) = reader.next::<ToSupernode>().await {},
-        Ok(Opening::Piece { .. } | Opening::Inquiry(_)) | Err(_) => {}
+        Ok(Opening::Piece { .. } | Opening::Inquiry(_) | Opening::InquiryTraced(..)) | Err(_) => {}
     }
 }
 

@@ -38,6 +38,8 @@ const LOOKUP: Duration = Duration::from_secs(5);
 const EVENTS: usize = 64;
 /// The first version that knows what testimony is, and that some joins are less urgent.
 const SECOND: u16 = 2;
+/// The first that can be told which trace a join is part of.
+const THIRD: u16 = 3;
 
 /// Keeps the sessions behind a [`super::remote::Remote`].
 pub struct Driver {
@@ -352,11 +354,12 @@ impl Driver {
         let (Some(member), Some(line)) = (self.members.get(&task), self.lines.get(&at)) else { return };
         // For people only: a download that has no room for it now does without.
         let _ = member.orders.try_send(Order::Joining(at));
-        let Wish { source, credentials, held, priority } = member.wish.clone();
+        let Wish { source, credentials, held, priority, trace } = member.wish.clone();
         let join = Join { source, credentials, held };
-        let join = match priority {
-            Priority::Preheat if line.version >= SECOND => ToSupernode::JoinAs { join, priority },
-            Priority::Preheat | Priority::Pull => ToSupernode::Join(join),
+        let join = match (trace.filter(|_| line.version >= THIRD), priority) {
+            (Some(trace), priority) => ToSupernode::JoinTraced { join, priority, trace },
+            (None, Priority::Preheat) if line.version >= SECOND => ToSupernode::JoinAs { join, priority },
+            (None, Priority::Preheat | Priority::Pull) => ToSupernode::Join(join),
         };
         let shown = member.vouched.testimonies(task).filter(|_| line.version >= SECOND);
         // Before the join, which begins the origin's fetch: what is vouched for need not be part of it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::digest::Digest;
 use common::node::NodeId;
 use common::rendezvous;
+use common::telemetry::trace::TraceContext;
 use common::transport::{CONTROL_PRIORITY, Connection, TransportError};
 use common::wire::codec::{self, CodecError, FrameReader};
 use common::wire::exchange::Opening;
@@ -17,6 +18,8 @@ use tokio::time::timeout;
 
 /// The supernode asks an origin for so long at most before this node does it itself: a little longer than it tries.
 const INQUIRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first protocol version that can say which trace a question is part of.
+const TRACED: u16 = 3;
 
 /// The connections of the sessions that there are.
 #[derive(Default)]
@@ -59,8 +62,8 @@ impl Line {
     }
 
     /// Has a supernode ask; `None` when none can be asked to.
-    pub(super) async fn inquire(&self, inquiry: Inquiry) -> Option<Inquired> {
-        match timeout(INQUIRY_TIMEOUT, self.inquire_any(inquiry)).await {
+    pub(super) async fn inquire(&self, inquiry: Inquiry, trace: Option<TraceContext>) -> Option<Inquired> {
+        match timeout(INQUIRY_TIMEOUT, self.inquire_any(inquiry, trace)).await {
             Ok(inquired) => inquired,
             // It would take as long for the next question.
             Err(_) => Some(Inquired::Unable(Failure::Unavailable("the supernode takes too long".to_owned()))),
@@ -68,9 +71,9 @@ impl Line {
     }
 
     /// The one whose question it is, or the next, should that one be lost meanwhile.
-    async fn inquire_any(&self, inquiry: Inquiry) -> Option<Inquired> {
+    async fn inquire_any(&self, inquiry: Inquiry, trace: Option<TraceContext>) -> Option<Inquired> {
         for connection in self.in_order(&inquiry.url) {
-            match inquire(&connection, inquiry.clone()).await {
+            match inquire(&connection, inquiry.clone(), trace).await {
                 Ok(inquired) => return Some(inquired),
                 Err(error) => tracing::debug!("the supernode does not ask for us: {error}"),
             }
@@ -85,9 +88,17 @@ impl Line {
     }
 }
 
-async fn inquire(connection: &Connection, inquiry: Inquiry) -> Result<Inquired, LineError> {
+async fn inquire(
+    connection: &Connection,
+    inquiry: Inquiry,
+    trace: Option<TraceContext>,
+) -> Result<Inquired, LineError> {
+    let opening = match trace.filter(|_| connection.version() >= TRACED) {
+        Some(trace) => Opening::InquiryTraced(inquiry, trace),
+        None => Opening::Inquiry(inquiry),
+    };
     let (mut send, receive) = connection.open().await?;
     let _ = send.set_priority(CONTROL_PRIORITY);
-    codec::send(&mut send, &Opening::Inquiry(inquiry)).await?;
+    codec::send(&mut send, &opening).await?;
     Ok(FrameReader::new(receive).expect::<Inquired>().await?)
 }

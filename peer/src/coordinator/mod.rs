@@ -23,6 +23,7 @@ use common::digest::Digest;
 use common::node::{Contact, NodeId};
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, Source, TaskId};
+use common::telemetry::trace::TraceContext;
 use common::wire::inquiry::{Inquired, Inquiry};
 use common::wire::swarm::{Failure, Fault, Priority};
 use futures_util::future::BoxFuture;
@@ -44,6 +45,8 @@ pub struct Wish {
     pub held: u32,
     /// How urgent it is.
     pub priority: Priority,
+    /// What it is part of, if that is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// A place in a swarm; it is given up by dropping it.
@@ -163,7 +166,7 @@ pub trait Coordinator: Send + Sync + 'static {
     fn is_seed(&self, node: NodeId) -> bool;
 
     /// Has a question put to an origin for one of this node's clients; `None` when there is nobody to do it.
-    fn inquire(&self, _: Inquiry) -> BoxFuture<'_, Option<Inquired>> {
+    fn inquire(&self, _: Inquiry, _: Option<TraceContext>) -> BoxFuture<'_, Option<Inquired>> {
         Box::pin(std::future::ready(None))
     }
 }

@@ -8,6 +8,7 @@ use common::identity::{Identity, JoinProof};
 use common::node::NodeId;
 use common::task::TaskId;
 use common::telemetry::Metrics;
+use common::telemetry::trace::TraceContext;
 use common::wire::inquiry::{Inquired, Inquiry};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
@@ -113,7 +114,7 @@ impl Coordinator for Remote {
         self.line.is_supernode(node)
     }
 
-    fn inquire(&self, inquiry: Inquiry) -> BoxFuture<'_, Option<Inquired>> {
-        Box::pin(self.line.inquire(inquiry))
+    fn inquire(&self, inquiry: Inquiry, trace: Option<TraceContext>) -> BoxFuture<'_, Option<Inquired>> {
+        Box::pin(self.line.inquire(inquiry, trace))
     }
 }

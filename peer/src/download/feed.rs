@@ -8,6 +8,7 @@ use bytes::Bytes;
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::telemetry::ByteSource;
+use common::telemetry::trace::Span;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -72,6 +73,8 @@ pub struct Feed {
     download: Allowance,
     of_origins: Allowance,
     done: bool,
+    /// As long as it lasts, if it is part of what is traced.
+    _span: Span,
 }
 
 // === impl Feed ===
@@ -83,12 +86,14 @@ impl Feed {
         wanted: Fetch,
         retrieval: Option<Retrieval>,
         limits: &Limits,
+        span: Span,
     ) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
         let (fetching, writes) = (JoinSet::new(), JoinSet::new());
         let (download, of_origins) = (limits.download.allowance(), limits.origin.allowance());
         let (from, next) = (ByteSource::Origin, Some((origin, wanted)));
-        let mut feed = Self { events, fetching, writes, from, next, download, of_origins, done: false };
+        let (done, _span) = (false, span);
+        let mut feed = Self { events, fetching, writes, from, next, download, of_origins, done, _span };
         match (retrieval, &feed.next) {
             (Some(retrieval), Some((_, Fetch { have: Some((_, have)), parallel, .. }))) => {
                 feed.from = ByteSource::Cache;

@@ -9,6 +9,7 @@ use common::digest::Digest;
 use common::node::{Contact, NodeId};
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::TaskId;
+use common::telemetry::trace::{Side, Span, TraceContext};
 use common::telemetry::{Held, RejectReason, hold};
 use common::transport::Connection;
 use common::wire::exchange::{Link, MAX_RUNS, Refusal};
@@ -125,6 +126,8 @@ pub struct Mesh {
     /// False while the origin is asked: then only serving goes on.
     asking: bool,
     starved: bool,
+    /// What the links to parents are part of, if that is traced.
+    trace: Option<TraceContext>,
 }
 
 // === impl Mesh ===
@@ -162,7 +165,13 @@ impl Mesh {
             barrings: 0,
             asking: true,
             starved: false,
+            trace: None,
         }
+    }
+
+    /// Links from now on are part of this.
+    pub fn part_of(&mut self, trace: Option<TraceContext>) {
+        self.trace = trace;
     }
 
     /// A piece's digest may be relied on.
@@ -355,11 +364,13 @@ impl Mesh {
                 continue;
             }
             parent.opening = true;
+            let mut span = Span::within("engine.link", self.trace, Side::Client);
+            span.note("longshore.parent", *node);
             let (pool, contact, task, geometry) =
                 (pool.clone(), parent.contact.clone(), self.task, self.geometry);
             self.link_tasks.spawn(async move {
                 let opened = match pool.get(&contact).await {
-                    Ok(connection) => link::open(connection, task, geometry).await.map(Box::new),
+                    Ok(connection) => link::open(connection, (task, geometry), span).await.map(Box::new),
                     Err(error) => Err(LinkEnd::Broken(error.to_string())),
                 };
                 LinkEvent::Opened(contact.id, opened)

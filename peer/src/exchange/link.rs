@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::node::NodeId;
 use common::piece::Geometry;
 use common::task::TaskId;
+use common::telemetry::trace::{Span, TraceContext};
 use common::transport::{Connection, LINK_PRIORITY};
 use common::wire::codec::{self, CodecError, FrameReader};
 use common::wire::exchange::{Link, MAX_RUNS, Opening, Refusal};
@@ -22,6 +23,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// What a neighbour may say beyond what there is to say: it costs a step a piece to hear it.
 const SLACK: u64 = 256;
+/// The first protocol version that can say which trace a link is part of.
+const TRACED: u16 = 3;
 /// Messages waiting for a neighbour: more means that it does not read.
 pub const OUTBOX: usize = 512;
 
@@ -35,6 +38,8 @@ pub struct LinkStream {
     pub reader: FrameReader<RecvStream>,
     /// Whether we opened it.
     pub ours: bool,
+    /// The link, as long as it lasts, if it is part of what is traced.
+    pub span: Span,
 }
 
 /// Why a link did not come about, or ended.
@@ -73,12 +78,17 @@ pub fn keeps(opener: NodeId, other: NodeId) -> bool {
 ///
 /// # Errors
 /// When the neighbour refuses or does not answer.
-pub async fn open(connection: Connection, task: TaskId, geometry: Geometry) -> Result<LinkStream, LinkEnd> {
+pub async fn open(
+    connection: Connection,
+    (task, geometry): (TaskId, Geometry),
+    span: Span,
+) -> Result<LinkStream, LinkEnd> {
+    let trace = span.context().filter(|_| connection.version() >= TRACED);
     let opening = async {
         let (mut send, receive) =
             connection.open().await.map_err(|error| LinkEnd::Broken(error.to_string()))?;
         let _ = send.set_priority(LINK_PRIORITY);
-        codec::send(&mut send, &Opening::Link { task, geometry }).await.map_err(broken)?;
+        codec::send(&mut send, &opening_of(task, geometry, trace)).await.map_err(broken)?;
         let mut reader = FrameReader::new(receive);
         match reader.expect().await.map_err(broken)? {
             Link::Accepted => Ok((send, reader)),
@@ -88,7 +98,14 @@ pub async fn open(connection: Connection, task: TaskId, geometry: Geometry) -> R
     };
     let (send, reader) =
         timeout(OPEN_TIMEOUT, opening).await.map_err(|_| LinkEnd::Broken("no answer".into()))??;
-    Ok(LinkStream { connection, send, reader, ours: true })
+    Ok(LinkStream { connection, send, reader, ours: true, span })
+}
+
+fn opening_of(task: TaskId, geometry: Geometry, trace: Option<TraceContext>) -> Opening {
+    match trace {
+        Some(trace) => Opening::LinkTraced { task, geometry, trace },
+        None => Opening::Link { task, geometry },
+    }
 }
 
 /// Accepts a link that the neighbour opened.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::piece::PieceIndex;
 use common::task::TaskId;
+use common::telemetry::trace::{Span, TraceContext};
 use common::telemetry::{Recipient, TurnedAway, hold};
 use common::transport::{CONTROL_PRIORITY, Connection, DATA_PRIORITY, FIRST_STREAMS};
 use common::wire::codec::{self, CodecError, FrameReader, MAX_FRAME};
@@ -81,7 +82,13 @@ async fn stream(
     match opening {
         Opening::Link { task, geometry } => {
             drop(ear);
-            engine.incoming_link(task, geometry, LinkStream { connection, send, reader, ours: false }).await;
+            let (ours, span) = (false, Span::none());
+            engine.incoming_link(task, geometry, LinkStream { connection, send, reader, ours, span }).await;
+        }
+        Opening::LinkTraced { task, geometry, trace } => {
+            drop(ear);
+            let (ours, span) = (false, serves(&engine, task, trace));
+            engine.incoming_link(task, geometry, LinkStream { connection, send, reader, ours, span }).await;
         }
         Opening::Piece { task, index } => {
             let found = engine.servable(task, index).await;
@@ -96,12 +103,29 @@ async fn stream(
                 tracing::debug!(node = %connection.node(), "an answer was not taken: {error}");
             }
         }
+        Opening::InquiryTraced(inquiry, trace) => {
+            drop(ear);
+            let mut span = Span::asked("supernode.inquiry", Some(trace));
+            span.note("longshore.node", engine.node());
+            if let Err(error) = answer(&engine, &visit, &connection, send, inquiry).await {
+                span.fail();
+                tracing::debug!(node = %connection.node(), "an answer was not taken: {error}");
+            }
+        }
         Opening::Session => {
             drop(ear);
             reader.set_limit(MAX_FRAME);
             engine.session(SessionStream { connection, send, reader }).await;
         }
     }
+}
+
+/// That this node is the parent of another, in a pull that is traced.
+fn serves(engine: &Engine, task: TaskId, trace: TraceContext) -> Span {
+    let mut span = Span::asked("parent.link", Some(trace));
+    span.note("longshore.task", task);
+    span.note("longshore.node", engine.node());
+    span
 }
 
 async fn answer(

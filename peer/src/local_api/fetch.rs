@@ -105,7 +105,8 @@ impl Fetches {
         if !here {
             return Ok(None);
         }
-        let request = Request { source: look.source, credentials: wanted.headers, priority: Priority::Pull };
+        let (source, credentials) = (look.source, wanted.headers);
+        let request = Request { source, credentials, priority: Priority::Pull, trace: None };
         let permitted = Instant::now();
         let handle = self.engine.open(request).await?;
         let by = By { name: name.into(), client: CLIENT.into(), asked, permitted };

@@ -11,13 +11,14 @@
 //! | `POST /v1/fetch` with [`FetchRequest`] | the bytes, `Content-Length`, `Last-Modified` if the origin says it, and `X-Longshore-Task`; cut short if it fails midway |
 //! | `GET /v1/fetch/{task}` | why the task was cut short of late, as an error |
 //!
-//! Errors are [`ApiError`] as JSON. A fetch that the origin refused has its status; 409 says that the content is not what
-//! its digest promises.
+//! Errors are [`ApiError`] as JSON, those of the HTTP library too ([`refusal`]). A fetch that the origin refused has its
+//! status; 409 says that the content is not what its digest promises.
 
 pub mod excerpt;
 mod fetch;
 pub mod log;
 pub mod pulls;
+pub mod refusal;
 pub mod stored;
 
 use std::collections::BTreeMap;
@@ -26,10 +27,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use common::telemetry::{ByteSource, Label as _, Recipient};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 pub use self::excerpt::{Excerpt, ExcerptError};
 pub use self::fetch::{FILE, FetchRequest, IN_PLACE, LENGTH};
@@ -38,14 +40,14 @@ use crate::engine::Engine;
 use crate::error::FetchError;
 
 /// An error as JSON.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
     /// One line for people.
     pub error: String,
 }
 
 /// How a node is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Its id.
     pub node: String,
@@ -90,7 +92,7 @@ pub struct Status {
 }
 
 /// How it is at an address of a supernode.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SupernodeStatus {
     /// Where.
     pub address: String,
@@ -101,7 +103,7 @@ pub struct SupernodeStatus {
 }
 
 /// What a neighbour did.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NeighbourStatus {
     /// Its id.
     pub node: String,
@@ -112,7 +114,7 @@ pub struct NeighbourStatus {
 }
 
 /// How a task is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TaskStatus {
     /// Its id.
     pub task: String,
@@ -134,11 +136,12 @@ struct Api {
 pub fn router(engine: Engine, supernodes: watch::Receiver<Vec<SupernodeView>>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/log", log::methods())
         .with_state(Api { engine: engine.clone(), supernodes })
-        .nest("/v1/tasks", stored::router(engine.clone()))
-        .nest("/v1/pulls", pulls::router(engine.clone()))
+        .nest("/v1/log", log::routes().into())
+        .nest("/v1/tasks", Router::from(stored::routes()).with_state(engine.clone()))
+        .nest("/v1/pulls", Router::from(pulls::routes()).with_state(engine.clone()))
         .merge(for_clients(engine))
+        .layer(middleware::map_response(refusal::in_json))
 }
 
 /// The routes for whoever may fetch and nothing else.
@@ -147,7 +150,7 @@ pub fn for_clients(engine: Engine) -> Router {
         .route("/", post(fetch::fetch))
         .route("/{task}", get(fetch::why))
         .with_state(fetch::Fetches::new(engine));
-    Router::new().nest("/v1/fetch", routes)
+    Router::new().nest("/v1/fetch", routes).layer(middleware::map_response(refusal::in_json))
 }
 
 async fn status(State(api): State<Api>) -> Response {

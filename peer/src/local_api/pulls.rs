@@ -8,20 +8,22 @@
 
 use std::time::{Instant, UNIX_EPOCH};
 
-use axum::extract::{Query, State};
+use axum::Json;
+use axum::extract::{FromRef, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::failed;
+use super::{ApiError, failed};
 use crate::engine::Engine;
 use crate::record::book::FindError;
-use crate::record::explain::{Summary, explain};
+use crate::record::explain::{Explanation, Summary, explain};
 
 /// What is remembered.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Pulls {
     /// Images that clients asked for.
     pub images: Vec<ImagePull>,
@@ -30,7 +32,7 @@ pub struct Pulls {
 }
 
 /// An image that a client asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ImagePull {
     /// `registry/repository:tag`.
     pub image: String,
@@ -42,16 +44,23 @@ pub struct ImagePull {
     pub tasks: Vec<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Wanted {
+    /// A task, or as many of its digits as no other has, or an image as it was typed
     of: String,
 }
 
-/// The routes over a node's pulls.
-pub fn router<S>(engine: Engine) -> Router<S> {
-    Router::new().route("/", get(pulls)).route("/explain", get(explained)).with_state(engine)
+/// The routes over a node's pulls, and what OpenAPI says of them.
+pub fn routes<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S>
+where
+    Engine: FromRef<S>,
+{
+    OpenApiRouter::default().routes(routes!(pulls)).routes(routes!(explained))
 }
 
+/// The last pulls
+#[utoipa::path(get, path = "/", operation_id = "list_pulls", tag = "pulls", responses((status = 200, description = "The newest first", body = Pulls)))]
 async fn pulls(State(engine): State<Engine>) -> Json<Pulls> {
     let (now, wall) = (Instant::now(), std::time::SystemTime::now());
     let millis = |asked: Instant| {
@@ -67,6 +76,15 @@ async fn pulls(State(engine): State<Engine>) -> Json<Pulls> {
     Json(Pulls { images: images.collect(), pulls: engine.book().latest(now) })
 }
 
+/// What a pull waited for
+#[utoipa::path(
+    get, path = "/explain", operation_id = "explain_pull", tag = "pulls", params(Wanted),
+    responses(
+        (status = 200, description = "Where its bytes came from, and when", body = Explanation),
+        (status = 404, description = "Nothing of that name is remembered", body = ApiError),
+        (status = 409, description = "Several tasks begin so", body = ApiError),
+    )
+)]
 async fn explained(State(engine): State<Engine>, Query(wanted): Query<Wanted>) -> Response {
     match engine.book().find(&wanted.of) {
         // Some hundred small tables are added up: not for async threads.

@@ -1,5 +1,5 @@
 //! What a node's store has, and who stays in it: the same routes at a peer's socket (`/v1/tasks`) and at a supernode's API
-//! (`/api/v1/tasks`), which nests them.
+//! (`/api/v1/tasks`), which nests them. OpenAPI is told here what they do.
 //!
 //! | request | answer |
 //! | --- | --- |
@@ -7,21 +7,23 @@
 //! | `POST /{id}/pin`, `DELETE` of the same | 204: the task stays, until the pin is taken away |
 //! | `DELETE /{id}` | 204: it is gone; 409 when it is in use, pinned, or somebody else's file |
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::{FromRef, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use common::task::TaskId;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::{failed, one_line, status_of};
+use super::{ApiError, failed, one_line, status_of};
 use crate::engine::Engine;
 use crate::error::FetchError;
 use crate::store::{Entry, Release, Store, StoreError};
 
 /// What the store has of a task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StoredTask {
     /// Its id.
     pub task: String,
@@ -41,15 +43,26 @@ pub struct StoredTask {
     pub last_used: u64,
 }
 
-/// The routes over a node's store.
-pub fn router<S>(engine: Engine) -> Router<S> {
-    Router::new()
-        .route("/", get(tasks))
-        .route("/{id}", delete(evict))
-        .route("/{id}/pin", post(pin).delete(unpin))
-        .with_state(engine)
+/// Which task a route is about.
+#[derive(IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+struct Id(
+    /// The task's id: 64 hexadecimal digits, `sha256:` before them or not
+    #[param(pattern = "^(sha256:)?[0-9a-f]{64}$")]
+    String,
+);
+
+/// The routes over a node's store, and what OpenAPI says of them.
+pub fn routes<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S>
+where
+    Engine: FromRef<S>,
+{
+    OpenApiRouter::default().routes(routes!(tasks)).routes(routes!(evict)).routes(routes!(pin, unpin))
 }
 
+/// What the store has
+#[utoipa::path(get, path = "/", operation_id = "list_tasks", tag = "tasks", responses((status = 200, description = "Every task", body = Vec<StoredTask>)))]
 async fn tasks(State(engine): State<Engine>) -> Response {
     let shown = in_store(engine, |store| {
         let of = |entry: Entry| StoredTask {
@@ -67,10 +80,36 @@ async fn tasks(State(engine): State<Engine>) -> Response {
     shown.await.map_or_else(|refusal| refusal, |tasks| Json(tasks).into_response())
 }
 
+/// Let a task stay, until the pin is taken away
+#[utoipa::path(
+    post,
+    path = "/{id}/pin",
+    operation_id = "pin_task",
+    tag = "tasks",
+    params(Id),
+    responses(
+        (status = 204, description = "It stays"),
+        (status = 400, description = "It is no task id", body = ApiError),
+        (status = 404, description = "It is not in the store", body = ApiError),
+    )
+)]
 async fn pin(engine: State<Engine>, id: Path<String>) -> Response {
     set_pinned(engine, id, Store::pin).await
 }
 
+/// Take a pin away
+#[utoipa::path(
+    delete,
+    path = "/{id}/pin",
+    operation_id = "unpin_task",
+    tag = "tasks",
+    params(Id),
+    responses(
+        (status = 204, description = "It may go when room is needed"),
+        (status = 400, description = "It is no task id", body = ApiError),
+        (status = 404, description = "It is not in the store", body = ApiError),
+    )
+)]
 async fn unpin(engine: State<Engine>, id: Path<String>) -> Response {
     set_pinned(engine, id, Store::unpin).await
 }
@@ -88,6 +127,20 @@ async fn set_pinned(
     }
 }
 
+/// Drop a task
+#[utoipa::path(
+    delete,
+    path = "/{id}",
+    operation_id = "evict_task",
+    tag = "tasks",
+    params(Id),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 400, description = "It is no task id", body = ApiError),
+        (status = 404, description = "It is not in the store", body = ApiError),
+        (status = 409, description = "It is in use, pinned, or somebody else's file", body = ApiError),
+    )
+)]
 async fn evict(State(engine): State<Engine>, Path(id): Path<String>) -> Response {
     let Ok(task) = id.parse::<TaskId>() else { return no_task(&id) };
     let conflict = |why: &str| failed(StatusCode::CONFLICT, format!("task {task} {why}"));

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::chart::{BUCKETS, spread};
 use super::{CAUSES, Cause, End, Mark, Record, Who, verdict};
@@ -19,7 +20,7 @@ const NEGLIGIBLE: f64 = 0.005;
 const MAX_MOMENTS: usize = 64;
 
 /// One pull, in a line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Summary {
     /// The task.
     pub task: String,
@@ -49,7 +50,7 @@ pub struct Summary {
 }
 
 /// One pull, explained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// What was pulled.
     pub title: String,
@@ -83,7 +84,7 @@ pub struct Explanation {
 }
 
 /// Somebody that gave pieces, or was asked for them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     /// `origin`, `cache`, `seed`, `peer` or `store`.
     pub source: String,
@@ -103,7 +104,7 @@ pub struct Source {
 }
 
 /// Something that was waited for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Wait {
     /// `permission`, `supernode`, `upstream`, `swarm`, `limit`, `disk`, `proof`, `client`, `idle`, or a source.
     pub cause: String,
@@ -117,7 +118,7 @@ pub struct Wait {
 }
 
 /// A moment worth a line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Moment {
     /// Seconds from the beginning.
     pub at: f64,
@@ -128,7 +129,7 @@ pub struct Moment {
 }
 
 /// A task of an image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Part {
     /// The task.
     pub task: String,

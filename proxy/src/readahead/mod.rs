@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use common::digest::Digest;
 use common::task::{Credentials, Source};
+use common::telemetry::trace::{Side, Span, TraceContext};
 use common::wire::swarm::Priority;
 use peer::engine::{Engine, Request};
 use peer::error::FetchError;
@@ -53,37 +54,37 @@ impl ReadAhead {
         repository: &str,
         layer: Digest,
         handle: &Handle,
-        credentials: &Credentials,
+        (credentials, trace): (&Credentials, Option<TraceContext>),
     ) {
         let Some((id, awaited)) = self.plan().asked(repository, layer, handle.is_local(), Instant::now())
         else {
             return;
         };
-        self.start(&id, credentials);
+        self.start(&id, credentials, trace);
         if awaited {
             let (ahead, handle, credentials) = (self.clone(), handle.clone(), credentials.clone());
             self.engine.spawn(async move {
                 // However it ends.
                 let _ = handle.finished().await;
                 ahead.plan().arrived(&id, layer);
-                ahead.start(&id, &credentials);
+                ahead.start(&id, &credentials, trace);
             });
         }
     }
 
-    fn start(&self, id: &ImageId, credentials: &Credentials) {
+    fn start(&self, id: &ImageId, credentials: &Credentials, trace: Option<TraceContext>) {
         let walkers = self.plan().start(id);
         for _ in 0..walkers {
-            self.engine.spawn(self.clone().walk(id.clone(), credentials.clone()));
+            self.engine.spawn(self.clone().walk(id.clone(), credentials.clone(), trace));
         }
     }
 
-    async fn walk(self, id: ImageId, credentials: Credentials) {
+    async fn walk(self, id: ImageId, credentials: Credentials, trace: Option<TraceContext>) {
         loop {
             // A statement of its own: the lock is not held over the fetch.
             let next = self.plan().next(&id, Instant::now());
             let Some(layer) = next else { return };
-            if let Err(error) = self.fetch(&id.repository, layer, credentials.clone()).await {
+            if let Err(error) = self.fetch(&id.repository, layer, credentials.clone(), trace).await {
                 tracing::debug!(repository = &*id.repository, digest = %layer.digest, %error, "not read ahead");
                 self.plan().failed(&id);
             }
@@ -95,10 +96,14 @@ impl ReadAhead {
         repository: &str,
         layer: Layer,
         credentials: Credentials,
+        trace: Option<TraceContext>,
     ) -> Result<(), FetchError> {
         let source = Source::of_digest(format!("{repository}/blobs/{}", layer.digest), layer.digest);
         // The runtime asks for it in a moment, and waits then.
-        let request = Request { source, credentials, priority: Priority::Pull };
+        // Part of the request that it runs ahead of.
+        let span = Span::within("proxy.readahead", trace, Side::Inside);
+        let trace = span.context();
+        let request = Request { source, credentials, priority: Priority::Pull, trace };
         self.engine.open(request).await?.finished().await
     }
 

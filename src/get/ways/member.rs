@@ -78,6 +78,7 @@ impl Member {
             source: look.source,
             credentials: remote.credentials.clone(),
             priority: Priority::Pull,
+            trace: None,
         };
         let handle = engine.open(request).await?;
         let length = match (job.target, job.settings.excerpt) {

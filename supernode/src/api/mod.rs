@@ -1,21 +1,32 @@
 //! The supernode's HTTP: health and metrics as on every node, and its state under `/api/v1`, behind a [`guard`]. No image
 //! name is shown: tasks are digests. One status is gathered at a time, so that asking for it over and over costs the asker.
+//!
+//! # Adding a route
+//! A handler with `#[utoipa::path(…)]`, and `.routes(routes!(handler))` in [`routes`], which is the one way in: a route cannot be
+//! without its description. What it answers with derives `ToSchema`; errors and the token are described for all ([`openapi`]).
+//! Then renew `docs/openapi.json`, as the test that fails says.
 
 pub mod guard;
+mod openapi;
 pub mod tls;
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
-use axum::routing::get;
+use axum::extract::{DefaultBodyLimit, FromRef, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::{Json, Router, middleware};
+use bytes::Bytes;
 use guard::Door;
 use peer::engine::Engine;
 use peer::health;
+use peer::local_api::refusal::in_json;
 use peer::local_api::{self, log, pulls, stored};
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::hub::Hub;
 use crate::scheduler::{PeerView, TaskSummary};
@@ -30,10 +41,13 @@ struct Api {
     hub: Arc<Hub>,
     engine: Engine,
     desk: Arc<Semaphore>,
+    /// The API's own description.
+    described: Bytes,
 }
 
 /// What `GET /api/v1/status` answers.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClusterStatus)]
 struct Status {
     /// The seed's engine.
     seed: local_api::Status,
@@ -45,6 +59,12 @@ struct Status {
     tasks: Vec<TaskSummary>,
 }
 
+impl FromRef<Api> for Engine {
+    fn from_ref(api: &Api) -> Self {
+        api.engine.clone()
+    }
+}
+
 /// The routes, for whom the door lets in.
 pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
     let (sampled, seed) = (hub.clone(), engine.clone());
@@ -53,22 +73,42 @@ pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
         seed.sample();
     });
     let health = health::router(engine.metrics().clone(), sample, Arc::new(|| Ok(())));
-    let (tasks, pulls) = (stored::router(engine.clone()), pulls::router(engine.clone()));
-    let api = Api { hub, engine, desk: Arc::new(Semaphore::new(1)) };
+    let (routes, described) = all().split_for_parts();
+    let described = openapi::complete(described).to_json().expect("invariant: a description is JSON");
+    let api = Api { hub, engine, desk: Arc::new(Semaphore::new(1)), described: described.into() };
     let door = Arc::new(door);
     let guarded = middleware::from_fn(move |request, next| {
         let door = door.clone();
         async move { door.pass(request, next).await }
     });
-    let routes = Router::new()
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/log", log::methods())
-        .with_state(api)
-        .nest("/api/v1/tasks", tasks)
-        .nest("/api/v1/pulls", pulls);
-    health.merge(routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded))
+    let routes = routes.with_state(api).layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded);
+    health.merge(routes.layer(middleware::map_response(in_json)))
 }
 
+/// All that is under `/api/v1`.
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(status))
+        .routes(routes!(described))
+        .nest("/log", log::routes())
+        .nest("/tasks", stored::routes())
+        .nest("/pulls", pulls::routes())
+        .fallback(async || StatusCode::NOT_FOUND)
+}
+
+/// The same, where it is.
+fn all() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::common()).nest("/api/v1", routes())
+}
+
+/// The description of the API.
+#[cfg(test)]
+fn description() -> utoipa::openapi::OpenApi {
+    openapi::complete(all().into_openapi())
+}
+
+/// The supernode, its peers and its swarms
+#[utoipa::path(get, path = "/status", tag = "cluster", responses((status = 200, description = "Now", body = Status)))]
 async fn status(State(api): State<Api>) -> Result<Json<Status>, StatusCode> {
     let _turn = api.desk.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let (sessions, peers, tasks) = api.hub.summary(MOST);
@@ -76,4 +116,16 @@ async fn status(State(api): State<Api>) -> Result<Json<Status>, StatusCode> {
     let seed = tokio::task::spawn_blocking(move || local_api::of(&engine, true)).await;
     let seed = seed.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(Json(Status { seed, sessions, peers, tasks }))
+}
+
+/// This description
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "describe",
+    tag = "cluster",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object))
+)]
+async fn described(State(api): State<Api>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], api.described)
 }

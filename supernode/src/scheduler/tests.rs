@@ -250,7 +250,9 @@ fn a_zone_whose_ways_out_do_not_help_gets_another() {
     scene.join(2, labels("b", ""));
     scene.join(3, labels("b", ""));
     scene.progress(1, 0);
-    [2, 3].map(|by| scene.blame(node(by), node(9), Fault::Silent));
+    for by in [2, 3] {
+        scene.blame(node(by), node(9), Fault::Silent);
+    }
     let outside = |scene: &Scene| {
         let members = scene.members();
         [2, 3]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use common::node::{Contact, Labels, NodeId};
 use common::task::TaskId;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::Scheduler;
 use super::sitter::{DETACHED, SEED, Seat, Sitter, Stage};
@@ -22,7 +23,7 @@ pub struct View {
 }
 
 /// What the seed has of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SeedView {
     /// Nothing.
@@ -46,10 +47,11 @@ pub enum StageView {
 }
 
 /// A swarm in numbers, cheap whatever its size.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TaskSummary {
     /// Which task.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub task: TaskId,
     /// Number of pieces, once known.
     pub pieces: Option<u32>,
@@ -101,14 +103,17 @@ pub struct MemberView {
 }
 
 /// A connected peer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PeerView {
     /// Who, and where.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub node: NodeId,
     /// Its QUIC address.
+    #[schema(value_type = String)]
     pub address: std::net::SocketAddr,
     /// Where it stands.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
     pub labels: Labels,
     /// Its slots per task.
     pub slots: u16,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use common::node::NodeId;
 use common::wire::swarm::Fault;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A second blame of the same kind between the same two counts again only after this time.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -26,7 +27,7 @@ const PER_ACCUSER: usize = 8;
 const PER_ACCUSED: usize = 8;
 
 /// How much a node is trusted as a parent, best first. It says nothing about being served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// Nobody complains.

@@ -3,9 +3,11 @@
 
 use common::digest::Digest;
 use common::task::{Credentials, Source};
+use common::telemetry::trace;
 use common::transport::TransportError;
 use common::wire::codec::{self, FrameReader};
 use common::wire::exchange::Opening;
+use common::wire::hello::VERSION;
 use common::wire::inquiry::Inquiry;
 use common::wire::swarm::{Join, ToPeer, ToSupernode};
 use futures_util::future::join_all;
@@ -23,6 +25,8 @@ fn join(source: Source) -> ToSupernode {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_of_version_1_pulls_gives_and_hears_nothing_that_came_later() {
+    // What the others' pulls are part of is not its to know.
+    let mut spans = trace::collect(0.0).unwrap();
     within(async {
         let cluster = Cluster::start().await;
         let mut old = Old::join(&cluster).await;
@@ -42,6 +46,11 @@ async fn a_member_of_version_1_pulls_gives_and_hears_nothing_that_came_later() {
         close(cluster, peers.into_iter().chain([late]).collect()).await;
     })
     .await;
+    let told: Vec<_> = std::iter::from_fn(|| spans.try_recv().ok()).map(|span| span.name).collect();
+    assert!(
+        ["engine.link", "parent.link", "supernode.join"].iter().all(|name| told.contains(name)),
+        "{told:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,9 +92,10 @@ async fn a_member_of_a_later_version_is_spoken_to_in_ours_or_refused_in_words() 
     within(async {
         let cluster = Cluster::start().await;
         let peer = cluster.peer("peer").await;
-        let later = old::member(&cluster, |hello| (hello.version, hello.min_version) = (3, 2)).await;
+        let later =
+            old::member(&cluster, |hello| (hello.version, hello.min_version) = (VERSION + 1, 2)).await;
         let supernode = later.dial_supernode(cluster.supernode.quic()).await.unwrap();
-        assert_eq!(supernode.version(), 2);
+        assert_eq!(supernode.version(), VERSION);
         let (mut send, receive) = supernode.open().await.unwrap();
         codec::send(&mut send, &Opening::Session).await.unwrap();
         let source = cluster.origin.source(Content { number: 1, length: LENGTH });
@@ -93,7 +103,8 @@ async fn a_member_of_a_later_version_is_spoken_to_in_ours_or_refused_in_words() 
         let mut reader = FrameReader::new(receive);
         while !matches!(reader.expect::<ToPeer>().await.unwrap(), ToPeer::Sealed { .. }) {}
 
-        let apart = old::member(&cluster, |hello| (hello.version, hello.min_version) = (3, 3)).await;
+        let newer = (VERSION + 1, VERSION + 1);
+        let apart = old::member(&cluster, |hello| (hello.version, hello.min_version) = newer).await;
         let contact = common::node::Contact { id: peer.engine().node(), address: peer.quic() };
         for refused in [
             apart.dial_supernode(cluster.supernode.quic()).await.unwrap_err(),

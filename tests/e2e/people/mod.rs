@@ -3,4 +3,7 @@
 mod daemons;
 mod explain;
 mod monitoring;
+mod openapi;
 mod top;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -10,6 +10,8 @@ use tokio::sync::{Mutex, MutexGuard};
 pub(crate) mod bucket;
 pub(crate) mod client;
 pub(crate) mod cluster;
+#[cfg(feature = "otlp")]
+pub(crate) mod collector;
 pub(crate) mod disk;
 pub(crate) mod faulty;
 pub(crate) mod image;

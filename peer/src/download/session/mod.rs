@@ -22,6 +22,7 @@ use common::digest::Digest;
 use common::node::Contact;
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::task::{Credentials, Source};
+use common::telemetry::trace::{Side, Span, TraceContext};
 use common::wire::swarm::{Failure, Priority};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -76,6 +77,8 @@ pub enum Start {
         credentials: Credentials,
         /// How urgent it is.
         priority: Priority,
+        /// What it is part of, if that is traced.
+        trace: Option<TraceContext>,
     },
     /// It is whole in the store, and a neighbour wants it.
     Held,
@@ -130,6 +133,8 @@ pub struct Session {
     nagged: Option<Instant>,
     idle_since: Option<Instant>,
     ended: bool,
+    /// The download, until it is proven or failed, if whoever began it is traced.
+    span: Span,
 }
 
 // === impl Session ===
@@ -166,6 +171,7 @@ impl Session {
             nagged: None,
             idle_since: None,
             ended: false,
+            span: Span::none(),
         }
     }
 
@@ -201,8 +207,13 @@ impl Session {
             self.shared.set_phase(Phase::Proven);
             return Ok(());
         }
-        let Start::Wanted { source, credentials, priority } = start else { return Err(FetchError::Closing) };
+        let Start::Wanted { source, credentials, priority, trace } = start else {
+            return Err(FetchError::Closing);
+        };
         self.context.book.add(self.shared.scribe().clone());
+        self.span = Span::within("engine.download", trace, Side::Inside);
+        self.span.note("longshore.task", task);
+        self.span.note("longshore.node", self.context.node());
         if let Some(blob) = stored {
             let (geometry, asked) = (blob.geometry(), blob.clone());
             let mut pieces = PieceSet::new(geometry.pieces());
@@ -212,7 +223,8 @@ impl Session {
             self.stored = Some(Stored { geometry, pieces, _pinned: blob });
         }
         let held = self.stored.as_ref().map_or(0, |stored| stored.pieces.count());
-        let wish = Wish { source: source.clone(), credentials: credentials.clone(), held, priority };
+        let trace = self.span.context();
+        let wish = Wish { source: source.clone(), credentials: credentials.clone(), held, priority, trace };
         self.membership = Some(self.context.coordinator.join(task, wish));
         self.source = Some(source);
         self.credentials = credentials;

@@ -103,6 +103,7 @@ impl Session {
         self.shared.scribe().note(|record, now| record.known(geometry, now));
         self.shared.start(blob);
         let mut mesh = Mesh::new(self.context.clone(), self.shared.clone(), geometry);
+        mesh.part_of(self.span.context());
         mesh.parents(std::mem::take(&mut self.early), &[], Instant::now());
         self.mesh = Some(mesh);
         for (link, theirs) in std::mem::take(&mut self.waiting) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use common::digest::Digest;
 use common::piece::{Geometry, PieceIndex, PieceSet};
 use common::telemetry::ByteSource;
+use common::telemetry::trace::{Side, Span};
 use common::wire::swarm::Failure;
 use tokio::task::JoinSet;
 
@@ -52,7 +53,8 @@ impl Session {
         let parallel = if self.shared.is_urgent() { PARALLEL } else { 1 };
         let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel, hashed: true };
         let origin = self.context.origin.clone();
-        let feed = Feed::start(origin, wanted, self.retrieval(), &self.context.limits);
+        let span = Span::within("origin.fetch", self.span.context(), Side::Client);
+        let feed = Feed::start(origin, wanted, self.retrieval(), &self.context.limits, span);
         self.shared.scribe().note(|record, now| record.feeding(giver(feed.from()), now));
         self.feed = Some(feed);
     }

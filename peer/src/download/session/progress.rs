@@ -5,6 +5,7 @@ use std::time::Instant;
 use common::digest::Digest;
 use common::node::NodeId;
 use common::piece::{Geometry, PieceIndex};
+use common::telemetry::trace::Span;
 use common::telemetry::{ByteSource, Outcome};
 use tokio::task::JoinSet;
 
@@ -76,6 +77,8 @@ impl Session {
         self.shared.set_phase(Phase::Proven);
         self.context.metrics.downloads.of(Outcome::Ok).inc();
         let geometry = blob.geometry();
+        self.span.note("longshore.bytes", geometry.length());
+        self.span = Span::none();
         self.say(Notice::Proven(geometry));
         // Nothing more is expected of the coordinator: it knows us as one who holds the task.
         self.membership = None;
@@ -109,6 +112,7 @@ impl Session {
         let trouble =
             !matches!(error, FetchError::Closing | FetchError::Origin(_) | FetchError::StoreFull(_));
         self.shared.scribe().end(End::Failed { why: error.to_string(), trouble });
+        self.span.fail();
         self.shared.set_phase(Phase::Failed(error));
         self.say(Notice::Failed { poisoned });
         self.ended = true;
