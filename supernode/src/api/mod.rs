@@ -1,5 +1,6 @@
-//! The supernode's HTTP: health and metrics as on every node, and its state under `/api/v1`, behind a [`guard`]. No image
-//! name is shown: tasks are digests. One status is gathered at a time, so that asking for it over and over costs the asker.
+//! The supernode's HTTP: health and metrics as on every node, its state under `/api/v1`, behind a [`guard`], and the
+//! [dashboard](crate::dashboard) that shows it. Without a token no image name is shown: tasks are digests. One status is
+//! gathered at a time, so that asking for it over and over costs the asker.
 
 pub mod guard;
 pub mod tls;
@@ -17,6 +18,7 @@ use peer::local_api::{self, log, stored};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use crate::dashboard::{Dashboard, page, routes};
 use crate::hub::Hub;
 use crate::scheduler::{PeerView, TaskSummary};
 
@@ -46,7 +48,8 @@ struct Status {
 }
 
 /// The routes, for whom the door lets in.
-pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
+pub fn router(hub: Arc<Hub>, engine: Engine, dashboard: Dashboard, door: Door) -> Router {
+    let shown = routes::router(dashboard, door.shows_names());
     let (sampled, seed) = (hub.clone(), engine.clone());
     let sample = Arc::new(move || {
         sampled.sample();
@@ -64,8 +67,9 @@ pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/log", log::methods())
         .with_state(api)
-        .nest("/api/v1/tasks", tasks);
-    health.merge(routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded))
+        .nest("/api/v1/tasks", tasks)
+        .nest("/api/v1", shown);
+    health.merge(page::router()).merge(routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded))
 }
 
 async fn status(State(api): State<Api>) -> Result<Json<Status>, StatusCode> {

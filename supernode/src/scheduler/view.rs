@@ -185,6 +185,27 @@ impl Scheduler {
         self.swarms.get(&task).map(|swarm| detailed(task, swarm))
     }
 
+    /// One swarm in numbers.
+    pub fn summary(&self, task: TaskId) -> Option<TaskSummary> {
+        self.swarms.get(&task).map(|swarm| summed(task, swarm))
+    }
+
+    /// How many pieces of a task a member has.
+    pub fn held(&self, task: TaskId, node: NodeId) -> Option<u32> {
+        let swarm = self.swarms.get(&task)?;
+        swarm.seat_of(node).map(|seat| swarm.at(seat).held)
+    }
+
+    /// Where a connected peer stands.
+    pub fn labels(&self, node: NodeId) -> Option<&Labels> {
+        self.tracker.get(node).map(|known| &known.member.labels)
+    }
+
+    /// Number of zones that connected peers are in.
+    pub fn zones(&self) -> usize {
+        self.tracker.zones()
+    }
+
     /// Number of connected peers that are quarantined or worse.
     pub fn distrusted(&self, now: Instant) -> usize {
         self.peers(now).filter(|peer| peer.standing >= Standing::Quarantined).count()
