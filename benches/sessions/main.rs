@@ -14,6 +14,7 @@
 
 mod member;
 mod origin;
+mod page;
 mod report;
 mod supernode;
 
@@ -50,6 +51,9 @@ struct Options {
     /// Length of what they join, in MiB.
     #[arg(long, default_value_t = 64)]
     size: u64,
+    /// Measure also what an open page of the dashboard costs
+    #[arg(long)]
+    pages: bool,
     /// Print the figures as one JSON object.
     #[arg(long)]
     json: bool,
@@ -95,6 +99,7 @@ async fn measure(options: &Options) -> Report {
         warm: Burst::default(),
         cold: Burst::default(),
         busy: 0,
+        pages: if options.pages { pages(&supernode).await } else { Vec::new() },
     };
     let mut crowd = members.iter().cycle();
     let warm = origin.source(0);
@@ -109,6 +114,16 @@ async fn measure(options: &Options) -> Report {
     tokio::time::sleep(REST).await;
     report.busy = supernode.memory();
     report
+}
+
+/// The supernode's share of a core with its sessions alone, and what each page adds to it.
+async fn pages(supernode: &Supernode) -> Vec<(&'static str, f64)> {
+    let alone = page::alone(supernode).await;
+    let mut all = vec![("no page", alone)];
+    for (name, detail) in page::PAGES {
+        all.push((name, page::beside(supernode, detail).await - alone));
+    }
+    all
 }
 
 async fn enrol(count: usize, supernode: &Supernode) -> Vec<Identity> {

@@ -9,6 +9,9 @@ const MEMORY: f64 = 64.0 * 1024.0;
 /// From a join to its answer, at the 99th percentile.
 const ANSWER: f64 = 50.0;
 
+/// What an open page of the dashboard takes of a core, in percent.
+const PAGE: f64 = 1.0;
+
 /// All figures of a run.
 pub(crate) struct Report {
     pub(crate) sessions: usize,
@@ -20,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) cpu_connecting: Duration,
     pub(crate) warm: Burst,
     pub(crate) cold: Burst,
+    /// Shares of a core in percent: without a page, and what each page adds.
+    pub(crate) pages: Vec<(&'static str, f64)>,
 }
 
 /// What joins took.
@@ -105,6 +110,15 @@ impl Report {
             figure("sessions opened a second", rate, "", None),
             figure("opening a session, CPU time", connecting, "µs", None),
         ];
+        for &(page, share) in &self.pages {
+            let target = (page != "no page").then_some(PAGE);
+            all.push(Figure {
+                name: format!("dashboard, {page}, of a core"),
+                value: share,
+                unit: "%",
+                target,
+            });
+        }
         self.warm.figures("warm", &mut all);
         self.cold.figures("cold", &mut all);
         all
@@ -117,7 +131,7 @@ impl Report {
                 Some(target) => (format!("{target:.0}"), format!("{:.2}", value / target)),
                 None => Default::default(),
             };
-            println!("{name:36} {value:>12.1} {unit:4} {target:>8} {ratio:>6}");
+            println!("{name:36} {value:>12.2} {unit:4} {target:>8} {ratio:>6}");
         }
     }
 

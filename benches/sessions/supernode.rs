@@ -18,6 +18,7 @@ pub(crate) struct Supernode {
     process: Child,
     data: PathBuf,
     quic: SocketAddr,
+    http: SocketAddr,
 }
 
 // === impl Supernode ===
@@ -39,8 +40,8 @@ impl Supernode {
             .unwrap();
         let begun = Instant::now();
         loop {
-            if let Some(quic) = address(&data, process.id()) {
-                return Self { process, data, quic };
+            if let Some([quic, http]) = addresses(&data, process.id()) {
+                return Self { process, data, quic, http };
             }
             let ended = process.try_wait().unwrap().is_some() || begun.elapsed() > PATIENCE;
             assert!(!ended, "no supernode: {}", std::fs::read_to_string(folder.join("log")).unwrap());
@@ -60,6 +61,10 @@ impl Supernode {
 
     pub(crate) fn quic(&self) -> SocketAddr {
         self.quic
+    }
+
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
     }
 
     pub(crate) fn token(&self) -> JoinToken {
@@ -91,9 +96,10 @@ impl Drop for Supernode {
     }
 }
 
-/// The port that it took; a file of the run before may still be there.
-fn address(data: &Path, id: u32) -> Option<SocketAddr> {
+/// The ports that it took; a file of the run before may still be there.
+fn addresses(data: &Path, id: u32) -> Option<[SocketAddr; 2]> {
     let bytes = std::fs::read(data.join("addresses.json")).ok()?;
     let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    (json["pid"].as_u64() == Some(u64::from(id))).then(|| json["quic"].as_str()?.parse().ok()).flatten()
+    let of = |port: &str| json[port].as_str()?.parse().ok();
+    (json["pid"].as_u64() == Some(u64::from(id))).then(|| Some([of("quic")?, of("http")?])).flatten()
 }

@@ -26,7 +26,7 @@ pub struct Demo {
     /// Size of the generated image
     #[arg(long, default_value = "192MiB", value_name = "SIZE")]
     pub size: String,
-    /// Keep running afterwards, until Ctrl-C, to look around
+    /// Keep running afterwards, until Ctrl-C: new releases of the image to pull, and a dashboard to watch it on
     #[arg(long)]
     pub stay: bool,
 }

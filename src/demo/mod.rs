@@ -3,6 +3,7 @@
 //! proxy is asked for the whole image at the same moment; then a table says who got what from whom.
 
 mod origin;
+mod rounds;
 mod table;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,17 +20,21 @@ use futures_util::StreamExt as _;
 use peer::daemon::PeerOptions;
 use peer::origin::OriginOptions;
 use proxy::ProxyOptions;
-use supernode::daemon::{Supernode, SupernodeOptions};
+use supernode::api::guard::API_TOKEN as TOKEN;
+use supernode::daemon::{Supernode, SupernodeOptions, WebOptions};
 use tokio::task::JoinSet;
 
 use crate::daemons::Node;
 use crate::progress::{Screen, bytes};
 use crate::settings::PeerPlan;
 use crate::{cli, shutdown, usage};
-use origin::Origin;
+use origin::{Image, Origin};
 
 /// A generated image larger than this would fill somebody's disk: it is kept once a peer.
 const MAX_SIZE: u64 = 8 << 30;
+
+/// Where its peers stand while somebody looks at them.
+const ZONES: [&str; 3] = ["east", "north", "west"];
 
 /// What a peer's client saw.
 struct Pull {
@@ -60,17 +65,18 @@ pub async fn run(flags: cli::Demo) -> anyhow::Result<()> {
 async fn show(flags: &cli::Demo, size: u64) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let origin = Origin::start(size).await?;
+    let image = origin.image();
     println!(
         "an origin at http://{} with an image of {} in {} layers; a supernode; {} peers, all pulling at once",
         origin.address(),
-        bytes(origin.image_bytes()),
-        origin.layers().len(),
+        bytes(image.bytes),
+        image.layers.len(),
         flags.peers
     );
     let supernode = start_supernode(&folder, origin.address()).await?;
     let mut nodes = Vec::new();
     for number in 1..=usize::from(flags.peers) {
-        nodes.push(start_peer(&folder, number, &supernode, origin.address()).await?);
+        nodes.push(start_peer(&folder, number, flags.stay, (&supernode, origin.address())).await?);
     }
     for node in &nodes {
         let mut connected = node.peer().connected();
@@ -79,10 +85,10 @@ async fn show(flags: &cli::Demo, size: u64) -> anyhow::Result<()> {
             .context("a peer got no session with the supernode")??;
     }
     let begun = Instant::now();
-    let pulls = pull_everywhere(&nodes, &origin).await?;
+    let pulls = pull_everywhere(&nodes, &image).await?;
     let took = begun.elapsed();
-    table::print(&nodes, &supernode, &pulls, origin.image_bytes());
-    let copies = origin.sent() as f64 / origin.image_bytes() as f64;
+    table::print(&nodes, &supernode, &pulls, image.bytes);
+    let copies = origin.sent() as f64 / image.bytes as f64;
     println!(
         "\norigin: {} sent, {copies:.2} × the image; {} pulls ended in {:.1} s; every digest verified",
         bytes(origin.sent()),
@@ -94,14 +100,26 @@ async fn show(flags: &cli::Demo, size: u64) -> anyhow::Result<()> {
         for node in &nodes {
             println!("  http://{}  (metrics: http://{}/metrics)", node.proxy(), show_http(node));
         }
-        println!("  supernode: http://{}/api/v1/status", supernode.http());
-        shutdown::asked().await?;
+        println!(
+            "\nthe dashboard, with new releases of the image to watch:\n  {}",
+            dashboard(&folder, &supernode)?
+        );
+        tokio::select! {
+            asked = shutdown::asked() => asked?,
+            ended = rounds::run(&nodes, &supernode, &origin) => ended?,
+        }
     }
     for node in nodes {
         node.close().await;
     }
     supernode.close().await;
     Ok(())
+}
+
+/// Where the dashboard is. What follows the `#` is the token: it stays in the browser.
+fn dashboard(folder: &Folder, supernode: &Supernode) -> anyhow::Result<String> {
+    let token = std::fs::read_to_string(folder.0.join("supernode").join(TOKEN))?;
+    Ok(format!("http://{}/#token={}", supernode.http(), token.trim()))
 }
 
 fn show_http(node: &Node) -> String {
@@ -119,23 +137,29 @@ fn origins(origin: SocketAddr) -> OriginOptions {
 }
 
 async fn start_supernode(folder: &Folder, origin: SocketAddr) -> anyhow::Result<Supernode> {
-    let options = SupernodeOptions::local(folder.make("supernode")?);
-    let options = SupernodeOptions { origin: origins(origin), ..options };
+    let data = folder.make("supernode")?;
+    let token = data.join(TOKEN);
+    // With a token the dashboard shows the images' names.
+    let secret: [u8; 16] = rand::random();
+    common::identity::write_secret(&token, Digest::of(&secret).hex().as_bytes())?;
+    let web = WebOptions { token_file: Some(token), certificate: None };
+    let options = SupernodeOptions { origin: origins(origin), web, ..SupernodeOptions::local(data) };
     Ok(Supernode::start(options).await?)
 }
 
 async fn start_peer(
     folder: &Folder,
     number: usize,
-    supernode: &Supernode,
-    origin: SocketAddr,
+    zoned: bool,
+    (supernode, origin): (&Supernode, SocketAddr),
 ) -> anyhow::Result<Node> {
     let host = format!("peer-{number}");
+    let zone = if zoned { ZONES[number % ZONES.len()] } else { "" };
     let options = PeerOptions {
         supernodes: vec![supernode.quic().to_string()],
         proof: Some(Arc::new(JoinToken::read(supernode.token())?)),
         http_listen: Some(loopback()),
-        labels: Labels { host: host.clone(), ..Labels::default() },
+        labels: Labels { host: host.clone(), zone: zone.to_owned(), ..Labels::default() },
         origin: origins(origin),
         ..PeerOptions::local(folder.make(&host)?)
     };
@@ -144,27 +168,20 @@ async fn start_peer(
     Node::start(PeerPlan { options, proxy_listen: loopback(), proxy }).await
 }
 
-async fn pull_everywhere(nodes: &[Node], origin: &Origin) -> anyhow::Result<Vec<Pull>> {
+async fn pull_everywhere(nodes: &[Node], image: &Image) -> anyhow::Result<Vec<Pull>> {
     let screen = Screen::new(false);
     let client = reqwest::Client::builder().no_proxy().build()?;
     let mut pulls = JoinSet::new();
     for (at, node) in nodes.iter().enumerate() {
-        let (client, base) = (client.clone(), format!("http://{}/v2/{}", node.proxy(), origin::REPOSITORY));
-        let mut progress = screen.transfer(&format!("peer-{}", at + 1), origin.image_bytes());
-        let layers = origin.layers().to_vec();
-        let manifest = origin.manifest();
+        let (client, image, base) = (client.clone(), image.clone(), base(node));
+        let mut progress = screen.transfer(&format!("peer-{}", at + 1), image.bytes);
         pulls.spawn(async move {
             let (begun, mut first_byte) = (Instant::now(), None);
-            let tag = format!("{base}/manifests/{}", origin::TAG);
-            fetch(&client, &tag, manifest, |count| progress.add(count)).await?;
-            for layer in layers {
-                let url = format!("{base}/blobs/{layer}");
-                fetch(&client, &url, layer, |count| {
-                    first_byte.get_or_insert_with(|| begun.elapsed());
-                    progress.add(count);
-                })
-                .await?;
-            }
+            pull(&client, &base, &image, |count| {
+                first_byte.get_or_insert_with(|| begun.elapsed());
+                progress.add(count);
+            })
+            .await?;
             progress.finish();
             let took = begun.elapsed();
             Ok::<_, anyhow::Error>(Pull { peer: at + 1, took, first_byte: first_byte.unwrap_or(took) })
@@ -176,6 +193,25 @@ async fn pull_everywhere(nodes: &[Node], origin: &Origin) -> anyhow::Result<Vec<
     }
     done.sort_by_key(|pull| pull.peer);
     Ok(done)
+}
+
+/// Where a node's proxy has the image.
+fn base(node: &Node) -> String {
+    format!("http://{}/v2/{}", node.proxy(), origin::REPOSITORY)
+}
+
+/// Pulls an image as a runtime would, one layer after the other.
+async fn pull(
+    client: &reqwest::Client,
+    base: &str,
+    image: &Image,
+    mut heard: impl FnMut(u64),
+) -> anyhow::Result<()> {
+    fetch(client, &format!("{base}/manifests/{}", origin::TAG), image.manifest, |_| {}).await?;
+    for layer in &image.layers {
+        fetch(client, &format!("{base}/blobs/{layer}"), *layer, &mut heard).await?;
+    }
+    Ok(())
 }
 
 /// Reads one blob as a runtime would, and checks its digest.

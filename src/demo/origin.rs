@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
@@ -34,15 +34,29 @@ const CHUNK: usize = 64 * 1024;
 pub struct Origin {
     address: SocketAddr,
     shelf: Arc<Shelf>,
-    layers: Vec<Digest>,
-    manifest: Digest,
     serving: AbortHandle,
 }
 
+/// What an image is made of.
+#[derive(Clone)]
+pub struct Image {
+    /// The config and the layers.
+    pub layers: Vec<Digest>,
+    /// The manifest.
+    pub manifest: Digest,
+    /// Bytes in all of it.
+    pub bytes: u64,
+}
+
 struct Shelf {
-    blobs: BTreeMap<Digest, Bytes>,
-    manifest: Digest,
+    present: Mutex<Present>,
     sent: AtomicU64,
+}
+
+/// The one image that is here at the moment.
+struct Present {
+    blobs: BTreeMap<Digest, Bytes>,
+    image: Image,
 }
 
 // === impl Origin ===
@@ -50,16 +64,22 @@ struct Shelf {
 impl Origin {
     /// Generates an image of about `size` bytes and serves it on a free port.
     pub async fn start(size: u64) -> anyhow::Result<Self> {
-        let generated = tokio::task::spawn_blocking(move || generate(size)).await?;
-        let (blobs, layers, manifest) = generated;
-        let shelf = Arc::new(Shelf { blobs, manifest, sent: AtomicU64::new(0) });
+        let present = tokio::task::spawn_blocking(move || generate(size, 0)).await?;
+        let shelf = Arc::new(Shelf { present: Mutex::new(present), sent: AtomicU64::new(0) });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let router = Router::new().fallback(serve).with_state(shelf.clone());
         let serving = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
-        Ok(Self { address, shelf, layers, manifest, serving: serving.abort_handle() })
+        Ok(Self { address, shelf, serving: serving.abort_handle() })
+    }
+
+    /// Puts another image of about `size` bytes in the place of the present one.
+    pub async fn release(&self, size: u64, number: u64) -> anyhow::Result<()> {
+        let next = tokio::task::spawn_blocking(move || generate(size, number)).await?;
+        *self.shelf.present() = next;
+        Ok(())
     }
 
     /// Where it listens.
@@ -67,24 +87,21 @@ impl Origin {
         self.address
     }
 
-    /// The config and the layers.
-    pub fn layers(&self) -> &[Digest] {
-        &self.layers
-    }
-
-    /// The manifest.
-    pub fn manifest(&self) -> Digest {
-        self.manifest
-    }
-
-    /// Bytes in the whole image.
-    pub fn image_bytes(&self) -> u64 {
-        self.shelf.blobs.values().map(|blob| blob.len() as u64).sum()
+    /// The present image.
+    pub fn image(&self) -> Image {
+        self.shelf.present().image.clone()
     }
 
     /// Body bytes that left.
     pub fn sent(&self) -> u64 {
         self.shelf.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Shelf {
+    fn present(&self) -> MutexGuard<'_, Present> {
+        // It is replaced whole: a panic in between leaves the one before.
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,9 +111,9 @@ impl Drop for Origin {
     }
 }
 
-/// Bytes that do not compress: they are carried, not unpacked.
-fn generate(size: u64) -> (BTreeMap<Digest, Bytes>, Vec<Digest>, Digest) {
-    let mut rng = rand::rngs::SmallRng::seed_from_u64(0x4c6f_6e67);
+/// Bytes that do not compress: they are carried, not unpacked. Another number is another image.
+fn generate(size: u64, number: u64) -> Present {
+    let mut rng = rand::rngs::SmallRng::seed_from_u64(0x4c6f_6e67 + number);
     let mut blobs = BTreeMap::new();
     let mut keep = |bytes: Bytes| {
         let digest = Digest::of(&bytes);
@@ -105,7 +122,9 @@ fn generate(size: u64) -> (BTreeMap<Digest, Bytes>, Vec<Digest>, Digest) {
         (digest, length)
     };
     let config = keep(
-        json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers" } }).to_string().into(),
+        json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers" }, "release": number })
+            .to_string()
+            .into(),
     );
     let layers = SHARES.map(|share| {
         let mut bytes = vec![0; (size * share / 16).max(1) as usize];
@@ -120,8 +139,9 @@ fn generate(size: u64) -> (BTreeMap<Digest, Bytes>, Vec<Digest>, Digest) {
         "layers": layers.map(|layer| descriptor(LAYER_TYPE, layer)),
     });
     let (manifest, _) = keep(manifest.to_string().into());
-    let digests = std::iter::once(config.0).chain(layers.map(|(digest, _)| digest)).collect();
-    (blobs, digests, manifest)
+    let layers = std::iter::once(config.0).chain(layers.map(|(digest, _)| digest)).collect();
+    let bytes = blobs.values().map(|blob| blob.len() as u64).sum();
+    Present { blobs, image: Image { layers, manifest, bytes } }
 }
 
 async fn serve(State(shelf): State<Arc<Shelf>>, request: Request) -> Response {
@@ -130,23 +150,38 @@ async fn serve(State(shelf): State<Arc<Shelf>>, request: Request) -> Response {
     if rest.is_empty() {
         return StatusCode::OK.into_response();
     }
-    let digest = match rest.strip_prefix(REPOSITORY).map(|rest| rest.trim_start_matches('/')) {
-        Some(reference) if reference == format!("manifests/{TAG}") => Some(shelf.manifest),
-        Some(reference) => reference.rsplit_once('/').and_then(|(_, digest)| digest.parse().ok()),
-        None => None,
-    };
-    match digest.and_then(|digest| Some((digest, shelf.blobs.get(&digest)?.clone()))) {
-        Some((digest, blob)) => answer(&shelf, request.method(), request.headers(), digest, blob),
+    let found = find(&shelf.present(), rest);
+    match found {
+        Some((digest, kind, blob)) => {
+            answer(&shelf, (request.method(), request.headers()), (digest, kind), blob)
+        }
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-fn answer(shelf: &Arc<Shelf>, method: &Method, asked: &HeaderMap, digest: Digest, blob: Bytes) -> Response {
+/// What is asked for, if it is of the present image.
+fn find(present: &Present, rest: &str) -> Option<(Digest, &'static str, Bytes)> {
+    let manifest = present.image.manifest;
+    let digest = match rest.strip_prefix(REPOSITORY).map(|rest| rest.trim_start_matches('/')) {
+        Some(reference) if reference == format!("manifests/{TAG}") => Some(manifest),
+        Some(reference) => reference.rsplit_once('/').and_then(|(_, digest)| digest.parse().ok()),
+        None => None,
+    };
+    let digest = digest?;
+    let kind = if digest == manifest { MANIFEST_TYPE } else { "application/octet-stream" };
+    Some((digest, kind, present.blobs.get(&digest)?.clone()))
+}
+
+fn answer(
+    shelf: &Arc<Shelf>,
+    (method, asked): (&Method, &HeaderMap),
+    (digest, kind): (Digest, &'static str),
+    blob: Bytes,
+) -> Response {
     let whole = blob.len();
     let range = asked.get(header::RANGE).and_then(|value| range(value.to_str().ok()?, whole));
     let (start, end) = range.unwrap_or((0, whole));
     let body = blob.slice(start..end);
-    let kind = if digest == shelf.manifest { MANIFEST_TYPE } else { "application/octet-stream" };
     let mut response = Response::builder()
         .status(if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK })
         .header(header::CONTENT_TYPE, kind)

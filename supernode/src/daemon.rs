@@ -25,6 +25,7 @@ use crate::api;
 use crate::api::guard::{API_TOKEN, Door, Token};
 use crate::api::tls::{Certificate, TlsListener};
 use crate::bulletin::Bulletins;
+use crate::dashboard::Dashboard;
 use crate::enrolment::{Desks, JoinTokens, Kubernetes, KubernetesOptions, Office, Verifier};
 use crate::hub::Hub;
 use crate::membership::Membership;
@@ -221,9 +222,12 @@ impl Supernode {
         running.tasks.spawn(accept(transport, engine.clone(), office));
         running.tasks.spawn(keep_time(hub.clone()));
         running.tasks.spawn(tokens::watch(membership, Tokens { book, file: token, authority }));
+        let (dashboard, news) = Dashboard::new(hub.clone(), engine.clone());
+        running.tasks.spawn(dashboard.clone().record(news));
         let socket = peer::socket::bind(&running.socket)?;
-        running.tasks.serve(socket, api::router(hub.clone(), engine.clone(), Door::Open));
-        let router = api::router(hub, engine, door);
+        let open = api::router(hub.clone(), engine.clone(), dashboard.clone(), Door::Open);
+        running.tasks.serve(socket, open);
+        let router = api::router(hub, engine, dashboard, door);
         match tls {
             Some((certificate, identity)) => {
                 running.tasks.serve(TlsListener::new(listener, certificate, &identity)?, router);

@@ -76,7 +76,9 @@ impl Feeder {
         let (task, geometry) = (handle.task(), handle.geometry());
         let mut bulletin = self.bulletins.read(handle.clone(), self.version);
         if self.is_inline(handle.length()) {
-            return Ok(self.outbox.say(Letter::Frames(bulletin.inline().await?)).await);
+            let said = self.outbox.say(Letter::Frames(bulletin.inline().await?)).await;
+            self.hub.gave(self.node, handle.length());
+            return Ok(said);
         }
         if self.outbox.say(ToPeer::Joined { task, geometry, inline: None }).await.is_err() {
             return Ok(Err(Gone));
@@ -104,6 +106,7 @@ impl Feeder {
         let proven = handle.is_local().then_some(Event::SeedProven(task));
         let joined = [Event::Join { task, node, held }, Event::SeedMeta { task, pieces }];
         self.hub.apply_all(joined.into_iter().chain(proven));
+        self.hub.know(task, handle.geometry());
     }
 
     /// The one origin fetch of the task, begun or joined. A fetch that others began may have failed for want of

@@ -1,21 +1,31 @@
 //! The thin driver of the scheduler: it gives events and the time to [`Scheduler::apply`] and carries the commands
 //! to the peers' sessions. The lock is held for a few events only, never across an await.
 //!
+//! Beside it stands the [`Tally`] of what the nodes got, which is told of the same events: what the dashboard shows is read
+//! here ([`views`]).
+//!
 //! # Invariants
 //! - A command for a peer is put into its session's queue in the order in which the scheduler gave it.
 //! - A peer whose queue is full does not read: its session is ended, and it comes back with a clean state.
+
+mod views;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use common::node::{Contact, NodeId};
+use common::piece::Geometry;
+use common::task::TaskId;
 use common::telemetry::Metrics;
 use common::wire::swarm::ToPeer;
 use tokio_util::sync::CancellationToken;
 
+use crate::dashboard::tally::Tally;
 use crate::outbox::Outbox;
 use crate::scheduler::{Command, Event, Member, PeerView, Scheduler, Settings, TaskSummary};
+
+pub use views::{Census, MemberRow, NodeRow, SwarmRow};
 
 /// Events that are taken in before others have their turn.
 const AT_ONCE: usize = 256;
@@ -28,6 +38,7 @@ pub struct Hub {
 
 struct State {
     scheduler: Scheduler,
+    tally: Tally,
     sessions: HashMap<NodeId, Line>,
     generation: u64,
 }
@@ -36,6 +47,7 @@ struct Line {
     outbox: Outbox,
     stop: CancellationToken,
     generation: u64,
+    since: Instant,
 }
 
 /// A session's place in the hub; the peer is taken for gone when it is dropped.
@@ -51,7 +63,7 @@ impl Hub {
     /// A hub without peers.
     pub fn new(seed: Contact, settings: Settings, metrics: Metrics) -> Self {
         let scheduler = Scheduler::new(seed, settings, rand::random());
-        let state = State { scheduler, sessions: HashMap::new(), generation: 0 };
+        let state = State { scheduler, tally: Tally::default(), sessions: HashMap::new(), generation: 0 };
         Self { state: Mutex::new(state), metrics }
     }
 
@@ -60,10 +72,11 @@ impl Hub {
         let node = member.contact.id;
         let mut state = self.lock();
         state.generation += 1;
-        let generation = state.generation;
-        if let Some(old) = state.sessions.insert(node, Line { outbox, stop, generation }) {
+        let (generation, since) = (state.generation, Instant::now());
+        if let Some(old) = state.sessions.insert(node, Line { outbox, stop, generation, since }) {
             old.stop.cancel();
         }
+        state.tally.enter(node, since);
         state.apply(Event::PeerUp(member));
         Place { hub: self, node, generation }
     }
@@ -80,6 +93,24 @@ impl Hub {
             let mut state = self.lock();
             events.by_ref().take(AT_ONCE).for_each(|event| state.apply(event));
         }
+    }
+
+    /// A task's length is known. Said after the event that makes its swarm, for what has none is forgotten.
+    pub fn know(&self, task: TaskId, geometry: Geometry) {
+        self.lock().tally.know(task, geometry);
+    }
+
+    /// A peer says how long a task is: that is believed while the seed says nothing else.
+    pub fn learn(&self, task: TaskId, geometry: Geometry) {
+        let tally = &mut self.lock().tally;
+        if tally.cut(task).is_none() {
+            tally.know(task, geometry);
+        }
+    }
+
+    /// A peer was given so many bytes outside of any swarm.
+    pub fn gave(&self, node: NodeId, bytes: u64) {
+        self.lock().tally.give(node, bytes, Instant::now());
     }
 
     /// Refreshes the gauges.
@@ -113,13 +144,29 @@ impl Hub {
 
 impl State {
     fn apply(&mut self, event: Event) {
-        for command in self.scheduler.apply(event, Instant::now()) {
+        let now = Instant::now();
+        if matches!(event, Event::Tick) {
+            self.tally.tick(|task| self.scheduler.summary(task).is_some());
+        }
+        // Who was no member brought what it holds, or was given it elsewhere.
+        let before = match event {
+            Event::Progress { task, node, .. } | Event::Hold { task, node, .. } => {
+                self.scheduler.held(task, node).map(|held| (task, node, held))
+            }
+            _ => None,
+        };
+        for command in self.scheduler.apply(event, now) {
             let Command::Parents { to, task, add, remove } = command;
             if let Some(line) = self.sessions.get(&to)
                 && line.outbox.push(ToPeer::Parents { task, add, remove }).is_err()
             {
                 line.stop.cancel();
             }
+        }
+        if let Some((task, node, held)) = before
+            && let Some(holds) = self.scheduler.held(task, node)
+        {
+            self.tally.gain(task, node, held..holds, now);
         }
     }
 }
@@ -130,6 +177,7 @@ impl Drop for Place<'_> {
         let mut state = self.hub.lock();
         if state.sessions.get(&self.node).is_some_and(|line| line.generation == self.generation) {
             state.sessions.remove(&self.node);
+            state.tally.leave(self.node);
             state.apply(Event::PeerDown(self.node));
         }
     }

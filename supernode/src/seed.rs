@@ -111,7 +111,10 @@ fn order(recalled: &Recalled) -> Order {
 pub async fn listen(hub: Arc<Hub>, memory: Memory, mut notices: mpsc::Receiver<(TaskId, Notice)>) {
     while let Some((task, notice)) = notices.recv().await {
         match notice {
-            Notice::Known(geometry) => hub.apply(Event::SeedMeta { task, pieces: geometry.pieces() }),
+            Notice::Known(geometry) => {
+                hub.apply(Event::SeedMeta { task, pieces: geometry.pieces() });
+                hub.know(task, geometry);
+            }
             Notice::Progress(held) => hub.apply(Event::SeedProgress { task, held }),
             Notice::Proven(geometry) => {
                 hub.apply(Event::SeedMeta { task, pieces: geometry.pieces() });

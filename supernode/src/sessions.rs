@@ -216,7 +216,9 @@ impl Session {
                     node,
                     pieces: geometry.pieces(),
                 };
-                hub.apply_all(entries.into_iter().take(MAX_ENTRIES).map(event));
+                let held: Vec<_> = entries.into_iter().take(MAX_ENTRIES).collect();
+                hub.apply_all(held.iter().copied().map(event));
+                held.into_iter().for_each(|(task, geometry)| hub.learn(task, geometry));
             }
             ToSupernode::Leave(task) => {
                 if let Some((_, feeding)) = self.by_task.remove(&task) {

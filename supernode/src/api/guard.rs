@@ -129,6 +129,11 @@ impl Door {
         }
     }
 
+    /// Whether who comes in may read what images are called: what a machine pulls is not for all its users.
+    pub(super) fn shows_names(&self) -> bool {
+        !matches!(self, Self::Machine)
+    }
+
     fn judge(&self, authority: Option<&str>, headers: &HeaderMap, now: Instant) -> Result<(), Refusal> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let host = authority.or(text(header::HOST));

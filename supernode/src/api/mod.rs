@@ -1,5 +1,6 @@
-//! The supernode's HTTP: health and metrics as on every node, and its state under `/api/v1`, behind a [`guard`]. No image
-//! name is shown: tasks are digests. One status is gathered at a time, so that asking for it over and over costs the asker.
+//! The supernode's HTTP: health and metrics as on every node, its state under `/api/v1`, behind a [`guard`], and the
+//! [dashboard](crate::dashboard) that shows it. Without a token no image name is shown: tasks are digests. One status is
+//! gathered at a time, so that asking for it over and over costs the asker.
 //!
 //! # Adding a route
 //! A handler with `#[utoipa::path(…)]`, and `.routes(routes!(handler))` in [`routes`], which is the one way in: a route cannot be
@@ -28,6 +29,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::dashboard::{self, Dashboard, page};
 use crate::hub::Hub;
 use crate::scheduler::{PeerView, TaskSummary};
 
@@ -41,6 +43,7 @@ struct Api {
     hub: Arc<Hub>,
     engine: Engine,
     desk: Arc<Semaphore>,
+    dashboard: Dashboard,
     /// The API's own description.
     described: Bytes,
 }
@@ -59,6 +62,12 @@ struct Status {
     tasks: Vec<TaskSummary>,
 }
 
+impl FromRef<Api> for Dashboard {
+    fn from_ref(api: &Api) -> Self {
+        api.dashboard.clone()
+    }
+}
+
 impl FromRef<Api> for Engine {
     fn from_ref(api: &Api) -> Self {
         api.engine.clone()
@@ -66,7 +75,8 @@ impl FromRef<Api> for Engine {
 }
 
 /// The routes, for whom the door lets in.
-pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
+pub fn router(hub: Arc<Hub>, engine: Engine, dashboard: Dashboard, door: Door) -> Router {
+    let dashboard = dashboard.seen_through(door.shows_names());
     let (sampled, seed) = (hub.clone(), engine.clone());
     let sample = Arc::new(move || {
         sampled.sample();
@@ -75,14 +85,14 @@ pub fn router(hub: Arc<Hub>, engine: Engine, door: Door) -> Router {
     let health = health::router(engine.metrics().clone(), sample, Arc::new(|| Ok(())));
     let (routes, described) = all().split_for_parts();
     let described = openapi::complete(described).to_json().expect("invariant: a description is JSON");
-    let api = Api { hub, engine, desk: Arc::new(Semaphore::new(1)), described: described.into() };
+    let api = Api { hub, engine, desk: Arc::new(Semaphore::new(1)), dashboard, described: described.into() };
     let door = Arc::new(door);
     let guarded = middleware::from_fn(move |request, next| {
         let door = door.clone();
         async move { door.pass(request, next).await }
     });
     let routes = routes.with_state(api).layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded);
-    health.merge(routes.layer(middleware::map_response(in_json)))
+    health.merge(page::router()).merge(routes.layer(middleware::map_response(in_json)))
 }
 
 /// All that is under `/api/v1`.
@@ -93,6 +103,7 @@ fn routes() -> OpenApiRouter<Api> {
         .nest("/log", log::routes())
         .nest("/tasks", stored::routes())
         .nest("/pulls", pulls::routes())
+        .merge(dashboard::routes::routes())
         .fallback(async || StatusCode::NOT_FOUND)
 }
 

@@ -35,7 +35,7 @@ pub enum SeedView {
 }
 
 /// How far a member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StageView {
     /// It waits until the length is known.
@@ -77,10 +77,11 @@ pub struct TaskView {
 }
 
 /// A member of a swarm.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct MemberView {
     /// Who.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub node: NodeId,
     /// How far.
     pub stage: StageView,
@@ -88,9 +89,11 @@ pub struct MemberView {
     pub held: u32,
     /// The parent that ties it to a source.
     #[serde(serialize_with = "as_optional_text")]
+    #[schema(value_type = Option<String>)]
     pub trunk: Option<NodeId>,
     /// All its parents, the trunk first.
     #[serde(serialize_with = "as_texts")]
+    #[schema(value_type = Vec<String>)]
     pub parents: Vec<NodeId>,
     /// How many children it has.
     pub children: usize,
@@ -188,6 +191,27 @@ impl Scheduler {
     /// One swarm with its members.
     pub fn task(&self, task: TaskId) -> Option<TaskView> {
         self.swarms.get(&task).map(|swarm| detailed(task, swarm))
+    }
+
+    /// One swarm in numbers.
+    pub fn summary(&self, task: TaskId) -> Option<TaskSummary> {
+        self.swarms.get(&task).map(|swarm| summed(task, swarm))
+    }
+
+    /// How many pieces of a task a member has.
+    pub fn held(&self, task: TaskId, node: NodeId) -> Option<u32> {
+        let swarm = self.swarms.get(&task)?;
+        swarm.seat_of(node).map(|seat| swarm.at(seat).held)
+    }
+
+    /// Where a connected peer stands.
+    pub fn labels(&self, node: NodeId) -> Option<&Labels> {
+        self.tracker.get(node).map(|known| &known.member.labels)
+    }
+
+    /// Number of zones that connected peers are in.
+    pub fn zones(&self) -> usize {
+        self.tracker.zones()
     }
 
     /// Number of connected peers that are quarantined or worse.

@@ -177,6 +177,11 @@ impl Tracker {
         all
     }
 
+    /// Number of zones that connected peers are in.
+    pub(crate) fn zones(&self) -> usize {
+        self.zones.len()
+    }
+
     /// Whether the zone labels say nothing: all connected peers are in one.
     pub(crate) fn single_zone(&self) -> bool {
         self.zones.len() <= 1

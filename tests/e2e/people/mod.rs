@@ -1,6 +1,7 @@
 //! What people use to run Longshore, on real parts.
 
 mod daemons;
+mod dashboard;
 mod explain;
 mod monitoring;
 mod openapi;

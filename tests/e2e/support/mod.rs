@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
+pub(crate) mod browser;
 pub(crate) mod bucket;
 pub(crate) mod client;
 pub(crate) mod cluster;
