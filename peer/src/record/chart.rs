@@ -12,9 +12,10 @@ pub(super) struct Axis {
     width: u64,
 }
 
-/// Amounts by bucket. Four bytes each: one part in sixteen million is more than anybody can see.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Chart([f32; BUCKETS]);
+/// Amounts by bucket; none until there is one, for most charts of most pulls stay empty, and a supernode has thousands. Four bytes
+/// each: one part in sixteen million is more than anybody can see.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Chart(Option<Box<[f32; BUCKETS]>>);
 
 // === impl Axis ===
 
@@ -43,37 +44,33 @@ impl Axis {
 
 // === impl Chart ===
 
-impl Default for Chart {
-    fn default() -> Self {
-        Self([0.0; BUCKETS])
-    }
-}
-
 impl Chart {
     /// The amounts.
     pub(super) fn values(&self) -> &[f32; BUCKETS] {
-        &self.0
+        self.0.as_deref().unwrap_or(&[0.0; BUCKETS])
     }
 
     /// Spreads an amount evenly over a stretch of time that the axis reaches.
     pub(super) fn spread(&mut self, axis: Axis, from: u64, to: u64, amount: f64) {
-        spread(&mut self.0, axis.width as f64, (from as f64, to as f64), amount);
+        let buckets = self.0.get_or_insert_with(|| Box::new([0.0; BUCKETS]));
+        spread(buckets, axis.width as f64, (from as f64, to as f64), amount);
     }
 
     /// Halves the resolution: the axis has doubled its width.
     pub(super) fn fold(&mut self) {
+        let Some(all) = &mut self.0 else { return };
         for at in 0..BUCKETS {
-            self.0[at] = if at < BUCKETS / 2 { self.0[2 * at] + self.0[2 * at + 1] } else { 0.0 };
+            all[at] = if at < BUCKETS / 2 { all[2 * at] + all[2 * at + 1] } else { 0.0 };
         }
     }
 
     /// Makes room for so many buckets at the front; the axis must reach that much further than what is here.
     pub(super) fn shift(&mut self, buckets: usize) {
-        let buckets = buckets.min(BUCKETS);
-        self.0.rotate_right(buckets);
+        let (buckets, Some(all)) = (buckets.min(BUCKETS), &mut self.0) else { return };
+        all.rotate_right(buckets);
         // What comes round had better not be there; if it is, it is not lost but late.
-        let round: f32 = self.0[..buckets].iter_mut().map(std::mem::take).sum();
-        self.0[BUCKETS - 1] += round;
+        let round: f32 = all[..buckets].iter_mut().map(std::mem::take).sum();
+        all[BUCKETS - 1] += round;
     }
 }
 

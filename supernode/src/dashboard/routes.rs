@@ -52,7 +52,6 @@ pub struct Swarms {
 #[derive(Serialize, ToSchema)]
 pub struct SwarmDetail {
     /// It in numbers.
-    #[serde(flatten)]
     pub swarm: SwarmRow,
     /// The supernode's node id: a parent that is no member.
     pub seed_node: String,

@@ -3,11 +3,11 @@
 
 mod bad_input;
 mod buckets;
-mod clients;
 mod images;
 mod resume;
 mod sources;
 mod trees;
+mod users;
 
 use std::path::Path;
 

@@ -111,16 +111,16 @@ export function swarm([, id]) {
     element,
     async load(signal) {
       if (over) return;
-      latest = await get(`swarms/${id}`, signal);
-      const { length, pieces, piece_length, members, complete, seed, seed_held } = latest;
-      const list_of = Array.isArray(members) ? members : [];
+      const { swarm, seed_node, members } = await get(`swarms/${id}`, signal);
+      latest = { ...swarm, seed_node, members };
+      const { length, pieces, piece_length, complete, seed, seed_held } = swarm;
       numbers.set('Size', length == null ? 'not known' : bytes(length));
       numbers.set('Pieces', pieces == null ? 'not known' : count(pieces), piece_length && `of ${bytes(piece_length)}`);
-      numbers.set('Nodes', count(list_of.length));
-      numbers.set('Still want it', count(list_of.length - complete));
-      numbers.set('Speed', speed(list_of.filter(({ stage }) => stage !== 'complete').reduce((sum, { speed }) => sum + speed, 0)), 'of those that want it');
+      numbers.set('Nodes', count(members.length));
+      numbers.set('Still want it', count(members.length - complete));
+      numbers.set('Speed', speed(members.filter(({ stage }) => stage !== 'complete').reduce((sum, { speed }) => sum + speed, 0)), 'of those that want it');
       numbers.set('Supernode has', seed === 'growing' ? `${seed_held} of ${pieces ?? '?'}` : SEED[seed]);
-      list.update(list_of);
+      list.update(members);
       drawing.update(latest);
       drawing.light(picked);
       say(said, words());
