@@ -41,6 +41,8 @@ use trace::{Moment, Trace};
 const MAX_GIVERS: usize = 32;
 /// Moments worth a line, in one record.
 const MAX_MARKS: usize = 48;
+/// Pieces that are watched one by one: 256 GiB of the largest.
+const MAX_TRACED: u32 = 65_536;
 /// Clients that read one download at once and are watched.
 const MAX_READINGS: usize = 64;
 /// A download that nobody reads is closed so long after its end: who opened it at the last moment is about to read it.
@@ -280,7 +282,9 @@ impl Record {
         if self.geometry.replace(geometry).is_none() {
             self.known = Some(now);
             self.opener = self.opener_now();
-            self.traces = vec![Trace::NEW; geometry.pieces() as usize];
+            // Beyond that whose turn a wait was is not told: an origin may say any length.
+            let traced = Some(geometry.pieces()).filter(|pieces| *pieces <= MAX_TRACED);
+            self.traces = vec![Trace::NEW; traced.unwrap_or(0) as usize];
             self.mark(Mark::Known(geometry.length()), now);
         }
     }

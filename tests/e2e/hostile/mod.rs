@@ -34,8 +34,8 @@ const LAYER: usize = 8 << 20;
 /// 16,384 tasks that one member says it holds, some 15 for the honest pulls meanwhile and buffers that are first touched then;
 /// the rest for strangers' connections (some tens of KiB each), 64 tasks at an origin that does not answer (70 KiB each), a
 /// thousand joins that wait behind these, and datagrams that wait for their connection. Windows take nothing until they are
-/// filled.
-const MOST: u64 = 100 << 20;
+/// filled. What the dashboard, traces and the records of pulls keep beside that is some 20 MiB.
+const MOST: u64 = 128 << 20;
 /// How often memory and health are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 

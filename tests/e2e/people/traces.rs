@@ -80,7 +80,8 @@ async fn a_pull_is_one_trace_from_the_client_to_the_origin_and_to_the_parents() 
             assert!(outer.begun <= span.begun, "{} begins before {}", span.name, outer.name);
         }
     }
-    let (here, there) = (at(&spans, &download).unwrap(), at(&spans, &join).unwrap());
+    let there = at(&spans, &join).unwrap();
+    let here = spans.iter().find(|span| span.id == there.parent).unwrap();
     assert_ne!(here.word("process.pid"), there.word("process.pid"), "two nodes");
     assert_eq!(here.word("longshore.task"), there.word("longshore.task"));
     let blob =
