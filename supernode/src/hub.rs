@@ -100,11 +100,13 @@ impl Hub {
         self.lock().tally.know(task, geometry);
     }
 
-    /// A peer says how long a task is: that is believed while the seed says nothing else.
-    pub fn learn(&self, task: TaskId, geometry: Geometry) {
-        let tally = &mut self.lock().tally;
-        if tally.cut(task).is_none() {
-            tally.know(task, geometry);
+    /// A peer says how long tasks are: that is believed while the seed says nothing else, and of those in whose swarm it was let.
+    pub fn learn(&self, held: impl Iterator<Item = (TaskId, Geometry)>) {
+        let state = &mut *self.lock();
+        for (task, geometry) in held {
+            if state.tally.cut(task).is_none() && state.scheduler.summary(task).is_some() {
+                state.tally.know(task, geometry);
+            }
         }
     }
 

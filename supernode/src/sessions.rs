@@ -218,7 +218,7 @@ impl Session {
                 };
                 let held: Vec<_> = entries.into_iter().take(MAX_ENTRIES).collect();
                 hub.apply_all(held.iter().copied().map(event));
-                held.into_iter().for_each(|(task, geometry)| hub.learn(task, geometry));
+                hub.learn(held.into_iter());
             }
             ToSupernode::Leave(task) => {
                 if let Some((_, feeding)) = self.by_task.remove(&task) {
