@@ -1,3 +1,5 @@
+//! Whole pulls, told event by event, and what is made of them: the sum of the causes, the sentence, and the bounds on memory.
+
 use super::explain::{Explanation, Summary, explain};
 use super::*;
 use common::digest::Digest;
