@@ -9,6 +9,7 @@ pub mod coordinator;
 pub mod daemon;
 pub mod download;
 pub mod engine;
+pub mod errand;
 pub mod error;
 pub mod exchange;
 pub mod handle;
