@@ -23,6 +23,7 @@ use crate::engine::{Engine, EngineOptions};
 use crate::exchange::reveal::Style;
 use crate::limit::Rates;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
+use crate::runtime::Runtime;
 use crate::socket::ClientSocket;
 use crate::store::{Limits, Store, StoreError, StoreOptions};
 use crate::tasks::Tasks;
@@ -60,6 +61,8 @@ pub struct PeerOptions {
     pub origin: OriginOptions,
     /// Folders of whole blobs that are a container runtime's, and are offered from where they lie.
     pub content_store: Vec<PathBuf>,
+    /// The container runtime that may be asked to pull.
+    pub runtime: Runtime,
     /// How much to keep.
     pub limits: Limits,
     /// The limits to begin with.
@@ -126,6 +129,7 @@ pub struct Peer {
     quic: SocketAddr,
     http: Option<SocketAddr>,
     socket: PathBuf,
+    runtime: Runtime,
     tasks: Tasks,
 }
 
@@ -157,6 +161,7 @@ impl PeerOptions {
             labels: Labels::default(),
             origin: OriginOptions::default(),
             content_store: Vec::new(),
+            runtime: Runtime::default(),
             limits: Limits::default(),
             rates: Rates::default(),
         }
@@ -237,6 +242,7 @@ impl Peer {
             quic,
             http: None,
             socket: data_dir.join(SOCKET),
+            runtime: options.runtime,
             tasks: Tasks::default(),
         };
         peer.tasks.spawn(driver.run(peer.transport.clone(), peer.engine.clone()));
@@ -299,6 +305,11 @@ impl Peer {
     /// The local API's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// This node's container runtime, for whatever preheats it.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// Ends open requests, then everything, and flushes the store.

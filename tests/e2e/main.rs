@@ -28,6 +28,7 @@ mod origins;
 mod people;
 mod permission;
 mod privacy;
+mod runtime_pull;
 mod runtimes;
 mod scale_out;
 mod setup;
