@@ -374,3 +374,22 @@ pub fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtimes_socket_is_a_path_or_a_url_of_one_and_need_not_be_there() {
+        let of = |socket: &str| runtime(Some(socket.into()));
+        if cfg!(feature = "cri") {
+            let expected = Runtime::new("/run/x/y.sock".into());
+            assert_eq!(of("/run/x/y.sock").unwrap(), expected);
+            assert_eq!(of("unix:///run/x/y.sock").unwrap(), expected);
+            assert!(of("").unwrap_err().to_string().contains("--runtime-socket"));
+        } else {
+            assert!(of("/run/x/y.sock").unwrap_err().to_string().contains("feature `cri`"));
+        }
+        assert_eq!(runtime(None).unwrap(), Runtime::default());
+    }
+}

@@ -106,9 +106,14 @@ impl Containerd {
 
     /// Makes a host the only one for `registry`; `host` is its table's beginning. The folder for `--hosts-dir`.
     pub(crate) fn mirror(&self, registry: &str, host: &str) -> String {
+        self.mirror_before(NOWHERE, registry, host)
+    }
+
+    /// The same, and `server` is where `registry` itself is.
+    pub(crate) fn mirror_before(&self, server: &str, registry: &str, host: &str) -> String {
         let hosts = self.root.path().join("hosts");
         std::fs::create_dir_all(hosts.join(registry)).unwrap();
-        let host = format!("server = \"{NOWHERE}\"\n{host}\ncapabilities = [\"pull\", \"resolve\"]\n");
+        let host = format!("server = \"{server}\"\n{host}\ncapabilities = [\"pull\", \"resolve\"]\n");
         std::fs::write(hosts.join(registry).join("hosts.toml"), host).unwrap();
         hosts.display().to_string()
     }
