@@ -5,8 +5,9 @@ use common::telemetry::redact;
 
 use super::{Login, Refusal};
 
-/// The longest text that is shown: a runtime's errors are chains of a few URLs.
-const LONGEST: usize = 600;
+/// What is shown of a long text: its beginning, and more of its end, for in a chain of errors the cause is the last.
+const BEGINNING: usize = 100;
+const END: usize = 220;
 
 /// gRPC's codes that say enough.
 const INVALID_ARGUMENT: u32 = 3;
@@ -63,10 +64,10 @@ pub(super) fn fit(said: &str, login: Option<&Login>) -> String {
     let said = without_keys(&said);
     let said = said.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let said = said.collect::<Vec<_>>().join(" ");
-    match said.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &said[..end]),
-        None if said.is_empty() => "it gave no reason".to_owned(),
-        None => said,
+    match said.chars().count() {
+        0 => "it gave no reason".to_owned(),
+        length if length <= BEGINNING + END => said,
+        length => said.chars().take(BEGINNING).chain(['…']).chain(said.chars().skip(length - END)).collect(),
     }
 }
 
@@ -148,8 +149,10 @@ mod tests {
         assert_eq!(fit("plain", None), "plain");
         let empty = Login::IdentityToken(String::new());
         assert_eq!(fit("plain", Some(&empty)), "plain");
-        let long = fit(&"ä".repeat(5000), None);
-        assert_eq!((long.chars().count(), long.ends_with('…')), (LONGEST + 1, true));
+        let long = fit(&format!("first{}last", "ä".repeat(5000)), None);
+        assert_eq!(long.chars().count(), BEGINNING + 1 + END);
+        assert!(long.starts_with("firstä") && long.contains("ä…ä") && long.ends_with("älast"), "{long}");
+        assert_eq!(fit(&"ä".repeat(BEGINNING + END), None), "ä".repeat(BEGINNING + END));
     }
 
     proptest! {
@@ -161,7 +164,7 @@ mod tests {
             let text = format!("{before}{secret} https://q.test/x?key={secret} {after}");
             let shown = fit(&text, Some(&login));
             prop_assert!(!shown.contains(&secret) && !shown.contains(char::is_control));
-            prop_assert!(shown.chars().count() <= LONGEST + 1);
+            prop_assert!(shown.chars().count() <= BEGINNING + 1 + END);
             let signed = fit(&format!("{before} https://q.test/x?key={secret} {after}"), None);
             prop_assert!(!signed.contains(&secret));
         }
