@@ -160,6 +160,7 @@ pub(crate) fn start_with(
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,
+        errands: None,
         rates: Rates::default(),
     })
 }

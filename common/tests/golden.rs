@@ -18,6 +18,7 @@ use common::node::{Contact, Labels, NodeId, Role};
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, OriginFailure, Source, TaskId};
 use common::telemetry::trace::TraceContext;
+use common::wire::errand::{Errand, Login, Report};
 use common::wire::exchange::{Link, Opening, PieceReply, Refusal};
 use common::wire::hello::Hello;
 use common::wire::inquiry::{Answered, Inquired, Inquiry};
@@ -230,4 +231,26 @@ fn version_3_adds_where_a_traced_pull_goes() {
     samples.check(3);
     let context = codec::encode(&trace).unwrap().len() - codec::encode(&()).unwrap().len();
     assert_eq!(context, 25, "a context is no longer than the standard's own binary form");
+}
+
+#[test]
+fn version_4_adds_errands() {
+    let mut samples = Samples::default();
+    samples.add("hello", said_hello(4));
+    samples.add("opening.errand", Opening::Errand);
+    let credentials = Credentials::authorization("Bearer x");
+    samples.add("errand.fetch", Errand::Fetch { sources: vec![source(), source()], credentials });
+    let password = Login::Password { user: "u".into(), password: "p".into() };
+    for (name, login) in
+        [("anybody", None), ("password", Some(password)), ("token", Some(Login::Token("t".into())))]
+    {
+        let image = "registry.example/a:1".to_owned();
+        let errand = Errand::Pull { image, login, timeout_millis: 600_000 };
+        assert!(!format!("{errand:?}").contains("password:"), "{errand:?}");
+        samples.add(&format!("errand.pull.{name}"), errand);
+    }
+    samples.add("report.progress", Report::Progress { held: 5, total: 3_000_000_000 });
+    samples.add("report.done", Report::Done { held: 3_000_000_000 });
+    samples.add("report.failed", Report::Failed { why: "no".into(), passing: true });
+    samples.check(4);
 }

@@ -12,7 +12,7 @@ use common::node::{Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportError, TransportOptions};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::content_store;
 use crate::coordinator::directory::{Dns, Resolver};
@@ -20,6 +20,7 @@ use crate::coordinator::remote::{Remote, RemoteOptions, SupernodeView};
 use crate::coordinator::session;
 use crate::coordinator::standing::Standing;
 use crate::engine::{Engine, EngineOptions};
+use crate::errand::Errands;
 use crate::exchange::reveal::Style;
 use crate::limit::Rates;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
@@ -35,6 +36,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Pulls wait while a start asks for a certificate; after this it asks nobody else, and the sessions go on trying. What was
 /// asked already is waited for: an answer that nobody takes would use up a token.
 const FIRST_ENROLMENT: Duration = Duration::from_secs(5);
+/// Errands that wait to be begun: they are begun at once.
+const ERRANDS: usize = 8;
 /// The local API's socket in the data folder.
 pub const SOCKET: &str = "longshore.sock";
 
@@ -218,6 +221,7 @@ impl Peer {
         let (remote, driver) = Remote::new(remote);
         let origin = OriginClient::new(origin)?.with_mark(&mark);
         let (connected, supernodes) = (remote.connected(), remote.supernodes());
+        let (errands, streams) = mpsc::channel(ERRANDS);
         let engine = Engine::start(EngineOptions {
             store,
             transport: Some(transport.clone()),
@@ -227,6 +231,7 @@ impl Peer {
             metrics,
             style: Style::Peer,
             sessions: None,
+            errands: Some(errands),
             rates: options.rates,
         });
         let mut peer = Self {
@@ -240,6 +245,7 @@ impl Peer {
             tasks: Tasks::default(),
         };
         peer.tasks.spawn(driver.run(peer.transport.clone(), peer.engine.clone()));
+        peer.tasks.spawn(Errands::new(peer.engine.clone()).run(streams));
         peer.tasks.spawn(accept(peer.transport.clone(), peer.engine.clone()));
         peer.tasks.spawn(housekeeping::run(peer.engine.store().clone()));
         if !content_store.is_empty() {

@@ -10,7 +10,7 @@ use common::node::NodeId;
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, Source, TaskId};
 use common::telemetry::trace::{Side, Span, TraceContext};
-use common::telemetry::{Metrics, hold};
+use common::telemetry::{Metrics, TurnedAway, hold};
 use common::transport::{Connection, Transport};
 use common::wire::exchange::Refusal;
 use common::wire::inquiry::{Inquired, Inquiry};
@@ -66,6 +66,8 @@ pub struct EngineOptions {
     pub style: Style,
     /// Who takes sessions (a supernode); others refuse them.
     pub sessions: Option<mpsc::Sender<SessionStream>>,
+    /// Who does what supernodes ask for ahead of need (a peer); others refuse it.
+    pub errands: Option<mpsc::Sender<SessionStream>>,
     /// The limits to begin with.
     pub rates: Rates,
 }
@@ -93,6 +95,7 @@ struct Inner {
     context: Arc<Context>,
     live: DashMap<TaskId, Live>,
     sessions: Option<mpsc::Sender<SessionStream>>,
+    errands: Option<mpsc::Sender<SessionStream>>,
     guests: Arc<Guests>,
     desk: Desk,
     provenance: Provenance,
@@ -137,6 +140,7 @@ impl Engine {
             context: Arc::new(context),
             live: DashMap::new(),
             sessions: options.sessions,
+            errands: options.errands,
             guests: Guests::new(limits),
             tasks: Tasks::default(),
         };
@@ -382,6 +386,17 @@ impl Engine {
             None => {
                 tracing::debug!(node = %stream.connection.node(), "asked for a session, but this is no supernode")
             }
+        }
+    }
+
+    /// Hands an errand's stream to whoever does errands, if it is a supernode's.
+    pub(crate) async fn errand(&self, stream: SessionStream) {
+        let from_supernode = self.inner.context.coordinator.is_seed(stream.connection.node());
+        match &self.inner.errands {
+            Some(errands) if from_supernode => {
+                let _ = errands.send(stream).await;
+            }
+            _ => self.metrics().turned_away.of(TurnedAway::Malformed).inc(),
         }
     }
 

@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use common::config::{Rate, Span};
 use peer::local_api::Excerpt;
 
-use crate::get::image::manifest::Platform;
 use crate::get::query::Filter;
 use crate::get::tree::Depth;
 use crate::settings::permissions;
+use peer::image::manifest::Platform;
 
 const DEMO: &str = "\
 Examples:

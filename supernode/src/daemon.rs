@@ -183,6 +183,7 @@ impl Supernode {
             metrics: metrics.clone(),
             style: Style::Seed,
             sessions: Some(sessions),
+            errands: None,
             rates,
         });
         let contact = Contact { id: identity.node(), address: advertise.unwrap_or(quic) };

@@ -357,6 +357,7 @@ impl World {
             hour.counts.peers += counts.peers;
             hour.counts.listed += counts.listed;
             hour.counts.swarms += counts.swarms;
+            hour.counts.lone += counts.lone;
             hour.counts.members += counts.members;
             hour.counts.seats += counts.seats;
             hour.counts.groups += counts.groups;

@@ -49,6 +49,8 @@ pub enum Opening {
     },
     /// As [`Opening::Inquiry`], for a pull that is traced. Version 3.
     InquiryTraced(Inquiry, TraceContext),
+    /// Something to do ahead of need ([`super::errand`]): only from a supernode to a peer. Version 4.
+    Errand,
 }
 
 /// A message on a link, either way.

@@ -8,7 +8,7 @@ use crate::node::{Labels, NodeId, Role};
 /// TLS application protocol (ALPN) of members.
 pub const ALPN: &[u8] = b"longshore/1";
 /// The newest protocol version that this build speaks.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// The oldest that it still understands.
 pub const MIN_VERSION: u16 = 1;
 

@@ -1,5 +1,6 @@
 //! The messages between nodes. [`codec`] puts them on a stream, [`hello`] opens a connection, [`swarm`] is what
-//! peers and the supernode say, [`exchange`] what any two nodes say about pieces, [`inquiry`] what a supernode asks an
+//! peers and the supernode say, [`exchange`] what any two nodes say about pieces, [`errand`] what a supernode has a peer do
+//! ahead of need, [`inquiry`] what a supernode asks an
 //! origin for many, [`enrol`] how a stranger becomes a member.
 //!
 //! # Compatibility
@@ -8,6 +9,7 @@
 
 pub mod codec;
 pub mod enrol;
+pub mod errand;
 pub mod exchange;
 pub mod hello;
 pub mod inquiry;

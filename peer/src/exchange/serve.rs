@@ -35,13 +35,13 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// not noticed, a flood of them is no faster than this lets it be.
 const WASTE: Duration = Duration::from_millis(100);
 
-/// The supernode's side of a session's stream.
+/// Our side of the stream of a session, or of an errand.
 pub struct SessionStream {
     /// Who opened it.
     pub connection: Connection,
-    /// Towards the peer.
+    /// Towards who opened it.
     pub send: SendStream,
-    /// From the peer.
+    /// From there.
     pub reader: FrameReader<RecvStream>,
 }
 
@@ -116,6 +116,10 @@ async fn stream(
             drop(ear);
             reader.set_limit(MAX_FRAME);
             engine.session(SessionStream { connection, send, reader }).await;
+        }
+        Opening::Errand => {
+            drop(ear);
+            engine.errand(SessionStream { connection, send, reader }).await;
         }
     }
 }

@@ -130,6 +130,7 @@ fn engine(dir: &Path, [registry, other]: [&str; 2], quota: Option<u64>) -> Engin
         metrics: Metrics::new(),
         style: Style::Peer,
         sessions: None,
+        errands: None,
         rates: Rates::default(),
     })
 }

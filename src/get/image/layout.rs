@@ -12,8 +12,8 @@ use anyhow::{Context as _, bail};
 use common::digest::{Digest, Hasher};
 use serde_json::{Value, json};
 
-use super::reference::Reference;
 use crate::get::output::{self, Draft, Finish, settle};
+use peer::image::reference::Reference;
 
 const MARK: &str = "oci-layout";
 const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;

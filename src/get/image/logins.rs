@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use common::task::Credentials;
 use serde_json::Value;
 
-use super::reference::HUB;
+use peer::image::reference::HUB;
 
 /// What Docker Hub is called there.
 const HUB_KEYS: [&str; 3] = ["docker.io", "https://index.docker.io/v1/", "index.docker.io"];

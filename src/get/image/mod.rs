@@ -3,22 +3,20 @@
 
 mod layout;
 mod logins;
-pub mod manifest;
-pub mod reference;
-mod registry;
 
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use common::digest::Digest;
 use common::task::{Credentials, Source};
+use peer::image::ImageError;
+use peer::image::manifest::{Descriptor, Manifest, Platform, choose};
+use peer::image::reference::Reference;
+use peer::image::registry::{Answered, Repository};
 use peer::origin::OriginClient;
 
 use self::layout::Layout;
-use self::manifest::{Descriptor, Manifest, Platform, choose};
-use self::reference::Reference;
-use self::registry::{Answered, Repository};
-use super::exit;
+use super::exit::{self, Stop};
 use super::output::Finish;
 use super::report::{Done, Transfer};
 use super::wanted::{Remote, Target};
@@ -48,8 +46,8 @@ pub async fn bring(
 ) -> anyhow::Result<Done> {
     let reference = &image.reference;
     let credentials = who(image).await?;
-    let mut repository = Repository::of(means.client.clone(), reference, credentials)?;
-    let (found, kind, blobs) = resolve(&mut repository, image).await?;
+    let mut repository = Repository::of(means.client.clone(), reference, credentials).map_err(told)?;
+    let (found, kind, blobs) = resolve(&mut repository, image).await.map_err(told)?;
     let path = folder.to_owned();
     let layout = tokio::task::spawn_blocking(move || Layout::open(&path)).await??;
     let layout = std::sync::Arc::new(layout);
@@ -57,7 +55,7 @@ pub async fn bring(
     transfer.knows_of_many(total);
     let mut through = "the registry";
     for blob in &blobs {
-        let (digest, size, here) = (blob.digest()?, blob.size, layout.clone());
+        let (digest, size, here) = (blob.digest().map_err(told)?, blob.size, layout.clone());
         if tokio::task::spawn_blocking(move || here.has(digest, size)).await? {
             transfer.add(size);
             continue;
@@ -93,11 +91,21 @@ async fn who(image: &Image) -> anyhow::Result<Credentials> {
     Ok(tokio::task::spawn_blocking(move || logins::credentials(&registry)).await?)
 }
 
+/// What went wrong, as the exit code is told of it.
+fn told(error: ImageError) -> anyhow::Error {
+    match error {
+        ImageError::Fetch(error) => error.into(),
+        ImageError::OtherContent(digest) => Stop::OtherContent(digest).into(),
+        ImageError::Registry(error) => crate::usage(error),
+        other => other.into(),
+    }
+}
+
 /// The image's manifest, for the platform where there is a choice: its kind, and what it names.
 async fn resolve(
     repository: &mut Repository,
     image: &Image,
-) -> anyhow::Result<(Answered, String, Vec<Descriptor>)> {
+) -> Result<(Answered, String, Vec<Descriptor>), ImageError> {
     let mut found = repository.manifest(&image.reference.wanted()).await?;
     let mut read = Manifest::read(&found.bytes, &found.content_type)?;
     if let Manifest::Index(manifests) = &read {
@@ -107,7 +115,7 @@ async fn resolve(
     }
     match read {
         Manifest::Image(kind, blobs) => Ok((found, kind, distinct(blobs))),
-        Manifest::Index(_) => bail!("the index names another index for {}", image.platform),
+        Manifest::Index(_) => Err(ImageError::Nested(image.platform.to_string())),
     }
 }
 
@@ -142,7 +150,7 @@ async fn fetch(
             Err(error) => error,
         };
         let hope = first || transfer.at() > before;
-        if !hope || !exit::is_unauthorized(&error) || !repository.renew().await? {
+        if !hope || !exit::is_unauthorized(&error) || !repository.renew().await.map_err(told)? {
             return Err(error);
         }
         (first, before) = (false, transfer.at());

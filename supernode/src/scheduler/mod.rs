@@ -11,9 +11,11 @@
 //! - Once the length is known, every member that wants the task has a way to a source along the edges that it was
 //!   told of, after every event.
 //! - Nobody is told of a node that is not connected, nor of itself; nobody that is not connected is told anything.
+//! - A task is a swarm, or a [lone](lone) copy, or not there.
 
 mod changes;
 mod events;
+mod lone;
 mod membership;
 mod parents;
 mod pool;
@@ -34,6 +36,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::tracker::{Place, Tracker};
+use lone::Lone;
 use swarm::{Copy, Swarm};
 
 pub use crate::tracker::{Member, Standing};
@@ -48,6 +51,8 @@ pub struct Scheduler {
     rng: SmallRng,
     tracker: Tracker,
     swarms: BTreeMap<TaskId, Swarm>,
+    /// Tasks that are in no swarm: one node has all, and nobody wants it.
+    lone: BTreeMap<TaskId, Lone>,
 }
 
 /// What a decision about one swarm may look at beside the swarm.
@@ -66,7 +71,14 @@ impl Scheduler {
     /// An empty cluster around the supernode's own node; `rng_seed` decides all that is left to chance.
     pub fn new(seed: Contact, settings: Settings, rng_seed: u64) -> Self {
         let rng = SmallRng::seed_from_u64(rng_seed);
-        Self { seed, settings, rng, tracker: Tracker::default(), swarms: BTreeMap::new() }
+        Self {
+            seed,
+            settings,
+            rng,
+            tracker: Tracker::default(),
+            swarms: BTreeMap::new(),
+            lone: BTreeMap::new(),
+        }
     }
 
     /// Takes an event in; gives what must be told to whom. What makes no sense (an unknown node, no such
@@ -76,19 +88,12 @@ impl Scheduler {
             Event::PeerUp(member) => self.peer_up(member, now),
             Event::PeerDown(node) => self.peer_down(node, now),
             Event::Join { task, node, held } => self.join(task, node, held, now),
-            Event::Hold { task, node, pieces } => {
-                if !self.enlist(task, node, false, now) {
-                    return Vec::new();
-                }
-                let commands = self.within(task, now, |swarm, context| swarm.hold(node, pieces, context));
-                self.delist_strangers(task, &[node]);
-                commands
-            }
+            Event::Hold { task, node, pieces } => self.hold(task, node, pieces, now),
             Event::Progress { task, node, held } => {
                 self.within(task, now, |swarm, context| swarm.progress(node, held, context))
             }
             Event::Leave { task, node } => {
-                let commands = self.within(task, now, |swarm, context| swarm.leave(node, context));
+                let commands = self.leave(task, node, now);
                 self.delist_strangers(task, &[node]);
                 commands
             }
@@ -123,15 +128,34 @@ impl Scheduler {
         let Some(known) = self.tracker.take(node) else { return Vec::new() };
         let mut commands = Vec::new();
         for task in known.tasks() {
-            commands.append(&mut self.within(task, now, |swarm, context| swarm.leave(node, context)));
+            commands.append(&mut self.leave(task, node, now));
         }
         commands
     }
 
-    fn join(&mut self, task: TaskId, node: NodeId, held: u32, now: Instant) -> Vec<Command> {
-        if !self.enlist(task, node, true, now) {
+    fn hold(&mut self, task: TaskId, node: NodeId, pieces: u32, now: Instant) -> Vec<Command> {
+        if !self.enlist(task, node, false) || self.hold_alone(task, node, pieces) {
             return Vec::new();
         }
+        self.make(task, now);
+        let commands = self.within(task, now, |swarm, context| swarm.hold(node, pieces, context));
+        self.delist_strangers(task, &[node]);
+        commands
+    }
+
+    fn leave(&mut self, task: TaskId, node: NodeId, now: Instant) -> Vec<Command> {
+        if self.lone.get(&task).is_some_and(|lone| lone.node == node) {
+            self.lone.remove(&task);
+            return Vec::new();
+        }
+        self.within(task, now, |swarm, context| swarm.leave(node, context))
+    }
+
+    fn join(&mut self, task: TaskId, node: NodeId, held: u32, now: Instant) -> Vec<Command> {
+        if !self.enlist(task, node, true) {
+            return Vec::new();
+        }
+        self.make(task, now);
         let seated = self.swarms[&task].seat_of(node).is_some();
         let mut commands = self.within(task, now, |swarm, context| swarm.join(node, held, context));
         if let Some(swarm) = self.swarms.get(&task).filter(|_| seated) {
@@ -149,7 +173,7 @@ impl Scheduler {
     }
 
     fn blame(&mut self, task: TaskId, by: NodeId, about: NodeId, fault: Fault, now: Instant) -> Vec<Command> {
-        let member = self.swarms.get(&task).is_some_and(|swarm| swarm.seat_of(by).is_some());
+        let member = self.is_member(task, by);
         // The seed is what everybody hangs on: who cannot use it finds others beside it anyway.
         if !member || by == about || about == self.seed.id || self.tracker.get(about).is_none() {
             return Vec::new();
@@ -168,14 +192,16 @@ impl Scheduler {
         };
         known.standing = standing;
         let tasks = known.tasks();
+        // A lone copy has nobody to hear of it, and whoever wakes it asks how its holder stands.
+        let told: Vec<_> = tasks.into_iter().filter(|task| self.swarms.contains_key(task)).collect();
         let tell = |task: TaskId| {
             self.within(task, now, |swarm, context| swarm.set_standing(node, standing, context))
         };
-        tasks.into_iter().flat_map(tell).collect()
+        told.into_iter().flat_map(tell).collect()
     }
 
     fn seed_meta(&mut self, task: TaskId, pieces: u32, now: Instant) -> Vec<Command> {
-        self.swarm(task, now);
+        self.make(task, now);
         let mut refuted = Vec::new();
         let commands = self.within(task, now, |swarm, context| refuted = swarm.seed_meta(pieces, context));
         self.delist_strangers(task, &refuted);
@@ -183,6 +209,9 @@ impl Scheduler {
     }
 
     fn seed_failed(&mut self, task: TaskId) -> Vec<Command> {
+        if let Some(lone) = self.lone.remove(&task) {
+            self.delist_strangers(task, &[lone.node]);
+        }
         if let Some(swarm) = self.swarms.remove(&task) {
             for seat in swarm.taken() {
                 if let Some(known) = self.tracker.get_mut(swarm.at(seat).node) {
@@ -207,40 +236,43 @@ impl Scheduler {
         commands
     }
 
-    /// Makes sure that the swarm exists and that its node is known to be in it; false for a stranger, and for who is in too
-    /// many.
-    fn enlist(&mut self, task: TaskId, node: NodeId, wanted: bool, now: Instant) -> bool {
-        if !self.tracker.get_mut(node).is_some_and(|known| known.enlist(task, wanted)) {
-            return false;
-        }
-        self.swarm(task, now);
-        true
+    /// Notes that a node is in a task's swarm; false for a stranger, and for who is in too many.
+    fn enlist(&mut self, task: TaskId, node: NodeId, wanted: bool) -> bool {
+        self.tracker.get_mut(node).is_some_and(|known| known.enlist(task, wanted))
     }
 
     /// Takes the task off the nodes' lists where they have no seat in its swarm.
     fn delist_strangers(&mut self, task: TaskId, nodes: &[NodeId]) {
         for &node in nodes {
-            let seated = self.swarms.get(&task).is_some_and(|swarm| swarm.seat_of(node).is_some());
+            let seated = self.is_member(task, node);
             if let Some(known) = self.tracker.get_mut(node).filter(|_| !seated) {
                 known.delist(task);
             }
         }
     }
 
-    fn swarm(&mut self, task: TaskId, now: Instant) -> &mut Swarm {
+    fn is_member(&self, task: TaskId, node: NodeId) -> bool {
+        let lone = self.lone.get(&task).is_some_and(|lone| lone.node == node);
+        lone || self.swarms.get(&task).is_some_and(|swarm| swarm.seat_of(node).is_some())
+    }
+
+    /// Makes sure that the task is a swarm.
+    fn make(&mut self, task: TaskId, now: Instant) {
+        self.wake(task, now);
         let (seed, settings) = (&self.seed, &self.settings);
         let make = || Swarm::new(seed, Place::of(&settings.seed_labels), settings.seed_slots, now);
-        self.swarms.entry(task).or_insert_with(make)
+        self.swarms.entry(task).or_insert_with(make);
     }
 
     /// Does something to a swarm, if there is one, and gives the edges' changes; forgets a swarm that nobody
-    /// wants or holds.
+    /// wants or holds, and keeps no more than that of one which is a lone copy.
     fn within(
         &mut self,
         task: TaskId,
         now: Instant,
         act: impl FnOnce(&mut Swarm, &mut Context<'_>),
     ) -> Vec<Command> {
+        self.wake(task, now);
         let Some(swarm) = self.swarms.get_mut(&task) else { return Vec::new() };
         let (tracker, settings) = (&self.tracker, &self.settings);
         let stalled_before = now.checked_sub(settings.silence);
@@ -248,8 +280,11 @@ impl Scheduler {
         act(swarm, &mut context);
         swarm.relieve_seed(&mut context);
         let commands = swarm.commands(task);
-        // What the seed holds is told again with the next join.
-        if swarm.population() == 0 && swarm.copy != Copy::Growing {
+        if let Some(lone) = Lone::left_of(swarm) {
+            self.swarms.remove(&task);
+            self.lone.insert(task, lone);
+        } else if swarm.population() == 0 && swarm.copy != Copy::Growing {
+            // What the seed holds is told again with the next join.
             self.swarms.remove(&task);
         }
         commands

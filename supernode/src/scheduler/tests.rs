@@ -298,3 +298,48 @@ fn abandoned_swarms_are_forgotten() {
     assert_eq!(scene.scheduler.tasks().count(), 0);
     assert!(scene.scheduler.peers(scene.now).all(|peer| peer.tasks == 0));
 }
+
+#[test]
+fn what_one_peer_has_and_nobody_wants_is_no_swarm_until_somebody_does() {
+    let mut scene = Scene::new();
+    scene.up(1, Labels::default());
+    scene.apply(Event::Hold { task: TASK, node: node(1), pieces: PIECES });
+    let alone = |scene: &Scene| (scene.scheduler.counts().swarms, scene.scheduler.counts().lone);
+    assert_eq!(alone(&scene), (0, 1));
+    let asleep = scene.scheduler.task(TASK).unwrap();
+    scene.apply(Event::Hold { task: TASK, node: node(1), pieces: PIECES + 1 });
+    scene.apply(Event::Leave { task: TASK, node: node(2) });
+    scene.apply(Event::Progress { task: TASK, node: node(1), held: PIECES });
+    assert_eq!((alone(&scene), scene.scheduler.held(TASK, node(1))), ((0, 1), Some(PIECES)));
+
+    let commands = scene.join(2, Labels::default());
+    let add = vec![contact(node(1))];
+    assert_eq!(commands, [Command::Parents { to: node(2), task: TASK, add, remove: Vec::new() }]);
+    assert_eq!(alone(&scene), (1, 0));
+    scene.apply(Event::Leave { task: TASK, node: node(2) });
+    assert_eq!(alone(&scene), (0, 1));
+    // It looks as it does to who knows of swarms only.
+    assert_eq!(format!("{:?}", scene.scheduler.task(TASK).unwrap()), format!("{asleep:?}"));
+
+    scene.apply(Event::Progress { task: TASK, node: node(1), held: PIECES - 1 });
+    assert_eq!(alone(&scene), (1, 0), "it wants what it lost");
+    scene.apply(Event::PeerDown(node(1)));
+    assert_eq!((alone(&scene), scene.scheduler.held(TASK, node(1))), ((0, 0), None));
+}
+
+#[test]
+fn a_lone_copy_goes_with_its_holder_and_is_no_secret_way_around_its_standing() {
+    let mut scene = Scene::fetching();
+    scene.plain(0..8);
+    let (guilty, other) = (node(0), TaskId([8; 32]));
+    scene.apply(Event::Hold { task: other, node: guilty, pieces: PIECES });
+    for by in 1..8 {
+        scene.blame(node(by), guilty, Fault::WrongBytes);
+    }
+    assert_eq!(scene.scheduler.task(other).unwrap().members[0].standing, Standing::Outcast);
+    let commands = scene.apply(Event::Join { task: other, node: node(1), held: 0 });
+    assert!(!format!("{commands:?}").contains(&format!("{:?}", contact(guilty))), "{commands:?}");
+    scene.apply(Event::Leave { task: other, node: node(1) });
+    scene.apply(Event::PeerDown(guilty));
+    assert!(scene.scheduler.task(other).is_none());
+}

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::Scheduler;
+use super::lone::Lone;
 use super::sitter::{DETACHED, SEED, Seat, Sitter, Stage};
 use super::swarm::{Copy, Swarm};
 use crate::tracker::Standing;
@@ -136,9 +137,11 @@ pub struct Counts {
     pub peers: usize,
     /// Tasks on their lists, over all of them.
     pub listed: usize,
-    /// Swarms.
+    /// Swarms, those of tasks that one peer has and nobody wants aside.
     pub swarms: usize,
-    /// Their members, the seed aside.
+    /// Such tasks.
+    pub lone: usize,
+    /// The swarms' members, the seed aside.
     pub members: usize,
     /// Their seats: those of members, and those that are free again.
     pub seats: usize,
@@ -165,7 +168,8 @@ fn as_texts<S: Serializer>(values: &[NodeId], serializer: S) -> Result<S::Ok, S:
 impl Scheduler {
     /// All of it. In a big cluster that is much: the accessors give less.
     pub fn view(&self, now: Instant) -> View {
-        let tasks = self.swarms.iter().map(|(&task, swarm)| detailed(task, swarm)).collect();
+        let mut tasks: Vec<_> = self.tasks().filter_map(|summary| self.task(summary.task)).collect();
+        tasks.sort_by_key(|view| view.summary.task);
         View { tasks, peers: self.peers(now).collect() }
     }
 
@@ -176,6 +180,7 @@ impl Scheduler {
             peers: self.tracker.sorted().len(),
             listed: self.tracker.sorted().iter().map(|(_, known)| known.task_count()).sum(),
             swarms: self.swarms.len(),
+            lone: self.lone.len(),
             members: swarms().map(Swarm::population).sum(),
             seats: swarms().map(|swarm| swarm.sitters.len() - 1).sum(),
             groups: swarms().map(|swarm| swarm.pools.groups()).sum(),
@@ -183,25 +188,49 @@ impl Scheduler {
         }
     }
 
-    /// The swarms in numbers, by task.
+    /// The swarms in numbers; after all others those of one peer that has all, and each by task.
     pub fn tasks(&self) -> impl Iterator<Item = TaskSummary> + '_ {
-        self.swarms.iter().map(|(&task, swarm)| summed(task, swarm))
+        let lone = self.lone.iter().map(|(&task, lone)| lone.summed(task));
+        self.swarms.iter().map(|(&task, swarm)| summed(task, swarm)).chain(lone)
     }
 
     /// One swarm with its members.
     pub fn task(&self, task: TaskId) -> Option<TaskView> {
-        self.swarms.get(&task).map(|swarm| detailed(task, swarm))
+        let lone = || {
+            let lone = self.lone.get(&task)?;
+            Some(TaskView { summary: lone.summed(task), members: self.alone(*lone).into_iter().collect() })
+        };
+        self.swarms.get(&task).map(|swarm| detailed(task, swarm)).or_else(lone)
     }
 
     /// One swarm in numbers.
     pub fn summary(&self, task: TaskId) -> Option<TaskSummary> {
-        self.swarms.get(&task).map(|swarm| summed(task, swarm))
+        let lone = || self.lone.get(&task).map(|lone| lone.summed(task));
+        self.swarms.get(&task).map(|swarm| summed(task, swarm)).or_else(lone)
     }
 
     /// How many pieces of a task a member has.
     pub fn held(&self, task: TaskId, node: NodeId) -> Option<u32> {
+        if let Some(lone) = self.lone.get(&task) {
+            return (lone.node == node).then_some(lone.pieces);
+        }
         let swarm = self.swarms.get(&task)?;
         swarm.seat_of(node).map(|seat| swarm.at(seat).held)
+    }
+
+    fn alone(&self, lone: Lone) -> Option<MemberView> {
+        let known = self.tracker.get(lone.node)?;
+        Some(MemberView {
+            node: lone.node,
+            stage: StageView::Complete,
+            held: lone.pieces,
+            trunk: None,
+            parents: Vec::new(),
+            children: 0,
+            slots: usize::from(known.member.slots),
+            depth: Some(0),
+            standing: known.standing,
+        })
     }
 
     /// Where a connected peer stands.
@@ -236,6 +265,22 @@ impl Scheduler {
                 standing: ledger.standing(node, now),
             }
         })
+    }
+}
+
+// === impl Lone ===
+
+impl Lone {
+    fn summed(&self, task: TaskId) -> TaskSummary {
+        TaskSummary {
+            task,
+            pieces: Some(self.pieces),
+            seed: SeedView::None,
+            seed_held: 0,
+            seed_children: 0,
+            members: 1,
+            complete: 1,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ const MAX_NAME: usize = 255;
 pub struct Reference {
     /// The registry's name: `HOST` or `HOST:PORT`.
     pub registry: String,
+    /// The repository's name there.
     pub repository: String,
     /// What it is called there, and in the layout.
     pub tag: Option<String>,
@@ -36,7 +37,7 @@ pub struct ReferenceError(String);
 impl std::fmt::Display for ReferenceError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = common::telemetry::redact(&self.0);
-        write!(f, "{shown:?} names no image: expected oci://HOST/REPOSITORY[:TAG][@sha256:…], or docker://…")
+        write!(f, "{shown:?} names no image: expected [oci://|docker://]HOST/REPOSITORY[:TAG][@sha256:…]")
     }
 }
 
@@ -105,6 +106,17 @@ impl FromStr for Reference {
 // === impl Reference ===
 
 impl Reference {
+    /// An image's name as `docker pull` takes it: `nginx`, `quay.io/team/app:1`, with or without `docker://` or `oci://`.
+    ///
+    /// # Errors
+    /// When it names no image.
+    pub fn of_image(text: &str) -> Result<Self, ReferenceError> {
+        match is_image(text) {
+            true => text.parse(),
+            false => format!("docker://{text}").parse().map_err(|_| ReferenceError(text.to_owned())),
+        }
+    }
+
     /// What the manifest is asked by.
     pub fn wanted(&self) -> String {
         match (&self.digest, &self.tag) {
@@ -162,6 +174,20 @@ mod tests {
             "http://host/a",
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_image_needs_no_scheme() {
+        for (text, shown) in [
+            ("busybox", "docker.io/library/busybox:latest"),
+            ("quay.io/team/app:1", "quay.io/team/app:1"),
+            ("oci://quay.test/a", "quay.test/a:latest"),
+        ] {
+            assert_eq!(Reference::of_image(text).unwrap().to_string(), shown, "{text}");
+        }
+        for bad in ["", "https://quay.io/a", "docker://docker://a", "A"] {
+            assert!(Reference::of_image(bad).is_err(), "{bad}");
         }
     }
 

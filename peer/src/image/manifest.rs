@@ -4,14 +4,18 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context as _, bail};
 use common::digest::Digest;
 use serde::Deserialize;
+
+use super::ImageError;
 
 /// What a registry is asked for: each kind by its name, for registries answer `*/*` with "there is none".
 pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// How much of a stranger's word an error quotes, and how many platforms it names.
+const MAX_SHOWN: usize = 100;
+const MAX_PLATFORMS: usize = 30;
 /// Layers of one image; the largest known have a few hundred.
 const MAX_BLOBS: usize = 10_000;
 
@@ -19,9 +23,12 @@ const MAX_BLOBS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
+    /// What it is; may be missing.
     #[serde(default)]
     pub media_type: String,
+    /// As text: what is not SHA-256 is no [`Digest`].
     pub digest: String,
+    /// Bytes.
     pub size: u64,
     #[serde(default)]
     platform: Option<Platform>,
@@ -109,8 +116,11 @@ impl Platform {
 
 impl Descriptor {
     /// Its digest, if it is one that can be checked.
-    pub fn digest(&self) -> anyhow::Result<Digest> {
-        self.digest.parse().context("the image cannot be checked")
+    ///
+    /// # Errors
+    /// When it is of a kind that is not known here.
+    pub fn digest(&self) -> Result<Digest, ImageError> {
+        self.digest.parse().map_err(|_| ImageError::Unchecked(self.digest.clone()))
     }
 }
 
@@ -118,8 +128,11 @@ impl Descriptor {
 
 impl Manifest {
     /// Reads a manifest that was answered with this content type.
-    pub fn read(text: &[u8], content_type: &str) -> anyhow::Result<Self> {
-        let text: Text = serde_json::from_slice(text).context("the registry's answer is no manifest")?;
+    ///
+    /// # Errors
+    /// When it is none that is known here.
+    pub fn read(text: &[u8], content_type: &str) -> Result<Self, ImageError> {
+        let text: Text = serde_json::from_slice(text).map_err(|_| ImageError::NoManifest)?;
         let kind = text.media_type.filter(|kind| !kind.is_empty()).unwrap_or_else(|| content_type.to_owned());
         match (text.config, text.layers, text.manifests) {
             (None, None, Some(manifests)) => Ok(Self::Index(manifests)),
@@ -127,20 +140,21 @@ impl Manifest {
                 let kind = if kind.is_empty() { MANIFEST.to_owned() } else { kind };
                 Ok(Self::Image(kind, std::iter::once(config).chain(layers).collect()))
             }
-            _ => bail!(
-                "the manifest is neither that of an image nor an index ({kind}): ask for an image of this decade"
-            ),
+            _ => Err(ImageError::Unknown(kind.chars().take(MAX_SHOWN).collect())),
         }
     }
 }
 
 /// The image of an index that is for a platform.
-pub fn choose<'a>(manifests: &'a [Descriptor], platform: &Platform) -> anyhow::Result<&'a Descriptor> {
+///
+/// # Errors
+/// When there is none.
+pub fn choose<'a>(manifests: &'a [Descriptor], platform: &Platform) -> Result<&'a Descriptor, ImageError> {
     let fits = |manifest: &&Descriptor| manifest.platform.as_ref().is_some_and(|own| platform.takes(own));
-    manifests.iter().find(fits).with_context(|| {
-        let all: Vec<_> =
-            manifests.iter().filter_map(|one| one.platform.as_ref().map(ToString::to_string)).collect();
-        format!("there is no image for {platform}: choose with --platform among {}", all.join(", "))
+    manifests.iter().find(fits).ok_or_else(|| {
+        let all = manifests.iter().filter_map(|one| one.platform.as_ref().map(ToString::to_string));
+        let all = all.take(MAX_PLATFORMS).collect::<Vec<_>>().join(", ");
+        ImageError::NoSuchPlatform { platform: platform.to_string(), all }
     })
 }
 

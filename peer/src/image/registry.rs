@@ -4,20 +4,18 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use common::digest::Digest;
 use common::task::Credentials;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, StatusCode};
-use peer::error::FetchError;
-use peer::origin::OriginClient;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::manifest;
 use super::reference::Reference;
-use crate::get::exit::Stop;
+use super::{ImageError, manifest};
+use crate::error::FetchError;
+use crate::origin::OriginClient;
 
 /// What registries take at most.
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
@@ -37,8 +35,11 @@ pub struct Repository {
 
 /// A manifest as it came.
 pub struct Answered {
+    /// Its text.
     pub bytes: Bytes,
+    /// What that comes to.
     pub digest: Digest,
+    /// What the registry calls it, without parameters.
     pub content_type: String,
 }
 
@@ -52,10 +53,19 @@ struct Token {
 // === impl Repository ===
 
 impl Repository {
-    pub fn of(client: OriginClient, reference: &Reference, own: Credentials) -> anyhow::Result<Self> {
-        let base = client.registries().base_url(&reference.registry).map_err(crate::usage)?;
+    /// An image's repository, for who has these credentials.
+    ///
+    /// # Errors
+    /// When the registry's name cannot be meant.
+    pub fn of(client: OriginClient, reference: &Reference, own: Credentials) -> Result<Self, ImageError> {
+        let base = client.registries().base_url(&reference.registry)?;
         let name = reference.repository.clone();
         Ok(Self { client, root: format!("{base}/v2/{name}"), name, own, token: None })
+    }
+
+    /// Where a manifest is.
+    pub fn manifest_url(&self, digest: Digest) -> String {
+        format!("{}/manifests/{digest}", self.root)
     }
 
     /// Where a blob is.
@@ -72,7 +82,7 @@ impl Repository {
     ///
     /// # Errors
     /// When there is none for us any more.
-    pub async fn renew(&mut self) -> anyhow::Result<bool> {
+    pub async fn renew(&mut self) -> Result<bool, ImageError> {
         let Some((challenge, _)) = self.token.take() else { return Ok(false) };
         let token = self.token(&challenge).await?;
         self.token = Some((challenge, token));
@@ -83,7 +93,7 @@ impl Repository {
     ///
     /// # Errors
     /// With the registry's answer, when it has none, or not for us.
-    pub async fn manifest(&mut self, wanted: &str) -> anyhow::Result<Answered> {
+    pub async fn manifest(&mut self, wanted: &str) -> Result<Answered, ImageError> {
         let url = format!("{}/manifests/{wanted}", self.root);
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(manifest::ACCEPT))]);
         let mut answer = self
@@ -111,22 +121,18 @@ impl Repository {
         let bytes = answer.bytes(MAX_MANIFEST).await.map_err(FetchError::from)?;
         let digest = Digest::of(&bytes);
         match wanted.parse::<Digest>() {
-            Ok(asked) if asked != digest => Err(Stop::OtherContent(asked).into()),
+            Ok(asked) if asked != digest => Err(ImageError::OtherContent(asked)),
             _ => Ok(Answered { bytes, digest, content_type }),
         }
     }
 
     /// The token that a challenge asks for, by what the user gave, or as anybody. A password goes to the service that the
     /// registry names, as with every client, but not from an encrypted way to a plain one.
-    async fn token(&self, challenge: &HashMap<String, String>) -> anyhow::Result<Credentials> {
-        let realm =
-            challenge.get("realm").context("the registry wants a token and does not say from where")?;
-        let mut url = Url::parse(realm).context("the registry wants a token from what is no URL")?;
+    async fn token(&self, challenge: &HashMap<String, String>) -> Result<Credentials, ImageError> {
+        let realm = challenge.get("realm").ok_or(ImageError::Token("it does not say from where"))?;
+        let mut url = Url::parse(realm).map_err(|_| ImageError::Token("from what is no URL"))?;
         if self.root.starts_with("https:") && url.scheme() != "https" && !self.own.is_empty() {
-            bail!(
-                "the registry wants a token from {}, where a password could be read on the way",
-                url.host_str().unwrap_or_default()
-            );
+            return Err(ImageError::Token("from where a password could be read on the way"));
         }
         let scope =
             challenge.get("scope").cloned().unwrap_or_else(|| format!("repository:{}:pull", self.name));
@@ -143,7 +149,7 @@ impl Repository {
         let token = serde_json::from_slice(&text)
             .ok()
             .and_then(|Token { token, access_token }| token.or(access_token));
-        let token = token.context("the registry's token service gave no token")?;
+        let token = token.ok_or(ImageError::Token("and its token service gives none"))?;
         Ok(Credentials::authorization(format!("Bearer {token}")))
     }
 }

@@ -1,0 +1,195 @@
+//! Does what a supernode asks for ahead of need: fetches tasks into the store, or has the container runtime pull. Streams come
+//! from [`crate::exchange::serve`]; the daemon runs [`Errands::run`].
+//!
+//! # Invariants
+//! - Only a supernode that this node has, or had, a session with is obeyed.
+//! - An errand ends with its stream: a supernode that is gone, or wants it no more, leaves nothing running.
+//! - What is fetched gives way to pulls ([`Priority::Preheat`]), and is no permission: who wants it later is asked for at the
+//!   origin like anybody.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use common::task::{Credentials, Source};
+use common::telemetry::TurnedAway;
+use common::transport::CONTROL_PRIORITY;
+use common::wire::codec::{self, CodecError, MAX_FRAME};
+use common::wire::errand::{Errand, MAX_SOURCES, Report};
+use common::wire::swarm::Priority;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, timeout};
+
+use crate::engine::{Engine, Request};
+use crate::error::FetchError;
+use crate::exchange::serve::SessionStream;
+use crate::handle::Handle;
+
+/// Errands at once: jobs are few, and each has some tasks under way.
+const MOST: usize = 8;
+/// Tasks of one errand under way, as many as a container runtime pulls at a time.
+const AT_ONCE: usize = 3;
+/// A supernode says what it wants at once.
+const ERRAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A supernode that does not take a report is gone.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often it is said how far an errand is.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// The longest reason that is told.
+const MAX_REASON: usize = 500;
+
+/// What errands are done with. Cheap to clone.
+#[derive(Clone)]
+pub struct Errands {
+    engine: Engine,
+}
+
+/// Why an errand failed, and whether it may go better another time.
+struct Failed {
+    why: String,
+    passing: bool,
+}
+
+/// The tasks of an errand that are known of so far.
+#[derive(Default)]
+struct Seen(Mutex<Vec<Handle>>);
+
+// === impl Errands ===
+
+impl Errands {
+    /// With this engine's store.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Does errands as they come, until the engine is gone.
+    pub async fn run(self, mut streams: mpsc::Receiver<SessionStream>) {
+        let mut errands = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = streams.recv() => {
+                    let Some(stream) = stream else { return };
+                    let crowded = errands.len() >= MOST;
+                    errands.spawn(self.clone().one(stream, crowded));
+                }
+                Some(_) = errands.join_next() => {}
+            }
+        }
+    }
+
+    async fn one(self, mut stream: SessionStream, crowded: bool) {
+        let node = stream.connection.node();
+        let _ = stream.send.set_priority(CONTROL_PRIORITY);
+        let ended = match crowded {
+            true => Err(Failed { why: format!("{MOST} preheats are under way on this node"), passing: true }),
+            false => match self.listen(&mut stream).await {
+                Some(ended) => ended,
+                None => return tracing::debug!(%node, "a supernode wants no more of its errand"),
+            },
+        };
+        let last = match ended {
+            Ok(held) => Report::Done { held },
+            Err(Failed { why, passing }) => {
+                tracing::info!(%node, "cannot preheat: {why}");
+                Report::Failed { why: why.chars().take(MAX_REASON).collect(), passing }
+            }
+        };
+        let _ = say(&mut stream, &last).await;
+        let _ = stream.send.finish();
+    }
+
+    /// Does the errand and says how far it is; `None` when nobody wants it any more.
+    async fn listen(&self, stream: &mut SessionStream) -> Option<Result<u64, Failed>> {
+        stream.reader.set_limit(MAX_FRAME);
+        let Ok(Ok(errand)) = timeout(ERRAND_TIMEOUT, stream.reader.expect::<Errand>()).await else {
+            self.engine.metrics().turned_away.of(TurnedAway::Malformed).inc();
+            return None;
+        };
+        let seen = Seen::default();
+        let mut deed = std::pin::pin!(self.run_one(errand, &seen));
+        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let (held, total) = tokio::select! {
+                ended = &mut deed => return Some(ended),
+                _ = ticks.tick() => seen.count(),
+                // There is nothing more to say to us: it is the end, or a reset.
+                _ = stream.reader.next::<Errand>() => return None,
+            };
+            say(stream, &Report::Progress { held, total }).await.ok()?;
+        }
+    }
+
+    async fn run_one(&self, errand: Errand, seen: &Seen) -> Result<u64, Failed> {
+        match errand {
+            Errand::Fetch { sources, .. } if sources.len() > MAX_SOURCES => {
+                Err(Failed { why: format!("more than {MAX_SOURCES} tasks in one errand"), passing: false })
+            }
+            Errand::Fetch { sources, credentials } => self.fetch(sources, &credentials, seen).await,
+            Errand::Pull { .. } => Err(Failed {
+                why: "this peer knows no container runtime: set its --runtime-socket".into(),
+                passing: false,
+            }),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        sources: Vec<Source>,
+        credentials: &Credentials,
+        seen: &Seen,
+    ) -> Result<u64, Failed> {
+        let fetches = sources.into_iter().map(|source| async {
+            let url = common::telemetry::redact(&source.url);
+            let request = Request {
+                source,
+                credentials: credentials.clone(),
+                priority: Priority::Preheat,
+                trace: None,
+            };
+            let fetched = async {
+                let handle = self.engine.open(request).await?;
+                seen.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
+                handle.finished().await
+            };
+            fetched
+                .await
+                .map_err(|error| Failed { why: format!("{url}: {error}"), passing: may_pass(&error) })
+        });
+        futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        Ok(seen.count().0)
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    /// Bytes that are here, and of how many.
+    fn count(&self) -> (u64, u64) {
+        let handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.iter().fold((0, 0), |(held, total), handle| {
+            let here = match handle.held() {
+                pieces if pieces >= handle.geometry().pieces() => handle.length(),
+                pieces => u64::from(pieces) * u64::from(handle.geometry().piece_length()),
+            };
+            (held + here.min(handle.length()), total + handle.length())
+        })
+    }
+}
+
+/// Whether another attempt may end better.
+fn may_pass(error: &FetchError) -> bool {
+    match error {
+        FetchError::Origin(failure) => matches!(failure.status, 408 | 429) || failure.status >= 500,
+        FetchError::Unavailable(_) | FetchError::Swarm(_) | FetchError::Closing => true,
+        FetchError::Forbidden(_) | FetchError::Poisoned { .. } => false,
+        FetchError::StoreFull(_) | FetchError::Store(_) => false,
+    }
+}
+
+async fn say(stream: &mut SessionStream, report: &Report) -> Result<(), CodecError> {
+    let said = timeout(REPORT_TIMEOUT, codec::send(&mut stream.send, report)).await;
+    said.unwrap_or_else(|elapsed| Err(CodecError::Io(elapsed.into())))
+}
