@@ -86,7 +86,7 @@ runAsGroup: 0
 {{- range $index, $import := .Values.peer.setup.imports }}
 - name: import-{{ $index }}
   mountPath: /host{{ $import }}
-  readOnly: true
+  readOnly: {{ $readOnly }}
 {{- end }}
 {{- end }}
 {{- end }}
