@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::node::NodeId;
+use common::node::{NodeId, Role};
 use common::piece::{Geometry, PieceIndex};
 use common::task::{Credentials, Source, TaskId};
 use common::telemetry::trace::{Side, Span, TraceContext};
@@ -391,7 +391,8 @@ impl Engine {
 
     /// Hands an errand's stream to whoever does errands, if it is a supernode's.
     pub(crate) async fn errand(&self, stream: SessionStream) {
-        let from_supernode = self.inner.context.coordinator.is_seed(stream.connection.node());
+        let (who, coordinator) = (&stream.connection, &self.inner.context.coordinator);
+        let from_supernode = who.hello().role == Role::Supernode && coordinator.is_seed(who.node());
         match &self.inner.errands {
             Some(errands) if from_supernode => {
                 let _ = errands.send(stream).await;

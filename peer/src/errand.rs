@@ -2,7 +2,7 @@
 //! from [`crate::exchange::serve`]; the daemon runs [`Errands::run`].
 //!
 //! # Invariants
-//! - Only a supernode that this node has, or had, a session with is obeyed.
+//! - Only a supernode, by its certificate, that this node has or had a session with is obeyed.
 //! - An errand ends with its stream: a supernode that is gone, or wants it no more, leaves nothing running.
 //! - What is fetched gives way to pulls ([`Priority::Preheat`]), and is no permission: who wants it later is asked for at the
 //!   origin like anybody.
@@ -46,15 +46,18 @@ pub struct Errands {
     engine: Engine,
 }
 
-/// Why an errand failed, and whether it may go better another time.
-struct Failed {
-    why: String,
-    passing: bool,
+/// Why something could not be done ahead of need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// In a line.
+    pub why: String,
+    /// Whether it may go better another time.
+    pub passing: bool,
 }
 
-/// The tasks of an errand that are known of so far.
+/// Fetches tasks into an engine's store ahead of need, and can be watched meanwhile.
 #[derive(Default)]
-struct Seen(Mutex<Vec<Handle>>);
+pub struct Fetching(Mutex<Vec<Handle>>);
 
 // === impl Errands ===
 
@@ -107,7 +110,7 @@ impl Errands {
             self.engine.metrics().turned_away.of(TurnedAway::Malformed).inc();
             return None;
         };
-        let seen = Seen::default();
+        let seen = Fetching::default();
         let mut deed = std::pin::pin!(self.run_one(errand, &seen));
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -122,36 +125,40 @@ impl Errands {
         }
     }
 
-    async fn run_one(&self, errand: Errand, seen: &Seen) -> Result<u64, Failed> {
+    async fn run_one(&self, errand: Errand, seen: &Fetching) -> Result<u64, Failed> {
         match errand {
             Errand::Fetch { sources, .. } if sources.len() > MAX_SOURCES => {
                 Err(Failed { why: format!("more than {MAX_SOURCES} tasks in one errand"), passing: false })
             }
-            Errand::Fetch { sources, credentials } => self.fetch(sources, &credentials, seen).await,
+            Errand::Fetch { sources, credentials } => seen.run(&self.engine, sources, &credentials).await,
             Errand::Pull { .. } => Err(Failed {
                 why: "this peer knows no container runtime: set its --runtime-socket".into(),
                 passing: false,
             }),
         }
     }
+}
 
-    async fn fetch(
+// === impl Fetching ===
+
+impl Fetching {
+    /// Fetches them all, some at a time; gives how many bytes that is.
+    ///
+    /// # Errors
+    /// With the first that cannot be had.
+    pub async fn run(
         &self,
+        engine: &Engine,
         sources: Vec<Source>,
         credentials: &Credentials,
-        seen: &Seen,
     ) -> Result<u64, Failed> {
         let fetches = sources.into_iter().map(|source| async {
             let url = common::telemetry::redact(&source.url);
-            let request = Request {
-                source,
-                credentials: credentials.clone(),
-                priority: Priority::Preheat,
-                trace: None,
-            };
+            let credentials = credentials.clone();
+            let request = Request { source, credentials, priority: Priority::Preheat, trace: None };
             let fetched = async {
-                let handle = self.engine.open(request).await?;
-                seen.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
+                let handle = engine.open(request).await?;
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
                 handle.finished().await
             };
             fetched
@@ -159,15 +166,11 @@ impl Errands {
                 .map_err(|error| Failed { why: format!("{url}: {error}"), passing: may_pass(&error) })
         });
         futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        Ok(seen.count().0)
+        Ok(self.count().0)
     }
-}
 
-// === impl Seen ===
-
-impl Seen {
-    /// Bytes that are here, and of how many.
-    fn count(&self) -> (u64, u64) {
+    /// Bytes that are here, and of how many that are known of.
+    pub fn count(&self) -> (u64, u64) {
         let handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         handles.iter().fold((0, 0), |(held, total), handle| {
             let here = match handle.held() {
@@ -179,10 +182,10 @@ impl Seen {
     }
 }
 
-/// Whether another attempt may end better.
+/// Whether another attempt may end better. A token may have run out, and the next attempt have a new one.
 fn may_pass(error: &FetchError) -> bool {
     match error {
-        FetchError::Origin(failure) => matches!(failure.status, 408 | 429) || failure.status >= 500,
+        FetchError::Origin(failure) => matches!(failure.status, 401 | 408 | 429) || failure.status >= 500,
         FetchError::Unavailable(_) | FetchError::Swarm(_) | FetchError::Closing => true,
         FetchError::Forbidden(_) | FetchError::Poisoned { .. } => false,
         FetchError::StoreFull(_) | FetchError::Store(_) => false,

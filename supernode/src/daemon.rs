@@ -30,6 +30,8 @@ use crate::enrolment::{Desks, JoinTokens, Kubernetes, KubernetesOptions, Office,
 use crate::hub::Hub;
 use crate::membership::Membership;
 use crate::openings::Openings;
+use crate::preheat::Preheats;
+use crate::roster::Roster;
 use crate::scheduler::{Event, Settings};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::{self, Sessions};
@@ -207,9 +209,12 @@ impl Supernode {
         let tls = web.certificate.map(|certificate| (certificate, identity.clone()));
         running.tasks.spawn(seed::listen(hub.clone(), memory.clone(), notices));
         let notary = Notary::new(&authority);
+        let roster = Roster::default();
+        let preheats = preheats(&engine, &roster, &running.tasks).await?;
         let shared = Sessions {
             engine: engine.clone(),
             hub: hub.clone(),
+            roster: roster.clone(),
             membership: membership.clone(),
             admission: Arc::new(Mutex::new(Admission::of_all(&capacity, Instant::now()))),
             capacity,
@@ -226,9 +231,10 @@ impl Supernode {
         let (dashboard, news) = Dashboard::new(hub.clone(), engine.clone());
         running.tasks.spawn(dashboard.clone().record(news));
         let socket = peer::socket::bind(&running.socket)?;
-        let open = api::router(hub.clone(), engine.clone(), dashboard.clone(), Door::Open);
+        let parts = api::Parts { hub, engine, dashboard, preheats };
+        let open = api::router(parts.clone(), Door::Open);
         running.tasks.serve(socket, open);
-        let router = api::router(hub, engine, dashboard, door);
+        let router = api::router(parts, door);
         match tls {
             Some((certificate, identity)) => {
                 running.tasks.serve(TlsListener::new(listener, certificate, &identity)?, router);
@@ -289,6 +295,15 @@ fn door(data_dir: &Path, web: &WebOptions, listens: SocketAddr) -> Result<Door, 
     }
     let path = web.token_file.clone().unwrap_or_else(|| data_dir.join(API_TOKEN));
     Ok(Door::Token(Token::open(path, web.token_file.is_none())?))
+}
+
+/// The preheat jobs, which go on where they were.
+async fn preheats(engine: &Engine, roster: &Roster, tasks: &Tasks) -> Result<Preheats, DaemonError> {
+    let (engine, roster) = (engine.clone(), roster.clone());
+    let opened = tokio::task::spawn_blocking(move || Preheats::open(engine, roster)).await;
+    let (preheats, clerk) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    tasks.spawn(clerk);
+    Ok(preheats)
 }
 
 async fn keep_time(hub: Arc<Hub>) {

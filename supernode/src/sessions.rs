@@ -26,6 +26,7 @@ use crate::hub::Hub;
 use crate::membership::Membership;
 use crate::openings::Openings;
 use crate::outbox::{Letter, Outbox};
+use crate::roster::Roster;
 use crate::scheduler::{Event, Member};
 use crate::seed::Memory;
 use crate::testimony::Notary;
@@ -58,6 +59,8 @@ pub struct Sessions {
     pub engine: Engine,
     /// The scheduler.
     pub hub: Arc<Hub>,
+    /// Who can be reached.
+    pub roster: Roster,
     /// Renews certificates, and has news of the cluster for all peers.
     pub membership: Arc<Membership>,
     /// How much is taken on.
@@ -124,6 +127,7 @@ impl Sessions {
         let member = Member { contact, labels: hello.labels, slots: hello.slots.min(MAX_SLOTS) };
         let (hub, version) = (self.hub.clone(), connection.version());
         let mut news = self.membership.news();
+        let _reach = self.roster.enter(connection.clone());
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());

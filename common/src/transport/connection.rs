@@ -126,6 +126,11 @@ impl Connection {
         self.quic.remote_address()
     }
 
+    /// Whether both are hands on one connection.
+    pub fn is(&self, other: &Self) -> bool {
+        self.quic.stable_id() == other.quic.stable_id()
+    }
+
     /// Whether it is still up.
     pub fn is_open(&self) -> bool {
         self.quic.close_reason().is_none()

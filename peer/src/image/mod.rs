@@ -42,6 +42,9 @@ pub enum ImageError {
         /// Which there are.
         all: String,
     },
+    /// The registry takes too long.
+    #[error("the registry takes too long to say what the image is: try again later")]
+    Slow,
     /// An index in an index.
     #[error("the index names another index for {0}")]
     Nested(String),

@@ -8,8 +8,8 @@
 //! - Operations take effect in their order, and what survives a crash is a prefix of them.
 //!
 //! # Stored form
-//! Keys: `r` task → record, `p` task, piece (`u32` big-endian) → claim, `m` → run. Every value starts with
-//! [`FORMAT`]. A claim is then the 32 bytes of its digest. A record and a run are JSON: there are few, they are
+//! Keys: `r` task → record, `p` task, piece (`u32` big-endian) → claim, `m` → run, `n` name → a note, which is its
+//! writer's affair. Every other value starts with [`FORMAT`]. A claim is then the 32 bytes of its digest. A record and a run are JSON: there are few, they are
 //! tiny, and a release may add a field with a default without telling older ones.
 
 pub(super) mod memory;
@@ -28,6 +28,7 @@ const FORMAT: u8 = 1;
 const RECORD: u8 = b'r';
 const CLAIM: u8 = b'p';
 const RUN: &[u8] = b"m";
+pub(super) const NOTE: u8 = b'n';
 const TASK_KEY: usize = 1 + 32;
 const CLAIM_KEY: usize = TASK_KEY + 4;
 
@@ -201,6 +202,10 @@ fn claim_key(task: TaskId, index: PieceIndex) -> [u8; CLAIM_KEY] {
     key[1..TASK_KEY].copy_from_slice(&task.0);
     key[TASK_KEY..].copy_from_slice(&index.0.to_be_bytes());
     key
+}
+
+pub(super) fn note_key(name: &str) -> Vec<u8> {
+    [&[NOTE], name.as_bytes()].concat()
 }
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, IndexError> {

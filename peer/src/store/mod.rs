@@ -4,7 +4,7 @@
 //! All calls block; async callers go through `spawn_blocking`. What each file is for: `blobs` a task's handle,
 //! `index` what is known, `limits`, `shelf` and `gc` who goes when room is wanted, `tend` who goes in the
 //! background, `pins` who stays, `meter` what the folder takes on the disk, `recovery` what is believed after a restart,
-//! `folder` where things lie, `adopted` blobs whose bytes are in files of somebody else.
+//! `folder` where things lie, `adopted` blobs whose bytes are in files of somebody else, `notes` what a daemon keeps beside its blobs.
 //!
 //! # Invariants
 //! - A claimed piece's bytes are on the disk and have the claimed digest: bytes first, then the claim.
@@ -25,6 +25,7 @@ mod gc;
 mod index;
 mod limits;
 mod meter;
+pub mod notes;
 mod pins;
 mod recovery;
 mod seldom;

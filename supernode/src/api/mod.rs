@@ -9,6 +9,7 @@
 
 pub mod guard;
 mod openapi;
+mod preheats;
 pub mod tls;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use utoipa_axum::routes;
 
 use crate::dashboard::{self, Dashboard, page};
 use crate::hub::Hub;
+use crate::preheat::Preheats;
 use crate::scheduler::{PeerView, TaskSummary};
 
 /// A request is a few words.
@@ -38,12 +40,26 @@ const MAX_BODY: usize = 64 * 1024;
 /// Peers and swarms shown at once.
 const MOST: usize = 1000;
 
+/// What the API shows and changes.
+#[derive(Clone)]
+pub struct Parts {
+    /// The scheduler.
+    pub hub: Arc<Hub>,
+    /// The seed's engine.
+    pub engine: Engine,
+    /// What is shown to people.
+    pub dashboard: Dashboard,
+    /// Preheat jobs.
+    pub preheats: Preheats,
+}
+
 #[derive(Clone)]
 struct Api {
     hub: Arc<Hub>,
     engine: Engine,
     desk: Arc<Semaphore>,
     dashboard: Dashboard,
+    preheats: Preheats,
     /// The API's own description.
     described: Bytes,
 }
@@ -74,8 +90,15 @@ impl FromRef<Api> for Engine {
     }
 }
 
+impl FromRef<Api> for Preheats {
+    fn from_ref(api: &Api) -> Self {
+        api.preheats.clone()
+    }
+}
+
 /// The routes, for whom the door lets in.
-pub fn router(hub: Arc<Hub>, engine: Engine, dashboard: Dashboard, door: Door) -> Router {
+pub fn router(parts: Parts, door: Door) -> Router {
+    let Parts { hub, engine, dashboard, preheats } = parts;
     let dashboard = dashboard.seen_through(door.shows_names());
     let (sampled, seed) = (hub.clone(), engine.clone());
     let sample = Arc::new(move || {
@@ -85,7 +108,14 @@ pub fn router(hub: Arc<Hub>, engine: Engine, dashboard: Dashboard, door: Door) -
     let health = health::router(engine.metrics().clone(), sample, Arc::new(|| Ok(())));
     let (routes, described) = all().split_for_parts();
     let described = openapi::complete(described).to_json().expect("invariant: a description is JSON");
-    let api = Api { hub, engine, desk: Arc::new(Semaphore::new(1)), dashboard, described: described.into() };
+    let api = Api {
+        hub,
+        engine,
+        desk: Arc::new(Semaphore::new(1)),
+        dashboard,
+        preheats,
+        described: described.into(),
+    };
     let door = Arc::new(door);
     let guarded = middleware::from_fn(move |request, next| {
         let door = door.clone();
@@ -103,6 +133,7 @@ fn routes() -> OpenApiRouter<Api> {
         .nest("/log", log::routes())
         .nest("/tasks", stored::routes())
         .nest("/pulls", pulls::routes())
+        .nest("/preheats", preheats::routes())
         .merge(dashboard::routes::routes())
         .fallback(async || StatusCode::NOT_FOUND)
 }

@@ -31,6 +31,7 @@ const FAILED: &str = "Failed";
     tags(
         (name = "cluster", description = "Peers and swarms"),
         (name = "tasks", description = "What the supernode's store has"),
+        (name = "preheats", description = "What is brought to nodes before it is wanted"),
         (name = "log", description = "What the daemon logs"),
     )
 )]

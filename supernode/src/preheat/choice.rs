@@ -62,7 +62,8 @@ impl Choice {
 
     /// The nodes that are meant, by id; and the names that nobody has.
     pub fn among(&self, candidates: &[Candidate]) -> (Vec<NodeId>, Vec<String>) {
-        let one_of = |words: &[String], label: &str| words.is_empty() || words.iter().any(|word| word == label);
+        let one_of =
+            |words: &[String], label: &str| words.is_empty() || words.iter().any(|word| word == label);
         let placed = |candidate: &&Candidate| {
             one_of(&self.zones, &candidate.labels.zone) && one_of(&self.racks, &candidate.labels.rack)
         };
@@ -71,7 +72,8 @@ impl Choice {
         };
         let mut fit: Vec<&Candidate> = candidates.iter().filter(placed).filter(named).collect();
         fit.sort_unstable_by_key(|candidate| candidate.node);
-        let unknown = self.names.iter().filter(|name| !candidates.iter().any(|candidate| is_called(candidate, name)));
+        let unknown =
+            self.names.iter().filter(|name| !candidates.iter().any(|candidate| is_called(candidate, name)));
         let unknown = unknown.cloned().collect();
         let most = match (self.count, self.percent) {
             (Some(count), _) => count as usize,

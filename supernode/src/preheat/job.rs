@@ -200,7 +200,7 @@ pub enum Refused {
     #[error("{0}")]
     Nonsense(String),
     /// There is no such job.
-    #[error("there is no preheat job {0}: `longshore preheat --list` shows those that there are")]
+    #[error("there is no preheat job {0}: `longshore preheats` lists those that there are")]
     Unknown(JobId),
     /// Too much is going on.
     #[error("there are {0} unfinished preheat jobs already: wait for some to end, or cancel some")]
@@ -346,7 +346,11 @@ impl View {
     /// Each node's attempts by what came of them, as a sentence for the job: the most frequent reason first.
     pub fn reasons(nodes: &[NodeView]) -> Option<String> {
         let mut counted = BTreeMap::<&str, usize>::new();
-        for reason in nodes.iter().filter(|node| node.state == NodeState::Failed).filter_map(|node| node.reason.as_deref()) {
+        for reason in nodes
+            .iter()
+            .filter(|node| node.state == NodeState::Failed)
+            .filter_map(|node| node.reason.as_deref())
+        {
             *counted.entry(reason).or_default() += 1;
         }
         let failed: usize = counted.values().sum();

@@ -1,0 +1,205 @@
+//! Preheat jobs over HTTP.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `POST /api/v1/preheats` with a [`Spec`] | 201 and the job; 200 where the same one is not done yet |
+//! | `GET /api/v1/preheats` | all jobs, the newest first |
+//! | `GET /api/v1/preheats/{id}` | one, with its nodes |
+//! | `POST /api/v1/preheats/{id}/pause`, `…/resume`, `…/cancel` | the job |
+//! | `DELETE /api/v1/preheats/{id}` | it is ended and forgotten |
+//!
+//! What opens the registry comes in a header of its own, [`AUTHORIZATION`]: a body may be kept, shown and logged.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use common::task::Credentials;
+use peer::local_api::ApiError;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Api;
+use crate::preheat::{Change, JobId, Preheats, Refused, Spec, View};
+
+/// The header with the `Authorization` that the registry is to see.
+const AUTHORIZATION: &str = "x-registry-authorization";
+
+/// Which job.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path, names("id"))]
+#[expect(dead_code, reason = "the description is made of it")]
+struct Id(
+    /// Its number.
+    u64,
+);
+
+/// All that is under `/api/v1/preheats`.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(list, create))
+        .routes(routes!(show, remove))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(cancel))
+}
+
+/// All jobs, the newest first, without their nodes
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "list_preheats",
+    tag = "preheats",
+    responses((status = 200, description = "Those that are not forgotten yet", body = Vec<View>))
+)]
+async fn list(State(preheats): State<Preheats>) -> Json<Vec<View>> {
+    Json(preheats.list().await)
+}
+
+/// Bring an image or files to the cache, to nodes' peers or into nodes' runtimes
+#[utoipa::path(
+    post,
+    path = "/",
+    operation_id = "create_preheat",
+    tag = "preheats",
+    params(("x-registry-authorization" = Option<String>, Header, description = "What the registry is to see as `Authorization`; kept in memory only")),
+    request_body = Spec,
+    responses(
+        (status = 200, description = "The same job is not done yet", body = View),
+        (status = 201, description = "It is taken on", body = View),
+        (status = 400, description = "It makes no sense", body = ApiError),
+        (status = 422, description = "It is no job", body = ApiError),
+        (status = 503, description = "Too much is going on", body = ApiError),
+    )
+)]
+async fn create(
+    State(preheats): State<Preheats>,
+    headers: HeaderMap,
+    spec: Result<Json<Spec>, JsonRejection>,
+) -> Result<Response, Response> {
+    let Json(spec) = spec.map_err(IntoResponse::into_response)?;
+    let credentials = match headers.get(AUTHORIZATION).map(|value| value.to_str()) {
+        None => Credentials::none(),
+        Some(Ok(value)) => Credentials::authorization(value),
+        Some(Err(_)) => {
+            let why = format!("the header {AUTHORIZATION} has characters that HTTP does not allow");
+            return Err(failed(StatusCode::BAD_REQUEST, why));
+        }
+    };
+    let known = preheats.list().await;
+    let view = preheats.create(spec, credentials).await.map_err(refused)?;
+    let status = match known.iter().any(|job| job.id == view.id) {
+        true => StatusCode::OK,
+        false => StatusCode::CREATED,
+    };
+    Ok((status, Json(view)).into_response())
+}
+
+/// A job with its nodes
+#[utoipa::path(
+    get,
+    path = "/{id}",
+    operation_id = "show_preheat",
+    tag = "preheats",
+    params(Id),
+    responses(
+        (status = 200, description = "Now", body = View),
+        (status = 400, description = "It is no number", body = ApiError),
+        (status = 404, description = "There is none", body = ApiError),
+    )
+)]
+async fn show(State(preheats): State<Preheats>, Path(id): Path<JobId>) -> Result<Json<View>, Response> {
+    preheats.show(id).await.map(Json).map_err(refused)
+}
+
+/// End a job and forget it
+#[utoipa::path(
+    delete,
+    path = "/{id}",
+    operation_id = "remove_preheat",
+    tag = "preheats",
+    params(Id),
+    responses(
+        (status = 204, description = "It is gone; what was brought stays"),
+        (status = 400, description = "It is no number", body = ApiError),
+        (status = 404, description = "There is none", body = ApiError),
+    )
+)]
+async fn remove(State(preheats): State<Preheats>, Path(id): Path<JobId>) -> Result<StatusCode, Response> {
+    preheats.remove(id).await.map(|()| StatusCode::NO_CONTENT).map_err(refused)
+}
+
+/// Let nobody work on a job for now
+#[utoipa::path(
+    post,
+    path = "/{id}/pause",
+    operation_id = "pause_preheat",
+    tag = "preheats",
+    params(Id),
+    responses(
+        (status = 200, description = "It rests, or is over", body = View),
+        (status = 400, description = "It is no number", body = ApiError),
+        (status = 404, description = "There is none", body = ApiError),
+    )
+)]
+async fn pause(preheats: State<Preheats>, id: Path<JobId>) -> Result<Json<View>, Response> {
+    change(preheats, id, Change::Pause).await
+}
+
+/// Go on with a job
+#[utoipa::path(
+    post,
+    path = "/{id}/resume",
+    operation_id = "resume_preheat",
+    tag = "preheats",
+    params(Id),
+    responses(
+        (status = 200, description = "It goes on, or is over", body = View),
+        (status = 400, description = "It is no number", body = ApiError),
+        (status = 404, description = "There is none", body = ApiError),
+    )
+)]
+async fn resume(preheats: State<Preheats>, id: Path<JobId>) -> Result<Json<View>, Response> {
+    change(preheats, id, Change::Resume).await
+}
+
+/// End a job
+#[utoipa::path(
+    post,
+    path = "/{id}/cancel",
+    operation_id = "cancel_preheat",
+    tag = "preheats",
+    params(Id),
+    responses(
+        (status = 200, description = "It is over", body = View),
+        (status = 400, description = "It is no number", body = ApiError),
+        (status = 404, description = "There is none", body = ApiError),
+    )
+)]
+async fn cancel(preheats: State<Preheats>, id: Path<JobId>) -> Result<Json<View>, Response> {
+    change(preheats, id, Change::Cancel).await
+}
+
+async fn change(
+    State(preheats): State<Preheats>,
+    Path(id): Path<JobId>,
+    change: Change,
+) -> Result<Json<View>, Response> {
+    preheats.change(id, change).await.map(Json).map_err(refused)
+}
+
+fn refused(refused: Refused) -> Response {
+    let status = match refused {
+        Refused::Nonsense(_) => StatusCode::BAD_REQUEST,
+        Refused::Unknown(_) => StatusCode::NOT_FOUND,
+        Refused::Crowded(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    failed(status, refused.to_string())
+}
+
+fn failed(status: StatusCode, error: String) -> Response {
+    (status, Json(ApiError { error })).into_response()
+}

@@ -1,0 +1,312 @@
+//! Keeps the preheat jobs: hears wishes and what nodes report, asks [`super::ledger`] what follows, and has it done. One task of the
+//! runtime; it waits for nobody but the disk.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use common::node::NodeId;
+use common::task::Credentials;
+use peer::image::ImageError;
+use peer::store::StoreError;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::choice::Candidate;
+use super::contents::{self, Load};
+use super::job::{JobId, Refused, Spec, View};
+use super::keep::Shelf;
+use super::ledger::{Job, Now};
+use super::plan::{Command, Event};
+use super::work::{Means, Report, Voice, Work};
+use super::{Change, Order};
+
+/// Jobs that are not over; each has some thousand nodes at most.
+const MAX_OPEN: usize = 256;
+/// Jobs that are over and still shown.
+const MAX_OVER: usize = 1000;
+/// Reports of nodes that wait to be heard.
+const REPORTS: usize = 1024;
+/// Progress is written down so often, and old jobs forgotten.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// What a registry may take to say what an image is, retries and tokens included.
+const FIND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What was found out about a job's image.
+type Found = (JobId, Result<Load, String>);
+
+/// The clerk.
+pub(super) struct Clerk {
+    means: Means,
+    shelf: Shelf,
+    jobs: BTreeMap<JobId, Job>,
+    last: u64,
+    finding: JoinSet<Found>,
+    finders: HashMap<JobId, AbortHandle>,
+    working: JoinSet<()>,
+    workers: HashMap<(JobId, NodeId), (u64, AbortHandle)>,
+    attempts: u64,
+    /// What changed since it was written down.
+    dirty: BTreeSet<JobId>,
+    reports: (mpsc::Sender<Report>, Option<mpsc::Receiver<Report>>),
+}
+
+// === impl Clerk ===
+
+impl Clerk {
+    /// With the jobs of an earlier life. Blocks.
+    pub(super) fn open(means: Means) -> Result<Self, StoreError> {
+        let shelf = Shelf::new(means.engine.store().clone());
+        let (kept, last) = shelf.read()?;
+        let now = Now::read();
+        let jobs: BTreeMap<_, _> = kept.into_iter().map(|(id, kept)| (id, Job::of_kept(kept, now))).collect();
+        let (sender, receiver) = mpsc::channel(REPORTS);
+        Ok(Self {
+            means,
+            shelf,
+            dirty: jobs.keys().copied().collect(),
+            jobs,
+            last,
+            finding: JoinSet::new(),
+            finders: HashMap::new(),
+            working: JoinSet::new(),
+            workers: HashMap::new(),
+            attempts: 0,
+            reports: (sender, Some(receiver)),
+        })
+    }
+
+    /// Keeps the jobs until the caller drops the future, or nobody can ask any more.
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut reports = self.reports.1.take().expect("invariant: a clerk runs once");
+        let open: Vec<JobId> = self.jobs.keys().copied().collect();
+        open.into_iter().for_each(|id| self.find(id));
+        let mut write = tokio::time::interval(WRITE_EVERY);
+        write.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let wake = self.jobs.values().filter_map(Job::wake).min();
+            tokio::select! {
+                order = orders.recv() => {
+                    let Some(order) = order else { return };
+                    self.obey(order).await;
+                }
+                Some(report) = reports.recv() => self.hear(report),
+                Some(found) = self.finding.join_next() => {
+                    if let Ok((id, found)) = found {
+                        self.found(id, found);
+                    }
+                }
+                Some(_) = self.working.join_next() => {}
+                () = until(wake) => self.tick(),
+                _ = write.tick() => self.write().await,
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Create(spec, credentials, answer) => {
+                let _ = answer.send(self.create(*spec, credentials).await);
+            }
+            Order::Show(id, answer) => {
+                let _ = answer.send(self.job(id).map(|job| job.view(true)));
+            }
+            Order::List(answer) => {
+                let _ = answer.send(self.jobs.values().rev().map(|job| job.view(false)).collect());
+            }
+            Order::Change(id, change, answer) => {
+                let _ = answer.send(self.change(id, change));
+            }
+            Order::Remove(id, answer) => {
+                let _ = answer.send(self.remove(id).await);
+            }
+        }
+    }
+
+    async fn create(&mut self, spec: Spec, credentials: Credentials) -> Result<View, Refused> {
+        let open = || self.jobs.values().filter(|job| !job.state().is_over());
+        if let Some(same) = open().find(|job| job.spec == spec) {
+            return Ok(same.view(true));
+        }
+        let count = open().count();
+        if count >= MAX_OPEN {
+            return Err(Refused::Crowded(count));
+        }
+        let id = JobId(self.last + 1);
+        let job = Job::new(id, spec, credentials, Now::read());
+        let (shelf, kept) = (self.shelf.clone(), job.kept());
+        let written =
+            tokio::task::spawn_blocking(move || shelf.give(id).and_then(|()| shelf.write(&[kept]))).await;
+        let broken = |error: &dyn std::fmt::Display| Refused::Broken(error.to_string());
+        written.map_err(|error| broken(&error))?.map_err(|error| broken(&error))?;
+        self.last = id.0;
+        tracing::info!(job = %id, image = job.spec.image, to = ?job.spec.to, "preheat job taken on");
+        let view = job.view(true);
+        self.jobs.insert(id, job);
+        self.find(id);
+        Ok(view)
+    }
+
+    fn change(&mut self, id: JobId, change: Change) -> Result<View, Refused> {
+        let job = self.jobs.get_mut(&id).ok_or(Refused::Unknown(id))?;
+        let now = Now::read();
+        let commands = match change {
+            Change::Pause => job.pause(now),
+            Change::Resume => job.resume(now),
+            Change::Cancel => job.cancel(now),
+        };
+        self.carry_out(id, commands);
+        self.find(id);
+        self.job(id).map(|job| job.view(true))
+    }
+
+    async fn remove(&mut self, id: JobId) -> Result<(), Refused> {
+        self.change(id, Change::Cancel)?;
+        self.jobs.remove(&id);
+        self.dirty.remove(&id);
+        let shelf = self.shelf.clone();
+        let forgotten = tokio::task::spawn_blocking(move || shelf.forget(id)).await;
+        let broken = |error: &dyn std::fmt::Display| Refused::Broken(error.to_string());
+        forgotten.map_err(|error| broken(&error))?.map_err(|error| broken(&error))
+    }
+
+    fn job(&self, id: JobId) -> Result<&Job, Refused> {
+        self.jobs.get(&id).ok_or(Refused::Unknown(id))
+    }
+
+    // --- what an image is --------------------------------------------------------------------------------------------
+
+    /// Finds out what a job comes to, if that is not known, and it is not paused.
+    fn find(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.is_to_be_found()) else { return };
+        if self.finders.contains_key(&id) {
+            return;
+        }
+        let (spec, credentials) = (job.spec.clone(), job.credentials.clone());
+        let client = self.means.engine.origin().clone();
+        let finder = self.finding.spawn(async move {
+            let found = tokio::time::timeout(FIND_TIMEOUT, contents::find(&spec, credentials, client)).await;
+            (id, found.unwrap_or_else(|_| Err(ImageError::Slow)).map_err(|error| error.to_string()))
+        });
+        self.finders.insert(id, finder);
+    }
+
+    fn found(&mut self, id: JobId, found: Result<Load, String>) {
+        self.finders.remove(&id);
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.is_to_be_found()) else { return };
+        let now = Now::read();
+        let commands = match found {
+            Ok(load) => {
+                let peers = self.means.roster.peers().into_iter();
+                let candidates: Vec<_> = peers.map(|(node, labels)| Candidate { node, labels }).collect();
+                job.found(load, self.means.engine.node(), &candidates, now)
+            }
+            Err(why) => {
+                job.lost(why, now);
+                Vec::new()
+            }
+        };
+        self.carry_out(id, commands);
+    }
+
+    // --- what nodes do -----------------------------------------------------------------------------------------------
+
+    fn hear(&mut self, Report { job: id, attempt, event }: Report) {
+        let (Event::Progress(node, _) | Event::Done(node, _) | Event::Failed { node, .. }) = event else {
+            return;
+        };
+        if self.workers.get(&(id, node)).is_none_or(|(present, _)| *present != attempt) {
+            return;
+        }
+        if !matches!(event, Event::Progress(..)) {
+            self.workers.remove(&(id, node));
+        }
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let commands = job.apply(event, Now::read());
+        self.carry_out(id, commands);
+    }
+
+    fn tick(&mut self) {
+        let now = Now::read();
+        let due = |job: &Job| job.wake().is_some_and(|at| at <= now.instant);
+        let due: Vec<JobId> = self.jobs.values().filter(|job| due(job)).map(|job| job.id).collect();
+        for id in due {
+            let commands = self.jobs.get_mut(&id).map(|job| job.apply(Event::Tick, now)).unwrap_or_default();
+            self.carry_out(id, commands);
+        }
+    }
+
+    fn carry_out(&mut self, id: JobId, commands: Vec<Command>) {
+        self.dirty.insert(id);
+        for command in commands {
+            match command {
+                Command::Start(node) => self.start(id, node),
+                Command::Stop(node) => {
+                    if let Some((_, worker)) = self.workers.remove(&(id, node)) {
+                        worker.abort();
+                    }
+                }
+            }
+        }
+        if let Some(job) = self.jobs.get(&id).filter(|job| job.state().is_over()) {
+            if let Some(finder) = self.finders.remove(&id) {
+                finder.abort();
+            }
+            let view = job.view(false);
+            tracing::info!(
+                job = %id, state = ?view.state, succeeded = view.succeeded, failed = view.failed,
+                "preheat job over{}", view.message.map(|why| format!(": {why}")).unwrap_or_default()
+            );
+        }
+    }
+
+    fn start(&mut self, id: JobId, node: NodeId) {
+        let Some((job, load)) = self.jobs.get(&id).and_then(|job| Some((job, job.load.clone()?))) else {
+            return;
+        };
+        let again = job.attempts(node) > 1;
+        let work = Work { node, to: job.spec.to, load, again, timeout: job.spec.timeout() };
+        self.attempts += 1;
+        let (attempt, means) = (self.attempts, self.means.clone());
+        let voice = Voice { job: id, attempt, reports: self.reports.0.clone() };
+        let worker = self.working.spawn(async move { means.attempt(work, voice).await });
+        self.workers.insert((id, node), (attempt, worker));
+    }
+
+    // --- the disk ----------------------------------------------------------------------------------------------------
+
+    /// Writes down what changed, and forgets what is old.
+    async fn write(&mut self) {
+        let now = Now::read().date;
+        let expired = |job: &Job| job.expires().is_some_and(|at| at <= now);
+        let mut gone: Vec<JobId> = self.jobs.values().filter(|job| expired(job)).map(|job| job.id).collect();
+        let over: Vec<JobId> = self
+            .jobs
+            .values()
+            .filter(|job| job.state().is_over() && !expired(job))
+            .map(|job| job.id)
+            .collect();
+        gone.extend(over.iter().take(over.len().saturating_sub(MAX_OVER)));
+        gone.iter().for_each(|id| drop(self.jobs.remove(id)));
+        let dirty = std::mem::take(&mut self.dirty);
+        let kept: Vec<_> = dirty.iter().filter_map(|id| self.jobs.get(id)).map(Job::kept).collect();
+        if kept.is_empty() && gone.is_empty() {
+            return;
+        }
+        let shelf = self.shelf.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            gone.into_iter().try_for_each(|id| shelf.forget(id))?;
+            shelf.write(&kept)
+        });
+        if let Ok(Err(error)) = written.await {
+            tracing::warn!("preheat jobs cannot be written down: {error}");
+            self.dirty.extend(dirty);
+        }
+    }
+}
+
+async fn until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,206 @@
+//! What a job comes to: the manifests, configs and layers of an image, or files; and how they are opened at the origin.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::task::{Credentials, Source};
+use common::wire::errand::Login;
+use peer::image::ImageError;
+use peer::image::manifest::{ACCEPT, Descriptor, Manifest, Platform, choose};
+use peer::image::reference::Reference;
+use peer::image::registry::{Answered, Repository};
+use peer::origin::OriginClient;
+use tokio::sync::Mutex;
+
+use super::job::{Contents, File, Spec};
+
+/// Manifests of one image, all platforms of it: a few dozen are known.
+const MAX_MANIFESTS: usize = 200;
+/// Blobs of one job.
+const MAX_TASKS: usize = 20_000;
+
+/// What is to be fetched, and by what right.
+#[derive(Clone)]
+pub struct Load {
+    /// Manifests first, then what they name; each once.
+    pub sources: Vec<Source>,
+    /// What it comes to.
+    pub contents: Contents,
+    /// The image's full name, for a container runtime.
+    pub image: Option<String>,
+    opener: Opener,
+}
+
+/// What opens a load at its origin: tokens run out, and may be had anew.
+#[derive(Clone)]
+enum Opener {
+    Registry(Arc<Mutex<Repository>>),
+    Credentials(Credentials),
+}
+
+/// Finds out what a job comes to.
+///
+/// # Errors
+/// When the image is not there, or not for us, or for no such platform.
+pub async fn find(spec: &Spec, credentials: Credentials, client: OriginClient) -> Result<Load, ImageError> {
+    let Some(image) = &spec.image else {
+        return Ok(Load::of_files(&spec.files, credentials));
+    };
+    let reference = Reference::of_image(image).map_err(|_| ImageError::NoManifest)?;
+    let mut repository = Repository::of(client, &reference, credentials)?;
+    let mut load = Gathered::default();
+    let first = repository.manifest(&reference.wanted()).await?;
+    let mut images = Vec::new();
+    match load.read(&repository, &first)? {
+        Manifest::Image(_, blobs) => load.add(&repository, &blobs)?,
+        Manifest::Index(manifests) => images = chosen(&manifests, &spec.platforms)?,
+    }
+    for image in images {
+        let found = repository.manifest(&image.digest()?.to_string()).await?;
+        match load.read(&repository, &found)? {
+            Manifest::Image(_, blobs) => load.add(&repository, &blobs)?,
+            Manifest::Index(_) => return Err(ImageError::Nested(image.digest)),
+        }
+    }
+    let contents = Contents { tasks: load.sources.len() as u32, bytes: load.bytes };
+    let opener = Opener::Registry(Arc::new(Mutex::new(repository)));
+    Ok(Load { sources: load.sources, contents, image: Some(reference.to_string()), opener })
+}
+
+/// The manifests of an index that are wanted: those of the platforms, of this machine's where none is said, or all.
+fn chosen(manifests: &[Descriptor], platforms: &[String]) -> Result<Vec<Descriptor>, ImageError> {
+    if platforms.iter().any(|platform| platform == "all") {
+        return Ok(manifests.iter().take(MAX_MANIFESTS).cloned().collect());
+    }
+    let read = platforms.iter().filter_map(|platform| platform.parse::<Platform>().ok());
+    let mut wanted: Vec<Platform> = read.collect();
+    if wanted.is_empty() {
+        wanted.push(Platform::default());
+    }
+    wanted.iter().map(|platform| choose(manifests, platform).cloned()).collect()
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Gathered {
+    sources: Vec<Source>,
+    seen: BTreeSet<String>,
+    bytes: u64,
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    /// Takes a manifest in, and reads it.
+    fn read(&mut self, repository: &Repository, found: &Answered) -> Result<Manifest, ImageError> {
+        let digest = found.digest;
+        if self.seen.insert(digest.to_string()) {
+            let mut source = Source::of_digest(repository.manifest_url(digest), digest);
+            source.accept = Some(ACCEPT.to_owned());
+            self.sources.push(source);
+            self.bytes += found.bytes.len() as u64;
+        }
+        Manifest::read(&found.bytes, &found.content_type)
+    }
+
+    fn add(&mut self, repository: &Repository, blobs: &[Descriptor]) -> Result<(), ImageError> {
+        for blob in blobs {
+            let digest = blob.digest()?;
+            if self.sources.len() < MAX_TASKS && self.seen.insert(blob.digest.clone()) {
+                self.sources.push(Source::of_digest(repository.blob(digest), digest));
+                self.bytes = self.bytes.saturating_add(blob.size);
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Load ===
+
+impl Load {
+    fn of_files(files: &[File], credentials: Credentials) -> Self {
+        let source = |file: &File| Source {
+            url: file.url.clone(),
+            digest: file.digest.as_ref().and_then(|digest| digest.parse().ok()),
+            tag: file.tag.clone(),
+            accept: None,
+        };
+        let sources: Vec<Source> = files.iter().map(source).collect();
+        let contents = Contents { tasks: sources.len() as u32, bytes: 0 };
+        Self { sources, contents, image: None, opener: Opener::Credentials(credentials) }
+    }
+
+    /// What opens the sources now; `again` for another try, which may need a new token.
+    pub async fn credentials(&self, again: bool) -> Credentials {
+        match &self.opener {
+            Opener::Credentials(credentials) => credentials.clone(),
+            Opener::Registry(repository) => {
+                let mut repository = repository.lock().await;
+                if again && let Err(error) = repository.renew().await {
+                    tracing::info!("no new token for a preheat job: {error}");
+                }
+                repository.credentials().clone()
+            }
+        }
+    }
+}
+
+/// Who a container runtime is to be at the registry, by the credentials that were given.
+pub fn login(credentials: &Credentials) -> Option<Login> {
+    let (_, value) = credentials.expose().find(|(name, _)| *name == "authorization")?;
+    let (scheme, word) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Login::Token(word.trim().to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let (user, password) = basic(word.trim())?;
+    Some(Login::Password { user, password })
+}
+
+/// `user:password`, as HTTP's basic authorization has it (RFC 7617).
+fn basic(word: &str) -> Option<(String, String)> {
+    use base64::Engine as _;
+    let text = String::from_utf8(base64::engine::general_purpose::STANDARD.decode(word).ok()?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_logs_in_as_whoever_was_named() {
+        let password = Login::Password { user: "a".into(), password: "b:c".into() };
+        for (value, expected) in [
+            ("Basic YTpiOmM=", Some(password)),
+            ("bearer x.y", Some(Login::Token("x.y".into()))),
+            ("Basic !", None),
+            ("Digest x", None),
+            ("", None),
+        ] {
+            assert_eq!(login(&Credentials::authorization(value)), expected, "{value}");
+        }
+        assert_eq!(login(&Credentials::none()), None);
+    }
+
+    #[test]
+    fn platforms_are_chosen_and_unknown_ones_named() {
+        let index = br#"{"manifests":[
+            {"digest":"sha256:1","size":1,"platform":{"os":"linux","architecture":"amd64"}},
+            {"digest":"sha256:2","size":1,"platform":{"os":"linux","architecture":"arm64"}},
+            {"digest":"sha256:3","size":1,"platform":{"os":"unknown","architecture":"unknown"}}]}"#;
+        let Ok(Manifest::Index(manifests)) = Manifest::read(index, "") else { panic!("an index") };
+        let names = |platforms: &[&str]| {
+            let platforms: Vec<String> = platforms.iter().map(|&name| name.to_owned()).collect();
+            chosen(&manifests, &platforms)
+                .map(|all| all.into_iter().map(|one| one.digest).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["linux/arm64"]).unwrap(), ["sha256:2"]);
+        assert_eq!(names(&["all"]).unwrap().len(), 3);
+        assert_eq!(names(&[]).unwrap().len(), 1);
+        assert!(names(&["linux/riscv64"]).unwrap_err().to_string().contains("linux/arm64"));
+    }
+}

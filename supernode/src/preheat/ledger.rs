@@ -1,0 +1,299 @@
+//! A job as the clerk keeps it, from the wish to its end: what is known, and what follows from what happens. Time is passed in.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::node::NodeId;
+use common::task::Credentials;
+use time::OffsetDateTime;
+
+use super::choice::Candidate;
+use super::contents::Load;
+use super::job::{Contents, JobId, NodeState, NodeView, Spec, State, Target, View};
+use super::keep::Kept;
+use super::plan::{Command, Event, Leg, Limits, Plan};
+
+/// Failed nodes that a view names.
+const MAX_NAMED: usize = 100;
+/// What a job says whose credentials are gone.
+const FORGOTTEN: &str =
+    "the supernode was restarted, and the job's credentials were in its memory only: start it again";
+
+/// A job.
+pub(super) struct Job {
+    pub(super) id: JobId,
+    pub(super) spec: Spec,
+    /// For finding out what the image is; the load has its own.
+    pub(super) credentials: Credentials,
+    pub(super) load: Option<Load>,
+    state: State,
+    message: Option<String>,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+    finished_at: Option<OffsetDateTime>,
+    contents: Option<Contents>,
+    plan: Option<Plan>,
+    /// How nodes are called.
+    names: BTreeMap<NodeId, String>,
+    /// Names that no node has.
+    missing: Vec<String>,
+    /// The nodes of an earlier run, or of one that is over.
+    before: Vec<NodeView>,
+    secret: bool,
+}
+
+/// The wall clock and the other one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// For deadlines.
+    pub(super) instant: Instant,
+    /// For people.
+    pub(super) date: OffsetDateTime,
+}
+
+// === impl Now ===
+
+impl Now {
+    /// Now.
+    pub(super) fn read() -> Self {
+        Self { instant: Instant::now(), date: OffsetDateTime::now_utc() }
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    /// A new one.
+    pub(super) fn new(id: JobId, spec: Spec, credentials: Credentials, now: Now) -> Self {
+        let state = if spec.paused { State::Paused } else { State::Pending };
+        Self {
+            id,
+            spec,
+            secret: !credentials.is_empty(),
+            credentials,
+            load: None,
+            state,
+            message: None,
+            created_at: now.date,
+            updated_at: now.date,
+            finished_at: None,
+            contents: None,
+            plan: None,
+            names: BTreeMap::new(),
+            missing: Vec::new(),
+            before: Vec::new(),
+        }
+    }
+
+    /// One of an earlier life of the supernode: what is not over begins anew, for the nodes that it was for.
+    pub(super) fn of_kept(kept: Kept, now: Now) -> Self {
+        let Kept { id, spec, state, message, secret, created_at, updated_at, finished_at, contents, nodes } =
+            kept;
+        let mut job = Self::new(id, spec, Credentials::none(), now);
+        (job.state, job.message, job.secret) = (state, message, secret);
+        (job.created_at, job.updated_at, job.finished_at) = (created_at, updated_at, finished_at);
+        (job.contents, job.before) = (contents, nodes);
+        if !state.is_over() && secret {
+            job.end(State::Failed, Some(FORGOTTEN.to_owned()), now);
+        } else if state == State::Running {
+            job.state = State::Pending;
+        }
+        job
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether it is to be found out what it comes to.
+    pub(super) fn is_to_be_found(&self) -> bool {
+        self.state == State::Pending && self.load.is_none()
+    }
+
+    /// When it is forgotten.
+    pub(super) fn expires(&self) -> Option<OffsetDateTime> {
+        let ttl = Duration::from_secs(self.spec.ttl_seconds_after_finished);
+        self.finished_at.map(|at| at + ttl)
+    }
+
+    /// When it must be looked at again at the latest.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.plan.as_ref().filter(|_| self.state == State::Running)?.wake()
+    }
+
+    /// It is known what it comes to: its nodes begin. `seed` is the supernode's own node.
+    pub(super) fn found(
+        &mut self,
+        load: Load,
+        seed: NodeId,
+        candidates: &[Candidate],
+        now: Now,
+    ) -> Vec<Command> {
+        self.contents = Some(load.contents);
+        self.load = Some(load);
+        let before = std::mem::take(&mut self.before);
+        let earlier: BTreeMap<NodeId, &NodeView> =
+            before.iter().filter_map(|view| Some((view.node.parse().ok()?, view))).collect();
+        let (mut nodes, missing) = match self.spec.to {
+            Target::Cache => (vec![seed], Vec::new()),
+            Target::Peers | Target::Runtime => self.spec.nodes.among(candidates),
+        };
+        if !earlier.is_empty() {
+            nodes = earlier.keys().copied().collect();
+        }
+        self.missing = missing;
+        self.names = candidates.iter().map(|one| (one.node, one.labels.host.clone())).collect();
+        self.names.extend(earlier.iter().map(|(&node, view)| (node, view.name.clone())));
+        self.names.retain(|node, _| nodes.contains(node));
+        if nodes.is_empty() {
+            let why = match candidates.is_empty() {
+                true => "no node is connected to this supernode",
+                false => "no connected node matches: see `longshore peers` for their names, zones and racks",
+            };
+            self.end(State::Failed, Some(why.to_owned()), now);
+            return Vec::new();
+        }
+        let mut plan = Plan::new(nodes, Limits::of(&self.spec, now.instant), now.instant);
+        for (node, view) in earlier {
+            match view.state {
+                NodeState::Succeeded => plan.has(node, view.bytes),
+                NodeState::Failed => plan.cannot(node, view.reason.as_deref().unwrap_or_default()),
+                NodeState::Waiting | NodeState::Active => {}
+            }
+        }
+        self.plan = Some(plan);
+        self.state = State::Running;
+        self.apply(Event::Tick, now)
+    }
+
+    /// It cannot be found out what it comes to.
+    pub(super) fn lost(&mut self, why: String, now: Now) {
+        self.end(State::Failed, Some(why), now);
+    }
+
+    /// Something happened to one of its nodes, or time went by.
+    pub(super) fn apply(&mut self, event: Event, now: Now) -> Vec<Command> {
+        let Some(plan) = self.plan.as_mut().filter(|_| self.state == State::Running) else {
+            return Vec::new();
+        };
+        let commands = plan.apply(event, now.instant);
+        self.updated_at = now.date;
+        if plan.is_over() {
+            let failed = plan.count(NodeState::Failed) + self.missing.len();
+            let nodes = self.nodes();
+            match failed {
+                0 => self.end(State::Succeeded, None, now),
+                _ => self.end(State::Failed, View::reasons(&nodes), now),
+            }
+        }
+        commands
+    }
+
+    /// Nobody works on it for now.
+    pub(super) fn pause(&mut self, now: Now) -> Vec<Command> {
+        if self.state.is_over() || self.state == State::Paused {
+            return Vec::new();
+        }
+        let commands = self.apply(Event::Pause, now);
+        self.set(State::Paused, now);
+        commands
+    }
+
+    /// It goes on.
+    pub(super) fn resume(&mut self, now: Now) -> Vec<Command> {
+        if self.state != State::Paused {
+            return Vec::new();
+        }
+        self.set(if self.plan.is_some() { State::Running } else { State::Pending }, now);
+        self.apply(Event::Resume, now)
+    }
+
+    /// It ends.
+    pub(super) fn cancel(&mut self, now: Now) -> Vec<Command> {
+        if self.state.is_over() {
+            return Vec::new();
+        }
+        let commands = self.plan.as_mut().map_or_else(Vec::new, |plan| plan.apply(Event::Pause, now.instant));
+        self.end(State::Cancelled, None, now);
+        commands
+    }
+
+    /// What an attempt at a node is begun with.
+    pub(super) fn attempts(&self, node: NodeId) -> u32 {
+        let legs = self.plan.iter().flat_map(Plan::legs);
+        legs.filter(|(of, _)| *of == node).map(|(_, leg)| leg.attempts).sum()
+    }
+
+    /// As it is shown.
+    pub(super) fn view(&self, with_nodes: bool) -> View {
+        let nodes = self.nodes();
+        let count = |state: NodeState| nodes.iter().filter(|node| node.state == state).count() as u32;
+        let called =
+            |view: &NodeView| if view.name.is_empty() { view.node.clone() } else { view.name.clone() };
+        let failed = nodes.iter().filter(|node| node.state == NodeState::Failed);
+        View {
+            id: self.id,
+            spec: self.spec.clone(),
+            state: self.state,
+            message: self.message.clone(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            finished_at: self.finished_at,
+            contents: self.contents,
+            desired: nodes.len() as u32,
+            active: count(NodeState::Active),
+            succeeded: count(NodeState::Succeeded),
+            failed: count(NodeState::Failed),
+            failed_nodes: failed.take(MAX_NAMED).map(called).collect(),
+            nodes: if with_nodes { nodes } else { Vec::new() },
+        }
+    }
+
+    /// As it is written down.
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            id: self.id,
+            spec: self.spec.clone(),
+            state: self.state,
+            message: self.message.clone(),
+            secret: self.secret,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            finished_at: self.finished_at,
+            contents: self.contents,
+            nodes: self.nodes(),
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeView> {
+        let Some(plan) = &self.plan else { return self.before.clone() };
+        let seen = |(node, leg): (NodeId, &Leg)| NodeView {
+            node: node.to_string(),
+            name: self.names.get(&node).cloned().unwrap_or_default(),
+            state: leg.state(),
+            attempts: leg.attempts,
+            bytes: leg.bytes,
+            reason: leg.reason.clone(),
+        };
+        let missing = self.missing.iter().map(|name| NodeView {
+            node: String::new(),
+            name: name.clone(),
+            state: NodeState::Failed,
+            attempts: 0,
+            bytes: 0,
+            reason: Some("no node of this name is connected to this supernode".to_owned()),
+        });
+        plan.legs().map(seen).chain(missing).collect()
+    }
+
+    fn set(&mut self, state: State, now: Now) {
+        (self.state, self.updated_at) = (state, now.date);
+    }
+
+    fn end(&mut self, state: State, message: Option<String>, now: Now) {
+        self.set(state, now);
+        (self.message, self.finished_at) = (message, Some(now.date));
+        // What opens an origin is not kept longer than it is needed.
+        (self.credentials, self.load) = (Credentials::none(), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! Preheating: images and files brought to where they will be wanted, before they are. [`Preheats`] takes jobs on ([`job`]), the
+//! [clerk](clerk) keeps them: it finds out what an image comes to ([`contents`]), chooses nodes ([`choice`]), has them work by a
+//! [`plan`], one attempt at a time ([`work`]), and writes down what became of it ([`keep`]). Asked by the HTTP API and by the
+//! interfaces of others.
+//!
+//! # Invariants
+//! - What was taken on is on the disk before it is answered, and goes on after a restart with the nodes that it was for.
+//! - Credentials live in memory only: a job that was given some and is not done when the supernode restarts fails, and says so.
+//! - Preheating gives way to pulls: everything is fetched as [`common::wire::swarm::Priority::Preheat`].
+//! - The same wish, while it is not done, is the same job.
+
+pub mod choice;
+mod clerk;
+pub mod contents;
+pub mod job;
+mod keep;
+mod ledger;
+pub mod plan;
+mod work;
+
+use common::task::Credentials;
+use peer::engine::Engine;
+use peer::store::StoreError;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::choice::Choice;
+pub use self::job::{File, JobId, NodeState, NodeView, Refused, Spec, State, Target, View};
+
+use self::clerk::Clerk;
+use self::work::Means;
+use crate::roster::Roster;
+
+/// Wishes that wait for the clerk: each is heard within milliseconds.
+const ORDERS: usize = 64;
+
+/// The way to the preheat jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Preheats {
+    orders: mpsc::Sender<Order>,
+}
+
+/// What is to become of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nobody works on it until it is resumed.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// It ends.
+    Cancel,
+}
+
+/// What the clerk is asked, and where the answer goes.
+enum Order {
+    Create(Box<Spec>, Credentials, oneshot::Sender<Result<View, Refused>>),
+    Show(JobId, oneshot::Sender<Result<View, Refused>>),
+    List(oneshot::Sender<Vec<View>>),
+    Change(JobId, Change, oneshot::Sender<Result<View, Refused>>),
+    Remove(JobId, oneshot::Sender<Result<(), Refused>>),
+}
+
+// === impl Preheats ===
+
+impl Preheats {
+    /// Opens the jobs in the seed's store; the future keeps them, and is to be run. Blocks for a moment.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn open(
+        engine: Engine,
+        roster: Roster,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        let clerk = Clerk::open(Means { engine, roster })?;
+        Ok((Self { orders }, clerk.run(receiver)))
+    }
+
+    /// Takes a job on. The same one, while it is not done, is given as it is.
+    ///
+    /// # Errors
+    /// When it makes no sense, or too much is going on.
+    pub async fn create(&self, spec: Spec, credentials: Credentials) -> Result<View, Refused> {
+        spec.check()?;
+        self.ask(|answer| Order::Create(Box::new(spec), credentials, answer)).await?
+    }
+
+    /// A job with its nodes.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn show(&self, id: JobId) -> Result<View, Refused> {
+        self.ask(|answer| Order::Show(id, answer)).await?
+    }
+
+    /// All jobs without their nodes, the newest first.
+    pub async fn list(&self) -> Vec<View> {
+        self.ask(Order::List).await.unwrap_or_default()
+    }
+
+    /// Pauses, resumes or cancels a job. One that is over stays as it is.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn change(&self, id: JobId, change: Change) -> Result<View, Refused> {
+        self.ask(|answer| Order::Change(id, change, answer)).await?
+    }
+
+    /// Ends a job and forgets it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn remove(&self, id: JobId) -> Result<(), Refused> {
+        self.ask(|answer| Order::Remove(id, answer)).await?
+    }
+
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Refused> {
+        let closing = |_| Refused::Broken("the supernode is shutting down".into());
+        let (sender, answer) = oneshot::channel();
+        self.orders.send(order(sender)).await.map_err(|_| closing(()))?;
+        answer.await.map_err(|_| closing(()))
+    }
+}

@@ -1,0 +1,56 @@
+//! The connections of the peers that have a session here, for what a supernode asks of them beside it: errands.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::node::{Labels, NodeId};
+use common::transport::Connection;
+
+/// Who can be reached. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Roster(Arc<Mutex<HashMap<NodeId, Connection>>>);
+
+/// A peer's place in it, until dropped.
+pub struct Reach {
+    roster: Roster,
+    connection: Connection,
+}
+
+// === impl Roster ===
+
+impl Roster {
+    /// A session began.
+    #[must_use = "the peer is forgotten when this is dropped"]
+    pub fn enter(&self, connection: Connection) -> Reach {
+        self.lock().insert(connection.node(), connection.clone());
+        Reach { roster: self.clone(), connection }
+    }
+
+    /// A peer's connection.
+    pub fn of(&self, node: NodeId) -> Option<Connection> {
+        self.lock().get(&node).cloned()
+    }
+
+    /// All peers, and where they stand.
+    pub fn peers(&self) -> Vec<(NodeId, Labels)> {
+        self.lock().iter().map(|(&node, connection)| (node, connection.hello().labels.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Connection>> {
+        // A panic in between would leave a map that is still the best there is.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Reach ===
+
+impl Drop for Reach {
+    fn drop(&mut self) {
+        let mut peers = self.roster.lock();
+        // It may have a newer session, over another connection.
+        let node = self.connection.node();
+        if peers.get(&node).is_some_and(|present| present.is(&self.connection)) {
+            peers.remove(&node);
+        }
+    }
+}
