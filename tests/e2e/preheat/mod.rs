@@ -2,6 +2,7 @@
 
 mod failures;
 mod jobs;
+mod runtime;
 
 use serde_json::Value;
 
