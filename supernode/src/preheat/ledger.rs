@@ -122,7 +122,13 @@ impl Job {
     }
 
     /// It is known what it comes to: its nodes begin. `seed` is the supernode's own node.
-    pub(super) fn found(&mut self, load: Load, seed: NodeId, candidates: &[Candidate], now: Now) -> Vec<Command> {
+    pub(super) fn found(
+        &mut self,
+        load: Load,
+        seed: NodeId,
+        candidates: &[Candidate],
+        now: Now,
+    ) -> Vec<Command> {
         self.contents = Some(load.contents);
         self.load = Some(load);
         let before = std::mem::take(&mut self.before);
