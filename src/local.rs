@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use peer::local_api::ApiError;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
@@ -137,15 +138,29 @@ pub async fn ask(
     path: &str,
     body: Vec<u8>,
 ) -> anyhow::Result<Response<Incoming>> {
+    ask_with(stream, method, path, &[], body).await
+}
+
+/// The same, with headers.
+async fn ask_with(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    method: Method,
+    path: &str,
+    headers: &[(&'static str, &str)],
+    body: Vec<u8>,
+) -> anyhow::Result<Response<Incoming>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the response's body, or when that is dropped.
     tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", "longshore")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))?;
+        .header("content-type", "application/json");
+    for &(name, value) in headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(body)))?;
     let response = sender.send_request(request).await?;
     if response.status().is_success() {
         return Ok(response);
@@ -200,11 +215,38 @@ impl Daemon {
         path: &str,
         body: Vec<u8>,
     ) -> anyhow::Result<Response<Incoming>> {
+        self.ask_with(method, path, &[], body).await
+    }
+
+    /// The JSON that it answers any request with.
+    ///
+    /// # Errors
+    /// As [`Daemon::ask`].
+    pub async fn send<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
+        let response = self.ask_with(method, path, headers, body).await?;
+        let body =
+            Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
+        Ok(serde_json::from_slice(&body.to_bytes())?)
+    }
+
+    async fn ask_with(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => UnixStream::connect(&self.socket).await?,
         };
-        ask(stream, method, &format!("{}{path}", self.kind.root()), body).await
+        ask_with(stream, method, &format!("{}{path}", self.kind.root()), headers, body).await
     }
 
     /// The JSON that it answers a GET with.
@@ -212,9 +254,6 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::ask`].
     pub async fn json(&mut self, path: &str) -> anyhow::Result<serde_json::Value> {
-        let response = self.ask(Method::GET, path, Vec::new()).await?;
-        let body =
-            Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?;
-        Ok(serde_json::from_slice(&body.to_bytes())?)
+        self.send(Method::GET, path, &[], Vec::new()).await
     }
 }

@@ -18,6 +18,7 @@ mod log;
 mod manual;
 mod node;
 mod peers;
+mod preheat;
 mod progress;
 mod reload;
 mod settings;
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
             | cli::Command::Doctor(_)
             | cli::Command::Setup(_)
             | cli::Command::Top(_)
+            | cli::Command::Preheat(_)
+            | cli::Command::Preheats(_)
     );
     let default = if quiet { "error" } else { "info" };
     common::telemetry::init_logging(arguments.log_format.into(), default);
@@ -92,6 +95,8 @@ async fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
         cli::Command::Peer(flags) => daemons::peer(flags).await,
         cli::Command::Demo(flags) => demo::run(flags).await,
         cli::Command::Get(flags) => get::run(flags).await,
+        cli::Command::Preheat(flags) => preheat::run(flags).await,
+        cli::Command::Preheats(flags) => preheat::jobs(flags).await,
         cli::Command::Status(flags) => status::run(flags).await,
         cli::Command::Peers(flags) => peers::run(flags).await,
         cli::Command::Tasks(flags) => tasks::run(flags).await,

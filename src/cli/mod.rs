@@ -4,6 +4,7 @@ mod cluster;
 mod daemons;
 mod machine;
 mod people;
+mod preheat;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use common::telemetry::LogFormat;
@@ -12,6 +13,7 @@ pub use cluster::{Ca, CaDeed, ClusterFolder, Node, NodeDeed, Token, TokenDeed};
 pub use daemons::{Home, Peer, Supernode, Up};
 pub use machine::{Completions, Doctor, Man, Setup};
 pub use people::{At, Demo, Explain, Get, Log, Status, TaskDeed, TaskIds, Tasks, Top};
+pub use preheat::{Deed as PreheatDeed, Job as PreheatJob, Preheat, Preheats, Target as PreheatTarget};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,6 +76,10 @@ pub enum Command {
     Peer(Peer),
     /// Fetch files and images: through the local peer if one runs, else with --supernode from its swarm, else straight
     Get(Get),
+    /// Bring an image or files to nodes before they are wanted; on the supernode's machine
+    Preheat(Preheat),
+    /// The preheat jobs: shown, watched, paused, cancelled
+    Preheats(Preheats),
     /// What is going on at the local daemon
     #[command(after_help = STATUS)]
     Status(Status),

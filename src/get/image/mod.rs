@@ -2,7 +2,7 @@
 //! means is the registry's to say now; config and layers come by the way of all content, each checked by its digest.
 
 mod layout;
-mod logins;
+pub mod logins;
 
 use std::path::Path;
 
