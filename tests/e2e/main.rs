@@ -27,6 +27,7 @@ mod membership;
 mod origins;
 mod people;
 mod permission;
+mod preheat;
 mod privacy;
 mod runtimes;
 mod scale_out;

@@ -1,0 +1,4 @@
+//! Images at nodes before anybody wants them.
+
+mod harbor;
+mod notifications;
