@@ -3,12 +3,15 @@
 //!
 //! They take turns, round by round, and what is printed are medians; the ratios are what counts. Each writes a new file on the
 //! same disk. CPU is that of the client's process, as the system counts it of children that ended (hundredths of a second).
+//!
+//! With `--neighbour` it also brings the file as a member of a swarm, from a supernode that has it. What that may take is the
+//! engine's own figure: `cargo bench --bench transfer -- --only engine --link loopback`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends where it stands")]
 #![allow(clippy::print_stdout, reason = "it talks to people")]
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,15 +33,18 @@ struct Options {
     /// Rounds; one more goes before them and is not counted.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Also from a neighbour that has it.
+    #[arg(long)]
+    neighbour: bool,
     /// What `cargo bench` adds.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// The origin; it ends when it is dropped.
-struct Nginx(Child);
+/// The origin, or a supernode; it ends when it is dropped.
+struct Server(Child);
 
-impl Drop for Nginx {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -60,6 +66,12 @@ fn main() {
     let (origin, url) = serve(home.path()).expect("nginx does not listen");
     let out = home.path().join("out");
     let mut ways = ways(&url, &digest, &out);
+    let supernode =
+        options.neighbour.then(|| supernode(home.path(), &url).expect("the supernode does not begin"));
+    if let Some((_, flags)) = &supernode {
+        let arguments = [&ways[1].arguments[..], flags].concat();
+        ways.push(Way { name: "longshore get, neighbour", arguments, rounds: Vec::new() });
+    }
     for round in 0..=options.runs {
         for way in &mut ways {
             let took = fetch(way, &out);
@@ -68,7 +80,7 @@ fn main() {
             }
         }
     }
-    drop(origin);
+    drop((origin, supernode));
     report(&mut ways, (options.size * MIB) as f64);
 }
 
@@ -86,9 +98,35 @@ fn content(home: &Path, mib: u64) -> String {
     hasher.finish().to_string()
 }
 
-fn serve(home: &Path) -> Option<(Nginx, String)> {
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Whether it is so within ten seconds.
+fn eventually(is_so: impl Fn() -> bool) -> bool {
+    (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        is_so()
+    })
+}
+
+/// A supernode, and what makes a `get` a member of its swarms. It has the file after the round that is not counted.
+fn supernode(home: &Path, url: &str) -> Option<(Server, Vec<String>)> {
+    let (data, quic, http) = (home.join("supernode"), free_address().to_string(), free_address());
+    let origin = url.trim_start_matches("http://").trim_end_matches("/big");
+    let mut command = Command::new(LONGSHORE);
+    command.args(["supernode", "--origin-allow", origin, "--quic-listen", &quic]);
+    command.args(["--http-listen", &http.to_string(), "--data-dir"]).arg(&data);
+    let server = Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let token = data.join("join-token");
+    let begun = eventually(|| token.exists() && TcpStream::connect(http).is_ok());
+    let flags = ["--supernode", &quic, "--join-token-file", &token.display().to_string()];
+    begun.then(|| (server, flags.map(str::to_owned).to_vec()))
+}
+
+fn serve(home: &Path) -> Option<(Server, String)> {
     let at = home.display();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let settings = format!(
         "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/log;\nevents {{}}\nhttp {{\naccess_log off;\nsendfile on;\n\
          server {{ listen {address}; root {at}/files; }}\n}}\n"
@@ -97,12 +135,8 @@ fn serve(home: &Path) -> Option<(Nginx, String)> {
     let mut command = Command::new("nginx");
     command.arg("-c").arg(home.join("nginx.conf")).arg("-e").arg(home.join("log"));
     let child = command.spawn().expect("nginx: install Debian's package nginx-light");
-    let nginx = Nginx(child);
-    let listens = (0..500).any(|_| {
-        std::thread::sleep(Duration::from_millis(20));
-        TcpStream::connect(address).is_ok()
-    });
-    listens.then(|| (nginx, format!("http://{address}/big")))
+    let nginx = Server(child);
+    eventually(|| TcpStream::connect(address).is_ok()).then(|| (nginx, format!("http://{address}/big")))
 }
 
 fn ways(url: &str, digest: &str, out: &Path) -> Vec<Way> {

@@ -24,6 +24,7 @@ use crate::errand::Errands;
 use crate::exchange::reveal::Style;
 use crate::limit::Rates;
 use crate::origin::{OriginClient, OriginError, OriginOptions};
+use crate::runtime::Runtime;
 use crate::socket::ClientSocket;
 use crate::store::{Limits, Store, StoreError, StoreOptions};
 use crate::tasks::Tasks;
@@ -63,6 +64,8 @@ pub struct PeerOptions {
     pub origin: OriginOptions,
     /// Folders of whole blobs that are a container runtime's, and are offered from where they lie.
     pub content_store: Vec<PathBuf>,
+    /// The container runtime that may be asked to pull.
+    pub runtime: Runtime,
     /// How much to keep.
     pub limits: Limits,
     /// The limits to begin with.
@@ -129,6 +132,7 @@ pub struct Peer {
     quic: SocketAddr,
     http: Option<SocketAddr>,
     socket: PathBuf,
+    runtime: Runtime,
     tasks: Tasks,
 }
 
@@ -160,6 +164,7 @@ impl PeerOptions {
             labels: Labels::default(),
             origin: OriginOptions::default(),
             content_store: Vec::new(),
+            runtime: Runtime::default(),
             limits: Limits::default(),
             rates: Rates::default(),
         }
@@ -242,6 +247,7 @@ impl Peer {
             quic,
             http: None,
             socket: data_dir.join(SOCKET),
+            runtime: options.runtime,
             tasks: Tasks::default(),
         };
         peer.tasks.spawn(driver.run(peer.transport.clone(), peer.engine.clone()));
@@ -305,6 +311,11 @@ impl Peer {
     /// The local API's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// This node's container runtime, for whatever preheats it.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// Ends open requests, then everything, and flushes the store.

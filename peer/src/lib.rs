@@ -2,7 +2,8 @@
 //! ([`origin`]), the download session ([`download`]) and what it sees of the supernode ([`coordinator`]), behind
 //! one [`engine::Engine`]; questions that many ask an origin at once ([`inquiry`]); and the peer daemon around it
 //! ([`daemon`], [`local_api`], [`housekeeping`]), which also offers what a container runtime has already
-//! ([`content_store`]). Who asks for whole images finds what those are in [`image`]. A seed may keep whole blobs in a second place, too ([`vault`]).
+//! ([`content_store`]), and may ask that to pull ([`runtime`]). Who asks for whole images finds what those are in [`image`]. A
+//! seed may keep whole blobs in a second place, too ([`vault`]).
 
 pub mod content_store;
 pub mod coordinator;
@@ -25,6 +26,7 @@ pub mod paces;
 mod provenance;
 mod recheck;
 pub mod record;
+pub mod runtime;
 pub mod socket;
 pub mod store;
 pub mod tasks;

@@ -85,6 +85,10 @@ pub struct Carrier {
     /// /var/lib/containerd, or a folder of blobs named by their SHA-256 (repeatable) [default: none]
     #[arg(long, value_name = "DIR")]
     pub content_store: Vec<String>,
+    /// The container runtime's CRI socket, through which the runtime is asked to pull what is preheated into it [default:
+    /// /run/containerd/containerd.sock or /run/crio/crio.sock, whichever is there]
+    #[arg(long, value_name = "PATH")]
+    pub runtime_socket: Option<String>,
 }
 
 /// How much may pass. A file's values may be changed under way: SIGHUP has it read again.

@@ -3,12 +3,13 @@
 //!
 //! [`wanted`] says what comes from where and goes where ([`list`], [`names`] and [`query`] read what it is made of), [`tree`] finds
 //! what is below a folder, [`ways`] bring it, [`image`] knows what an image is made of and [`bucket`] how an object is asked
-//! for, [`output`] and [`part`] keep it, [`report`] tells of it, and [`exit`] knows what the end is called.
+//! for, [`output`] and [`part`] keep it, [`behind`] hurries the disk, [`report`] tells of it, and [`exit`] knows what the end is called.
 //!
 //! # Invariants
 //! - A file appears under its name only when it is whole and, where a digest is given, right.
 //! - What a failed fetch wrote is removed, but for a partial file that the next attempt goes on from.
 
+mod behind;
 mod bucket;
 mod copy;
 pub mod exit;

@@ -19,6 +19,7 @@ use futures_util::{Stream, StreamExt as _};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
+use super::behind::Behind;
 use super::exit::Stop;
 use super::report::Transfer;
 use super::wanted::Target;
@@ -82,12 +83,13 @@ pub async fn receive(
     transfer.knows(length, 0);
     let path = match job.target {
         Target::File(path) => path,
-        Target::Stdout => return pour(job, length, body, stdout()?, transfer).await,
+        Target::Stdout => return pour(job, length, body, (stdout()?, None), transfer).await,
     };
     let draft = Draft(beside(path));
     let file = tokio::fs::File::create_new(&draft.0).await;
     let file = file.with_context(|| format!("cannot write {}", draft.0.display()))?;
-    pour(job, length, body, file, transfer).await?;
+    let behind = Behind::of(&draft.0)?;
+    pour(job, length, body, (file, Some(behind)), transfer).await?;
     let (from, to, finish) = (draft.0.clone(), path.clone(), job.settings.finish);
     tokio::task::spawn_blocking(move || settle(&from, &to, finish, modified)).await?
 }
@@ -103,7 +105,7 @@ async fn pour(
     job: &Job<'_>,
     length: u64,
     mut body: impl Stream<Item = anyhow::Result<Bytes>> + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+    (mut to, mut behind): (impl AsyncWrite + Unpin, Option<Behind>),
     transfer: &mut Transfer<'_>,
 ) -> anyhow::Result<()> {
     let digest = job.remote.source.digest;
@@ -117,6 +119,7 @@ async fn pour(
         }
         received += chunk.len() as u64;
         transfer.add(chunk.len() as u64);
+        behind.as_mut().map_or(Ok(()), |behind| behind.wrote(chunk.len() as u64))?;
         to.write_all(&std::mem::replace(&mut last, chunk)).await.map_err(failed)?;
     }
     if received != length {
@@ -126,7 +129,11 @@ async fn pour(
         return Err(Stop::OtherContent(digest).into());
     }
     to.write_all(&last).await.map_err(failed)?;
-    to.flush().await.map_err(failed)
+    to.flush().await.map_err(failed)?;
+    match behind {
+        Some(behind) => behind.end().await,
+        None => Ok(()),
+    }
 }
 
 /// What a failed write means.

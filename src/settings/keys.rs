@@ -81,4 +81,5 @@ const PEER: &[Key] = &[
     Key::new("intercept", Kind::List, "registry-1.docker.io"),
     Key::new("read-ahead", Kind::Bool, "true"),
     Key::new("content-store", Kind::List, "/var/lib/containerd"),
+    Key::new("runtime-socket", Kind::Text, "/run/containerd/containerd.sock"),
 ];

@@ -11,10 +11,12 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use common::config::{ListenAddr, Settings, Span, environment};
 use common::node::Labels;
 use peer::daemon::PeerOptions;
 use peer::origin::guard::Pattern;
+use peer::runtime::Runtime;
 use peer::socket::ClientSocket;
 use proxy::{ProxyOptions, Terms};
 use serde::Deserialize;
@@ -77,6 +79,7 @@ struct PeerSection {
     host: String,
     default_registry: Option<String>,
     content_store: Vec<PathBuf>,
+    runtime_socket: Option<PathBuf>,
     permission_life: Option<Span>,
     permission_grace: Option<Span>,
     push: Option<String>,
@@ -248,6 +251,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     let host = if settings.host.is_empty() { hostname() } else { std::mem::take(&mut settings.host) };
     // They are noted in the store, and the next start may be in another folder.
     let content_store = settings.content_store.iter().map(std::path::absolute).collect::<Result<_, _>>();
+    let runtime = runtime(settings.runtime_socket.take()).map_err(usage)?;
     let proxy_listen = on(Ipv4Addr::LOCALHOST.into(), settings.proxy_listen, 7711);
     let client_socket = client_socket(&mut settings).map_err(usage)?;
     let Basics { data_dir, origin, limits, rates } =
@@ -266,6 +270,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
             origin,
             limits,
             content_store: content_store.map_err(usage)?,
+            runtime,
             rates,
         },
         proxy_listen,
@@ -297,6 +302,18 @@ fn client_socket(settings: &mut PeerSection) -> anyhow::Result<Option<ClientSock
     let mode = mode.map_err(|why| anyhow::anyhow!("client-socket-mode: {why}"))?;
     let group = group.map(|name| groups::number(&name)).transpose()?;
     Ok(Some(ClientSocket { path: std::path::absolute(path)?, group, mode }))
+}
+
+/// The container runtime behind a socket, which may be written as other programs of CRI have it.
+fn runtime(socket: Option<PathBuf>) -> anyhow::Result<Runtime> {
+    let Some(socket) = socket else { return Ok(Runtime::default()) };
+    let path = socket.to_str().and_then(|text| text.strip_prefix("unix://")).map_or(&*socket, Path::new);
+    let path = std::path::absolute(path).with_context(|| format!("--runtime-socket {}", socket.display()))?;
+    anyhow::ensure!(
+        cfg!(feature = "cri"),
+        "--runtime-socket needs a build with the feature `cri`, and this one has it not"
+    );
+    Ok(Runtime::new(path))
 }
 
 /// What a peer's proxy is told.
@@ -360,4 +377,23 @@ pub fn outlook(config: Option<&Path>, flags: Flags) -> anyhow::Result<Outlook> {
 pub fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtimes_socket_is_a_path_or_a_url_of_one_and_need_not_be_there() {
+        let of = |socket: &str| runtime(Some(socket.into()));
+        if cfg!(feature = "cri") {
+            let expected = Runtime::new("/run/x/y.sock".into());
+            assert_eq!(of("/run/x/y.sock").unwrap(), expected);
+            assert_eq!(of("unix:///run/x/y.sock").unwrap(), expected);
+            assert!(of("").unwrap_err().to_string().contains("--runtime-socket"));
+        } else {
+            assert!(of("/run/x/y.sock").unwrap_err().to_string().contains("feature `cri`"));
+        }
+        assert_eq!(runtime(None).unwrap(), Runtime::default());
+    }
 }

@@ -29,6 +29,7 @@ mod people;
 mod permission;
 mod preheat;
 mod privacy;
+mod runtime_pull;
 mod runtimes;
 mod scale_out;
 mod setup;

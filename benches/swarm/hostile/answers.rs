@@ -27,7 +27,8 @@ impl Villain {
             Ok(Opening::Piece { index, .. }) => {
                 let _ = self.piece(send, index).await;
             }
-            Ok(Opening::Session | Opening::Inquiry(_) | Opening::InquiryTraced(..)) | Err(_) => {}
+            Ok(Opening::Session | Opening::Errand | Opening::Inquiry(_) | Opening::InquiryTraced(..))
+            | Err(_) => {}
         }
     }
 

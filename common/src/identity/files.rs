@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
+
 use super::IdentityError;
 
 /// Far above any file of this room; keeps a wrong path such as `/dev/zero` from filling the memory.
@@ -32,14 +34,16 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     written.map_err(|cause| IdentityError::File { action: "write", path: path.to_owned(), cause })
 }
 
-/// Reads a file that only its owner should read, and warns when others may; `None` when there is no such file.
+/// Reads a file that only its owner should read, and warns when others may; `None` when there is no such file. A file of
+/// somebody else's can be read by its group at best: so a mounted Kubernetes Secret is.
 ///
 /// # Errors
 /// When it cannot be read, or is absurdly long.
 pub fn read_secret(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
     if let Ok(metadata) = fs::metadata(path) {
         let mode = metadata.permissions().mode() & 0o777;
-        if metadata.is_file() && mode & 0o077 != 0 {
+        let own = metadata.uid() == geteuid().as_raw();
+        if metadata.is_file() && mode & for_others(own) != 0 {
             tracing::warn!(path = %path.display(), mode = format!("{mode:o}"),
                 "others than its owner may read this secret: set its mode to 600");
         }
@@ -111,6 +115,11 @@ fn give_to_owner(file: &File, model: &Path) {
     }
 }
 
+/// The permissions that a secret should not give.
+fn for_others(own: bool) -> u32 {
+    if own { 0o077 } else { 0o007 }
+}
+
 fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -150,6 +159,13 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(65533), Some(65533)).unwrap();
         write_secret(&path, b"old").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().gid(), 65533);
+    }
+
+    #[test]
+    fn a_secret_of_somebody_else_is_read_as_its_group() {
+        let warns = |mode: u32, own| mode & for_others(own) != 0;
+        assert_eq!([0o600, 0o440, 0o644].map(|mode| warns(mode, true)), [false, true, true]);
+        assert_eq!([0o600, 0o440, 0o644].map(|mode| warns(mode, false)), [false, false, true]);
     }
 
     #[test]

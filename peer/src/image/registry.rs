@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::reference::Reference;
 use super::{ImageError, manifest};
 use crate::error::FetchError;
-use crate::origin::OriginClient;
+use crate::origin::{Answer, OriginClient};
 
 /// What registries take at most.
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
@@ -94,35 +94,50 @@ impl Repository {
     /// # Errors
     /// With the registry's answer, when it has none, or not for us.
     pub async fn manifest(&mut self, wanted: &str) -> Result<Answered, ImageError> {
-        let url = format!("{}/manifests/{wanted}", self.root);
-        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(manifest::ACCEPT))]);
-        let mut answer = self
-            .client
-            .ask(Method::GET, &url, &headers, self.credentials())
-            .await
-            .map_err(FetchError::from)?;
-        if answer.status == StatusCode::UNAUTHORIZED
-            && let Some(challenge) = challenge(&answer.headers)
-        {
-            let token = self.token(&challenge).await?;
-            self.token = Some((challenge, token));
-            answer = self
-                .client
-                .ask(Method::GET, &url, &headers, self.credentials())
-                .await
-                .map_err(FetchError::from)?;
-        }
-        if answer.status != StatusCode::OK {
-            return Err(FetchError::Origin(answer.into_failure().await).into());
-        }
-        let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let content_type =
-            content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim().to_owned();
+        let answer = self.ask(Method::GET, wanted).await?;
+        let content_type = content_type(&answer.headers);
         let bytes = answer.bytes(MAX_MANIFEST).await.map_err(FetchError::from)?;
         let digest = Digest::of(&bytes);
         match wanted.parse::<Digest>() {
             Ok(asked) if asked != digest => Err(ImageError::OtherContent(asked)),
             _ => Ok(Answered { bytes, digest, content_type }),
+        }
+    }
+
+    /// What a manifest is, without its text: its digest, and what the registry calls it. A registry that does not say the
+    /// digest is asked for the text.
+    ///
+    /// # Errors
+    /// As [`Repository::manifest`].
+    pub async fn look(&mut self, wanted: &str) -> Result<(Digest, String), ImageError> {
+        let answer = self.ask(Method::HEAD, wanted).await?;
+        let said =
+            answer.headers.get("docker-content-digest").and_then(|value| value.to_str().ok()?.parse().ok());
+        match wanted.parse().ok().or(said) {
+            Some(digest) => Ok((digest, content_type(&answer.headers))),
+            None => self.manifest(wanted).await.map(|found| (found.digest, found.content_type)),
+        }
+    }
+
+    /// Asks for a manifest, with a token where one is wanted.
+    async fn ask(&mut self, method: Method, wanted: &str) -> Result<Answer, ImageError> {
+        let url = format!("{}/manifests/{wanted}", self.root);
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(manifest::ACCEPT))]);
+        let once = async |repository: &Self| {
+            let asked = repository.client.ask(method.clone(), &url, &headers, repository.credentials()).await;
+            asked.map_err(FetchError::from)
+        };
+        let mut answer = once(self).await?;
+        if answer.status == StatusCode::UNAUTHORIZED
+            && let Some(challenge) = challenge(&answer.headers)
+        {
+            let token = self.token(&challenge).await?;
+            self.token = Some((challenge, token));
+            answer = once(self).await?;
+        }
+        match answer.status {
+            StatusCode::OK => Ok(answer),
+            _ => Err(FetchError::Origin(answer.into_failure().await).into()),
         }
     }
 
@@ -152,6 +167,11 @@ impl Repository {
         let token = token.ok_or(ImageError::Token("and its token service gives none"))?;
         Ok(Credentials::authorization(format!("Bearer {token}")))
     }
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    said.and_then(|text| text.split(';').next()).unwrap_or_default().trim().to_owned()
 }
 
 /// The parameters of a `Bearer` challenge.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use common::task::Credentials;
@@ -84,10 +84,13 @@ struct Inner {
 }
 
 /// For hosts that must not turn out to be on loopback, and for those that may. Two clients, because a resolver does not see
-/// which port is asked for, and so cannot tell `host:5000` from another service of the machine.
+/// which port is asked for, and so cannot tell `host:5000` from another service of the machine. Each is made when it is first
+/// needed: reading the platform's roots takes longer than many a fetch.
 struct Clients {
-    far: reqwest::Client,
-    near: reqwest::Client,
+    /// Trusted beside the platform's roots.
+    extra: Vec<reqwest::Certificate>,
+    far: OnceLock<reqwest::Client>,
+    near: OnceLock<reqwest::Client>,
 }
 
 /// One request as the caller wants it; `secrets` go to its first host and port only.
@@ -175,17 +178,30 @@ fn redirection(method: &Method, url: &Url, answer: &Answer) -> Result<Option<Url
 
 impl Clients {
     /// Clients that trust the platform's roots and `extra`.
-    fn new(extra: &[reqwest::Certificate]) -> Result<Self, OriginError> {
-        Ok(Self { far: build(false, extra)?, near: build(true, extra)? })
+    fn new(extra: Vec<reqwest::Certificate>) -> Result<Self, OriginError> {
+        let clients = Self { extra, far: OnceLock::new(), near: OnceLock::new() };
+        if !clients.extra.is_empty() {
+            // A certificate that cannot be used is told of at the start.
+            clients.get(false)?;
+        }
+        Ok(clients)
+    }
+
+    fn get(&self, loopback: bool) -> Result<&reqwest::Client, OriginError> {
+        let made = if loopback { &self.near } else { &self.far };
+        if let Some(client) = made.get() {
+            return Ok(client);
+        }
+        let client = build(loopback, &self.extra)?;
+        Ok(made.get_or_init(|| client))
     }
 }
 
 // === impl Inner ===
 
 impl Inner {
-    fn client(&self, url: &Url, permit: Permit) -> &reqwest::Client {
-        let clients = self.private.get(&place(url)).unwrap_or(&self.clients);
-        if permit.loopback { &clients.near } else { &clients.far }
+    fn client(&self, url: &Url, permit: Permit) -> Result<&reqwest::Client, OriginError> {
+        self.private.get(&place(url)).unwrap_or(&self.clients).get(permit.loopback)
     }
 }
 
@@ -258,16 +274,11 @@ impl OriginClient {
         let mut private = BTreeMap::new();
         for (name, path) in &options.registry_ca {
             let url = parse_url(&registries.base_url(name)?)?;
-            let own = extra.iter().cloned().chain(read_ca(path)?).collect::<Vec<_>>();
-            private.insert(place(&url), Clients::new(&own)?);
+            let own = extra.iter().cloned().chain(read_ca(path)?).collect();
+            private.insert(place(&url), Clients::new(own)?);
         }
-        let inner = Inner {
-            clients: Clients::new(&extra)?,
-            private,
-            policy,
-            registries,
-            cool_offs: Mutex::default(),
-        };
+        let inner =
+            Inner { clients: Clients::new(extra)?, private, policy, registries, cool_offs: Mutex::default() };
         Ok(Self { inner: Arc::new(inner), retry: RetryPolicy::default(), idle: IDLE_TIMEOUT, via: None })
     }
 
@@ -303,7 +314,7 @@ impl OriginClient {
 
     /// The connections to use for a URL.
     pub(super) fn client_for(&self, url: &Url) -> Result<&reqwest::Client, OriginError> {
-        Ok(self.inner.client(url, self.permit(url)?))
+        self.inner.client(url, self.permit(url)?)
     }
 
     /// How long an origin (`host:port`) has asked to be left alone.
@@ -415,7 +426,7 @@ impl OriginClient {
         };
         let permit = self.inner.policy.check(url, from).map_err(forbidden)?;
         self.rest(&place(url)).await;
-        let client = self.inner.client(url, permit);
+        let client = self.inner.client(url, permit)?;
         let mut request = ask.request(url, with_secrets);
         request.headers_mut().extend(self.via.iter().map(|via| (header::VIA, via.clone())));
         let sending = client.execute(request);

@@ -161,7 +161,7 @@ async fn redirects_are_guarded_and_end() {
 async fn a_name_on_loopback_is_refused_by_the_resolver() {
     // Past the check of the URL, as a name that only resolves to loopback would come.
     let client = client();
-    let error = client.inner.clients.far.get("http://localhost:9/").send().await.unwrap_err();
+    let error = client.inner.clients.get(false).unwrap().get("http://localhost:9/").send().await.unwrap_err();
     let filtered = cause_of::<Filtered>(&error).unwrap();
     assert!(matches!(filtered.refusal("localhost:9"), Refusal::Loopback(_)));
 }

@@ -21,6 +21,7 @@ use peer::origin::look;
 
 use super::{Done, Job, part_of, typed_by_the_user};
 use crate::cli;
+use crate::get::behind::Behind;
 use crate::get::output::{self, Draft, receive};
 use crate::get::report::Transfer;
 use crate::get::wanted::Target;
@@ -83,9 +84,10 @@ impl Member {
         let handle = engine.open(request).await?;
         let length = match (job.target, job.settings.excerpt) {
             (Target::File(path), None) => {
-                self.finish(&handle, transfer, before).await?;
+                let from = handle.path().context("the store's file is gone")?;
+                let behind = Behind::of(&from)?;
+                self.finish(&handle, behind, transfer, before).await?;
                 let (to, finish) = (path.clone(), job.settings.finish);
-                let from = handle.path().context("the finished file is gone")?;
                 tokio::task::spawn_blocking(move || output::settle(&from, &to, finish, look.modified))
                     .await??;
                 handle.length()
@@ -108,6 +110,7 @@ impl Member {
     async fn finish(
         &self,
         handle: &Handle,
+        mut behind: Behind,
         transfer: &mut Transfer<'_>,
         before: (u64, u64),
     ) -> anyhow::Result<()> {
@@ -123,8 +126,10 @@ impl Member {
                 finished = &mut finished => break finished?,
                 changed = changes.changed() => {
                     changed.map_err(|_| FetchError::Closing)?;
-                    transfer.add(here().saturating_sub(shown));
-                    shown = here().max(shown);
+                    let grown = here().saturating_sub(shown);
+                    shown += grown;
+                    transfer.add(grown);
+                    behind.wrote(grown)?;
                     let (origin, all) = self.received();
                     let (origin, all) = (origin - before.0, (all - before.1).max(1));
                     transfer.share_of_peers((all - origin.min(all)) * 100 / all);
@@ -132,6 +137,6 @@ impl Member {
             }
         }
         transfer.add(handle.length().saturating_sub(shown));
-        Ok(())
+        behind.end().await
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Done, Job, part_of, pipe};
+use crate::get::behind::Behind;
 use crate::get::exit::Stop;
 use crate::get::part::{self, Part, Rest};
 use crate::get::report::Transfer;
@@ -58,6 +59,7 @@ struct Straight<'a> {
 /// What is known once the origin gives.
 struct Running {
     part: Arc<Part>,
+    behind: Behind,
     have: PieceSet,
     /// Up to where there is no gap.
     front: watch::Sender<u64>,
@@ -173,12 +175,13 @@ impl Straight<'_> {
                 (tokio::task::spawn_blocking(create).await??, PieceSet::new(geometry.pieces()))
             }
         };
+        let behind = Behind::of(&part::data_path(self.path))?;
         transfer.knows(window.len(), part::held(geometry, &have));
         let part = Arc::new(part);
         let (front, hashed) = watch::channel(front(geometry, &have));
         let length = self.job.remote.source.digest.map(|_| geometry.length());
         let proof = AbortOnDropHandle::new(tokio::spawn(prove(part.clone(), hashed, length.unwrap_or(0))));
-        Ok(Running { part, have, front, proof })
+        Ok(Running { part, behind, have, front, proof })
     }
 
     /// One of the writes is done.
@@ -194,12 +197,13 @@ impl Straight<'_> {
         running.front.send_replace(front(geometry, &running.have));
         let (piece, window) = (geometry.range(index), self.window(geometry.length())?);
         transfer.add(ByteRange::new(piece.start.max(window.start), piece.end.min(window.end)).len());
-        Ok(())
+        running.behind.wrote(piece.len())
     }
 
     /// Makes sure that it is what was asked for, and gives it its name.
     async fn settle(&self, running: Running) -> anyhow::Result<u64> {
-        let Running { part, proof, .. } = running;
+        let Running { part, behind, proof, .. } = running;
+        behind.end().await?;
         if let Some(digest) = self.job.remote.source.digest {
             if proof.await?? != digest {
                 part.discard();

@@ -56,6 +56,10 @@ pub struct Parts {
     pub drivers: Drivers<Preheats>,
 }
 
+/// Whether images are named to who comes in.
+#[derive(Clone, Copy)]
+struct Named(bool);
+
 #[derive(Clone)]
 struct Api {
     hub: Arc<Hub>,
@@ -63,6 +67,8 @@ struct Api {
     desk: Arc<Semaphore>,
     dashboard: Dashboard,
     preheats: Preheats,
+    /// Whether who comes in may read what images are called.
+    named: Named,
     /// The API's own description.
     described: Bytes,
 }
@@ -99,9 +105,16 @@ impl FromRef<Api> for Preheats {
     }
 }
 
+impl FromRef<Api> for Named {
+    fn from_ref(api: &Api) -> Self {
+        api.named
+    }
+}
+
 /// The routes, for whom the door lets in.
 pub fn router(parts: Parts, door: Door) -> Router {
     let Parts { hub, engine, dashboard, preheats, drivers } = parts;
+    let named = Named(door.shows_names());
     let dashboard = dashboard.seen_through(door.shows_names());
     let (sampled, seed) = (hub.clone(), engine.clone());
     let sample = Arc::new(move || {
@@ -117,6 +130,7 @@ pub fn router(parts: Parts, door: Door) -> Router {
         desk: Arc::new(Semaphore::new(1)),
         dashboard,
         preheats,
+        named,
         described: described.into(),
     };
     let door = Arc::new(door);

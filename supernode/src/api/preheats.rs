@@ -8,6 +8,8 @@
 //! | `POST /api/v1/preheats/{id}/pause`, `…/resume`, `…/cancel` | the job |
 //! | `DELETE /api/v1/preheats/{id}` | it is ended and forgotten |
 //!
+//! To who looks without a token, on the machine, images and files are not named.
+//!
 //! What opens the registry comes in a header of its own, [`AUTHORIZATION`]: a body may be kept, shown and logged.
 
 use axum::Json;
@@ -21,7 +23,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Api;
+use super::{Api, Named};
 use crate::preheat::{Change, JobId, Preheats, Refused, Spec, View};
 
 /// The header with the `Authorization` that the registry is to see.
@@ -54,8 +56,13 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     tag = "preheats",
     responses((status = 200, description = "Those that are not forgotten yet", body = Vec<View>))
 )]
-async fn list(State(preheats): State<Preheats>) -> Json<Vec<View>> {
-    Json(preheats.list().await)
+async fn list(State(preheats): State<Preheats>, State(named): State<Named>) -> Json<Vec<View>> {
+    Json(preheats.list().await.into_iter().map(|view| seen(view, named)).collect())
+}
+
+/// Who may not know what images are called is not told by their jobs either.
+fn seen(view: View, Named(named): Named) -> View {
+    if named { view } else { view.unnamed() }
 }
 
 /// Bring an image or files to the cache, to nodes' peers or into nodes' runtimes
@@ -110,8 +117,12 @@ async fn create(
         (status = 404, description = "There is none", body = ApiError),
     )
 )]
-async fn show(State(preheats): State<Preheats>, Path(id): Path<JobId>) -> Result<Json<View>, Response> {
-    preheats.show(id).await.map(Json).map_err(refused)
+async fn show(
+    State(preheats): State<Preheats>,
+    State(named): State<Named>,
+    Path(id): Path<JobId>,
+) -> Result<Json<View>, Response> {
+    preheats.show(id).await.map(|view| Json(seen(view, named))).map_err(refused)
 }
 
 /// End a job and forget it

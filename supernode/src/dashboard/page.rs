@@ -28,7 +28,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, type, text.
-const FILES: [(&str, &str, &str); 13] = [
+const FILES: [(&str, &str, &str); 14] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/dashboard/style.css", CSS, include_str!("page/style.css")),
     ("/dashboard/icon.svg", SVG, include_str!("page/icon.svg")),
@@ -42,6 +42,7 @@ const FILES: [(&str, &str, &str); 13] = [
     ("/dashboard/swarms.js", SCRIPT, include_str!("page/swarms.js")),
     ("/dashboard/nodes.js", SCRIPT, include_str!("page/nodes.js")),
     ("/dashboard/images.js", SCRIPT, include_str!("page/images.js")),
+    ("/dashboard/preheats.js", SCRIPT, include_str!("page/preheats.js")),
 ];
 
 /// The routes of the files.

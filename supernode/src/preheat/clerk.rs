@@ -182,9 +182,9 @@ impl Clerk {
             return;
         }
         let (spec, credentials) = (job.spec.clone(), job.credentials.clone());
-        let client = self.means.engine.origin().clone();
+        let engine = self.means.engine.clone();
         let finder = self.finding.spawn(async move {
-            let found = tokio::time::timeout(FIND_TIMEOUT, contents::find(&spec, credentials, client)).await;
+            let found = tokio::time::timeout(FIND_TIMEOUT, contents::find(&spec, credentials, &engine)).await;
             (id, found.unwrap_or_else(|_| Err(ImageError::Slow)).map_err(|error| error.to_string()))
         });
         self.finders.insert(id, finder);

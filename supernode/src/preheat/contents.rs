@@ -3,19 +3,26 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::BytesMut;
+use common::digest::Digest;
+use common::piece::ByteRange;
 use common::task::{Credentials, Source};
 use common::wire::errand::Login;
+use common::wire::swarm::Priority;
+use futures_util::StreamExt as _;
+use peer::engine::{Engine, Request};
 use peer::image::ImageError;
 use peer::image::manifest::{ACCEPT, Descriptor, Manifest, Platform, choose};
 use peer::image::reference::Reference;
 use peer::image::registry::{Answered, Repository};
-use peer::origin::OriginClient;
 use tokio::sync::Mutex;
 
 use super::job::{Contents, File, Spec};
 
 /// Manifests of one image, all platforms of it: a few dozen are known.
 const MAX_MANIFESTS: usize = 200;
+/// What registries take at most.
+const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
 /// Blobs of one job.
 const MAX_TASKS: usize = 20_000;
 
@@ -42,21 +49,22 @@ enum Opener {
 ///
 /// # Errors
 /// When the image is not there, or not for us, or for no such platform.
-pub async fn find(spec: &Spec, credentials: Credentials, client: OriginClient) -> Result<Load, ImageError> {
+pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Result<Load, ImageError> {
     let Some(image) = &spec.image else {
         return Ok(Load::of_files(&spec.files, credentials));
     };
     let reference = Reference::of_image(image).map_err(|_| ImageError::NoManifest)?;
-    let mut repository = Repository::of(client, &reference, credentials)?;
+    let mut repository = Repository::of(engine.origin().clone(), &reference, credentials)?;
     let mut load = Gathered::default();
-    let first = repository.manifest(&reference.wanted()).await?;
+    let (digest, kind) = repository.look(&reference.wanted()).await?;
+    let first = read(engine, &repository, digest, kind).await?;
     let mut images = Vec::new();
     match load.read(&repository, &first)? {
         Manifest::Image(_, blobs) => load.add(&repository, &blobs)?,
         Manifest::Index(manifests) => images = chosen(&manifests, &spec.platforms)?,
     }
     for image in images {
-        let found = repository.manifest(&image.digest()?.to_string()).await?;
+        let found = read(engine, &repository, image.digest()?, image.media_type.clone()).await?;
         match load.read(&repository, &found)? {
             Manifest::Image(_, blobs) => load.add(&repository, &blobs)?,
             Manifest::Index(_) => return Err(ImageError::Nested(image.digest)),
@@ -65,6 +73,34 @@ pub async fn find(spec: &Spec, credentials: Credentials, client: OriginClient) -
     let contents = Contents { tasks: load.sources.len() as u32, bytes: load.bytes };
     let opener = Opener::Registry(Arc::new(Mutex::new(repository)));
     Ok(Load { sources: load.sources, contents, image: Some(reference.to_string()), opener })
+}
+
+/// A manifest through the engine, like anything of the job: so the origin gives it once, and the cache has it.
+async fn read(
+    engine: &Engine,
+    repository: &Repository,
+    digest: Digest,
+    content_type: String,
+) -> Result<Answered, ImageError> {
+    let credentials = repository.credentials().clone();
+    let source = manifest(repository, digest);
+    let request = Request { source, credentials, priority: Priority::Preheat, trace: None };
+    let handle = engine.open(request).await?;
+    if handle.length() > MAX_MANIFEST {
+        return Err(ImageError::NoManifest);
+    }
+    let mut bytes = BytesMut::new();
+    let mut parts = std::pin::pin!(handle.read(ByteRange::new(0, handle.length())));
+    while let Some(part) = parts.next().await {
+        bytes.extend_from_slice(&part?);
+    }
+    Ok(Answered { bytes: bytes.freeze(), digest, content_type })
+}
+
+fn manifest(repository: &Repository, digest: Digest) -> Source {
+    let mut source = Source::of_digest(repository.manifest_url(digest), digest);
+    source.accept = Some(ACCEPT.to_owned());
+    source
 }
 
 /// The manifests of an index that are wanted: those of the platforms, of this machine's where none is said, or all.
@@ -95,9 +131,7 @@ impl Gathered {
     fn read(&mut self, repository: &Repository, found: &Answered) -> Result<Manifest, ImageError> {
         let digest = found.digest;
         if self.seen.insert(digest.to_string()) {
-            let mut source = Source::of_digest(repository.manifest_url(digest), digest);
-            source.accept = Some(ACCEPT.to_owned());
-            self.sources.push(source);
+            self.sources.push(manifest(repository, digest));
             self.bytes += found.bytes.len() as u64;
         }
         Manifest::read(&found.bytes, &found.content_type)

@@ -343,6 +343,13 @@ impl Spec {
 // === impl View ===
 
 impl View {
+    /// The same without what images and files are called: reasons name them, too.
+    pub fn unnamed(mut self) -> Self {
+        (self.spec.image, self.spec.files, self.message) = (None, Vec::new(), None);
+        self.nodes.iter_mut().for_each(|node| node.reason = None);
+        self
+    }
+
     /// Each node's attempts by what came of them, as a sentence for the job: the most frequent reason first.
     pub fn reasons(nodes: &[NodeView]) -> Option<String> {
         let mut counted = BTreeMap::<&str, usize>::new();

@@ -20,7 +20,7 @@ const TAB: char = '\u{e004}';
 const PHONE: u32 = 360;
 /// What the first page may weigh.
 const WEIGHT: u64 = 100 * 1024;
-const PAGES: [&str; 4] = ["#/", "#/swarms", "#/nodes", "#/images"];
+const PAGES: [&str; 5] = ["#/", "#/swarms", "#/nodes", "#/images", "#/preheats"];
 
 /// A swarm of three that has pulled one image, and a browser.
 struct Scene {

@@ -6,14 +6,13 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::MIB;
 use super::notifications::{asking, got, holds, supernode};
 use crate::support::cluster::Node;
 use crate::support::image::{Image, TAG};
 use crate::support::registry::{Door, Registry};
 use crate::support::tokens::TokenServer;
 use crate::support::{eventually, need};
-
-const MIB: usize = 1 << 20;
 
 /// Orders as Harbor does, and asks until it is over.
 async fn ordered(

@@ -7,13 +7,13 @@ use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::MIB;
 use crate::support::client;
 use crate::support::cluster::{Node, sample};
 use crate::support::image::{Image, TAG};
 use crate::support::registry::Registry;
 use crate::support::{eventually, need};
 
-const MIB: usize = 1 << 20;
 const TOKEN: &str = "a-token-for-whoever-preheats";
 
 /// A port that was free a moment ago: the registry must know it before the supernode has it.

@@ -20,12 +20,22 @@ use super::{eventually, files_below};
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Plugins of containerd that need what a test machine may not have; none matters to a pull.
-const DISABLED: &str = r#"["io.containerd.internal.v1.opt", "io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]"#;
+const DISABLED: [&str; 5] = [
+    "io.containerd.internal.v1.opt",
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.snapshotter.v1.devmapper",
+];
+/// The plugin through which Kubernetes uses containerd.
+const CRI: &str = "io.containerd.grpc.v1.cri";
 
 /// A containerd with its own root.
 pub(crate) struct Containerd {
     process: Process,
     root: Root,
+    /// Whose images it is about: `ctr`'s own, or Kubernetes'.
+    namespace: &'static str,
 }
 
 /// A dockerd with its own root, no network, and its own containerd.
@@ -42,18 +52,40 @@ struct Root(TempDir);
 impl Containerd {
     /// Starts one.
     pub(crate) async fn start() -> Self {
+        Self::start_with("default", &[&DISABLED[..], &[CRI]].concat(), |_| String::new()).await
+    }
+
+    /// Starts one that speaks CRI, and finds its mirrors where [`Containerd::mirror`] writes them.
+    pub(crate) async fn with_cri() -> Self {
+        Self::start_with("k8s.io", &DISABLED, |at| {
+            let table = format!("plugins.\"{CRI}\"");
+            format!(
+                "[{table}]\ndisable_tcp_service = true\n[{table}.cni]\nconf_dir = \"{at}/cni\"\n\
+                 [{table}.containerd]\nsnapshotter = \"native\"\n[{table}.registry]\nconfig_path = \"{at}/hosts\"\n"
+            )
+        })
+        .await
+    }
+
+    async fn start_with(
+        namespace: &'static str,
+        disabled: &[&str],
+        more: impl FnOnce(std::path::Display<'_>) -> String,
+    ) -> Self {
         let root = Root::new();
         let at = root.path().display();
-        let config = format!(
-            "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\ndisabled_plugins = {DISABLED}\n\
+        let mut config = format!(
+            "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\ndisabled_plugins = {disabled:?}\n\
              [grpc]\naddress = \"{at}/c.sock\"\n[ttrpc]\naddress = \"{at}/t.sock\"\n"
         );
+        config += &more(at);
         let file = root.path().join("config.toml");
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new("containerd");
         without_proxies(command.arg("--config").arg(file));
         let log = root.path().join("containerd.log");
-        let mut containerd = Self { process: Process::spawn("containerd", &mut command, &log), root };
+        let mut containerd =
+            Self { process: Process::spawn("containerd", &mut command, &log), root, namespace };
         eventually("containerd answering", async || {
             assert!(
                 containerd.process.ended().is_none(),
@@ -74,9 +106,14 @@ impl Containerd {
 
     /// Makes a host the only one for `registry`; `host` is its table's beginning. The folder for `--hosts-dir`.
     pub(crate) fn mirror(&self, registry: &str, host: &str) -> String {
+        self.mirror_before(NOWHERE, registry, host)
+    }
+
+    /// The same, and `server` is where `registry` itself is.
+    pub(crate) fn mirror_before(&self, server: &str, registry: &str, host: &str) -> String {
         let hosts = self.root.path().join("hosts");
         std::fs::create_dir_all(hosts.join(registry)).unwrap();
-        let host = format!("server = \"{NOWHERE}\"\n{host}\ncapabilities = [\"pull\", \"resolve\"]\n");
+        let host = format!("server = \"{server}\"\n{host}\ncapabilities = [\"pull\", \"resolve\"]\n");
         std::fs::write(hosts.join(registry).join("hosts.toml"), host).unwrap();
         hosts.display().to_string()
     }
@@ -103,6 +140,24 @@ impl Containerd {
     /// Runs the image once and gives what it printed.
     pub(crate) async fn run(&self, image: &str) -> String {
         succeed(&self.ctr(&["run", "--rm", "--snapshotter", "native", image, "e2e"])).await
+    }
+
+    /// The socket where it answers.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.root.path().join("c.sock")
+    }
+
+    /// Whether it has the image whole, and laid out for containers.
+    pub(crate) async fn is_unpacked(&self, image: &str) -> bool {
+        let check = self.ctr(&["images", "check", "--snapshotter", "native", &format!("name=={image}")]);
+        let said = succeed(&check).await;
+        let line = said.lines().find(|line| line.starts_with(image));
+        line.is_some_and(|line| line.contains("complete") && line.trim_end().ends_with("true"))
+    }
+
+    /// How many lines of its log have all these words.
+    pub(crate) fn lines(&self, words: &[&str]) -> usize {
+        self.process.said().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
     }
 
     /// Its root folder, as an administrator would name it.
@@ -135,7 +190,7 @@ impl Containerd {
 
     fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.root.path().join("c.sock")).args(arguments);
+        command.arg("--address").arg(self.socket()).args(["--namespace", self.namespace]).args(arguments);
         without_proxies(&mut command);
         command
     }

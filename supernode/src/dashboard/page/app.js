@@ -7,6 +7,7 @@ import overview from './overview.js';
 import { swarm, swarms } from './swarms.js';
 import nodes from './nodes.js';
 import images from './images.js';
+import preheats from './preheats.js';
 
 const main = document.querySelector('#main');
 const state = document.querySelector('#state');
@@ -16,6 +17,7 @@ const PAGES = [
   [/^#\/swarms$/, swarms],
   [/^#\/nodes$/, nodes],
   [/^#\/images$/, images],
+  [/^#\/preheats$/, preheats],
   [/^#?\/?$/, overview],
 ];
 

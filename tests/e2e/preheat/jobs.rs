@@ -1,0 +1,135 @@
+//! What a job brings, and to whom.
+
+use base64::Engine as _;
+
+use super::{MIB, REGISTRY, begin, job, job_that_is, longshore};
+use crate::support::client;
+use crate::support::cluster::{Cluster, World};
+use crate::support::faulty::Origin;
+use crate::support::image::{Image, TAG};
+use crate::support::need;
+use crate::support::registry::{Registry, User};
+
+fn name(image: &Image) -> String {
+    format!("{REGISTRY}/{}:{TAG}", image.repository)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_preheated_to_peers_is_pulled_without_a_byte_from_anybody() {
+    need!("docker-registry");
+    let registry = Registry::start().await;
+    let cluster = Cluster::start(3, World::registry(REGISTRY, &registry.url())).await;
+    let image = Image::of_sizes("team/app", &[6 * MIB, 64 * 1024, 3 * MIB], 7100);
+    registry.push(&image).await;
+
+    let (status, said) = longshore(&cluster, &["preheat", &name(&image), "--wait"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("3 of 3 nodes have it"), "{said}");
+    registry.served_once(&image).await;
+    let mut before = Vec::new();
+    for peer in &cluster.peers {
+        let received = peer.received().await;
+        assert_eq!(received.origin, 0, "{received:?}");
+        assert!(received.network() as usize > 9 * MIB, "{received:?}");
+        before.push(received.network());
+    }
+
+    for proxy in cluster.proxies() {
+        client::pull(proxy, REGISTRY.to_owned(), image.clone()).await;
+    }
+    for (peer, before) in cluster.peers.iter().zip(before) {
+        assert_eq!(peer.received().await.network(), before, "all of it was there");
+    }
+    registry.served_once(&image).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_is_filled_without_any_peer_and_a_file_goes_to_some() {
+    let origin = Origin::start().await;
+    let world = World::registry(REGISTRY, &origin.url()).allowing(&origin.address);
+    let cluster = Cluster::start(3, world).await;
+    let image = Image::single("team/app", 5 * MIB, 7200);
+    origin.add(&image);
+    let id = begin(&cluster, &[&name(&image), "--to", "cache"]).await;
+    let done = job_that_is(&cluster, id, "succeeded").await;
+    assert_eq!((&done["desired"], &done["succeeded"]), (&1.into(), &1.into()), "{done:#}");
+    assert_eq!(done["contents"]["tasks"], 3, "a manifest, a config and a layer: {done:#}");
+    for peer in &cluster.peers {
+        assert_eq!(peer.received().await.network(), 0);
+    }
+    // The origin is asked for no blob any more.
+    for proxy in cluster.proxies() {
+        client::pull(proxy, REGISTRY.to_owned(), image.clone()).await;
+    }
+    assert!((origin.copies(&image, image.layer().digest) - 1.0).abs() < f64::EPSILON);
+
+    let url = origin.add_file("model.bin", vec![7; 2 * MIB]);
+    let id = begin(&cluster, &[&url, "--count", "2"]).await;
+    let done = job_that_is(&cluster, id, "succeeded").await;
+    let nodes = done["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 2);
+    assert!(nodes.iter().all(|node| node["bytes"] == 2 * MIB as u64), "{done:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_image_wants_a_login_and_no_trace_of_it_stays() {
+    need!("docker-registry", "htpasswd");
+    let user = User { name: "ada", password: "opensesame-7300" };
+    let registry = Registry::private(user).await;
+    let cluster = Cluster::start(1, World::registry(REGISTRY, &registry.url())).await;
+    let image = Image::single("team/secret", MIB, 7300);
+    registry.push(&image).await;
+
+    let (status, said) = longshore(&cluster, &["preheat", &name(&image), "--wait"]).await;
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("401"), "{said}");
+    let word = base64::engine::general_purpose::STANDARD.encode(user.pair());
+    let login = format!("Authorization: Basic {word}");
+    let (status, said) = longshore(&cluster, &["preheat", &name(&image), "--wait", "-H", &login]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let (_, said) = longshore(&cluster, &["preheats", "--json"]).await;
+    let log = cluster.supernode.said() + &cluster.peers[0].said() + &said;
+    assert!(!log.contains(user.password) && !log.contains(&word), "the password is shown");
+    for file in crate::support::files_below(cluster.root()) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        let holds = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+        assert!(!holds(user.password) && !holds(&word), "{} holds the password", file.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_job_twice_is_one_and_jobs_pause_go_on_and_end() {
+    let origin = Origin::start().await;
+    let cluster = Cluster::start(2, World::registry(REGISTRY, &origin.url())).await;
+    let image = Image::single("team/app", 4 * MIB, 7400);
+    origin.add(&image);
+    origin.hold_at(1 << 20);
+    let id = begin(&cluster, &[&name(&image)]).await;
+    assert_eq!(begin(&cluster, &[&name(&image)]).await, id);
+    job_that_is(&cluster, id, "running").await;
+    let word = id.to_string();
+    for (deed, state) in [("pause", "paused"), ("resume", "running"), ("pause", "paused")] {
+        let (status, said) = longshore(&cluster, &["preheats", deed, &word]).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert_eq!(job(&cluster, id).await["state"], state);
+    }
+    assert_eq!(job(&cluster, id).await["active"], 0, "nobody works while it is paused");
+    origin.release();
+    longshore(&cluster, &["preheats", "resume", &word]).await;
+    job_that_is(&cluster, id, "succeeded").await;
+
+    let other = Image::single("team/other", 4 * MIB, 7500);
+    origin.add(&other);
+    origin.hold_at(1 << 20);
+    let id = begin(&cluster, &[&name(&other)]).await;
+    job_that_is(&cluster, id, "running").await;
+    longshore(&cluster, &["preheats", "cancel", &id.to_string()]).await;
+    let cancelled = job(&cluster, id).await;
+    assert_eq!((&cancelled["state"], &cancelled["active"]), (&"cancelled".into(), &0.into()));
+    origin.release();
+    let (_, said) = longshore(&cluster, &["preheats"]).await;
+    assert!(said.contains("cancelled") && said.contains("succeeded"), "{said}");
+    longshore(&cluster, &["preheats", "remove", &id.to_string()]).await;
+    let (status, said) = longshore(&cluster, &["preheats", "show", &id.to_string()]).await;
+    assert!(status == Some(1) && said.contains("there is no preheat job"), "{said}");
+}
