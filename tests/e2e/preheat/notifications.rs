@@ -62,15 +62,18 @@ async fn cached(node: &Node, registry: &Registry, image: &Image) {
     holds(node, registry, image).await;
 }
 
-/// Asserts that the supernode has all of the image, and that it left the registry once.
+/// Waits until the supernode has proven all of the image, and asserts that it left the registry once.
 pub(super) async fn holds(node: &Node, registry: &Registry, image: &Image) {
-    let tasks = got(node, "/api/v1/tasks").await;
-    let proven: Vec<&Value> =
-        tasks.as_array().unwrap().iter().filter(|task| task["proven"] == true).collect();
-    for blob in image.blobs().chain([&image.manifest]) {
-        let id = blob.digest.hex();
-        assert!(proven.iter().any(|task| task["task"] == id), "{id} of {}: {tasks:#}", image.repository);
-    }
+    let wanted: Vec<String> = image.blobs().chain([&image.manifest]).map(|blob| blob.digest.hex()).collect();
+    eventually("a whole image in the supernode's store", async || {
+        let tasks = got(node, "/api/v1/tasks").await;
+        let proven = |id: &String| {
+            let tasks = tasks.as_array().unwrap();
+            tasks.iter().any(|task| task["task"] == **id && task["proven"] == true)
+        };
+        wanted.iter().all(proven).then_some(())
+    })
+    .await;
     registry.served_once(image).await;
 }
 
