@@ -200,6 +200,10 @@ pub struct Supernode {
     /// Joins a second over all peers; what is beyond is told to come again [default: 5000]
     #[arg(long, value_name = "N")]
     pub max_joins: Option<u32>,
+    /// Preheat what a registry tells of that it was pushed: the images, by patterns with * and **, and where to, for example
+    /// 'quay.io/team/**:v*=peers,zone=eu-1a' (repeatable; the first that fits counts) [default: nothing]
+    #[arg(long, value_name = "REGISTRY/REPOSITORY[:TAG]=cache|peers|runtime[,…]")]
+    pub preheat_rule: Vec<String>,
     #[command(flatten)]
     #[serde(flatten)]
     pub limits: Limits,

@@ -55,6 +55,7 @@ const SUPERNODE: &[Key] = &[
     Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
     Key::new("max-sessions", Kind::Number, "20000"),
     Key::new("max-joins", Kind::Number, "5000"),
+    Key::new("preheat-rule", Kind::List, "quay.io/team/**:v*=peers zone=eu-1a"),
 ];
 
 const PEER: &[Key] = &[

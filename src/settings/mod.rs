@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use supernode::admission::Capacity;
 use supernode::api::tls::Certificate;
 use supernode::daemon::{SupernodeOptions, WebOptions};
+use supernode::drivers::Rules;
 use supernode::enrolment::KubernetesFlags;
 use supernode::vault::CacheOptions;
 
@@ -56,6 +57,7 @@ struct SupernodeSection {
     http_key: Option<PathBuf>,
     max_sessions: Option<NonZeroU32>,
     max_joins: Option<NonZeroU32>,
+    preheat_rule: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -180,6 +182,7 @@ pub fn supernode(
         token_file: settings.kubernetes_token_file,
     };
     let kubernetes = kubernetes.options(|name| std::env::var(name).ok()).map_err(usage)?;
+    let preheat_rules = Rules::read(&settings.preheat_rule).map_err(usage)?;
     let capacity = Capacity::default();
     let capacity = Capacity {
         sessions: settings.max_sessions.map_or(capacity.sessions, |most| most.get() as usize),
@@ -191,6 +194,7 @@ pub fn supernode(
     Ok(SupernodeOptions {
         web,
         capacity,
+        preheat_rules,
         rates,
         data_dir,
         quic_listen: on(interface.into(), settings.quic_listen, 7700),

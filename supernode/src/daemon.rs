@@ -26,6 +26,7 @@ use crate::api::guard::{API_TOKEN, Door, Token};
 use crate::api::tls::{Certificate, TlsListener};
 use crate::bulletin::Bulletins;
 use crate::dashboard::Dashboard;
+use crate::drivers::{Drivers, Rules};
 use crate::enrolment::{Desks, JoinTokens, Kubernetes, KubernetesOptions, Office, Verifier};
 use crate::hub::Hub;
 use crate::membership::Membership;
@@ -76,6 +77,8 @@ pub struct SupernodeOptions {
     pub rates: Rates,
     /// How much it takes on.
     pub capacity: Capacity,
+    /// Which pushes that registries tell of are preheated.
+    pub preheat_rules: Rules,
 }
 
 /// How a supernode's HTTP port is to be.
@@ -118,6 +121,7 @@ impl SupernodeOptions {
             web: WebOptions::default(),
             rates: Rates::default(),
             capacity: Capacity::default(),
+            preheat_rules: Rules::default(),
         }
     }
 }
@@ -141,6 +145,7 @@ impl Supernode {
             web,
             rates,
             capacity,
+            preheat_rules,
             ..
         } = options;
         let store_dir = data_dir.clone();
@@ -231,7 +236,10 @@ impl Supernode {
         let (dashboard, news) = Dashboard::new(hub.clone(), engine.clone());
         running.tasks.spawn(dashboard.clone().record(news));
         let socket = peer::socket::bind(&running.socket)?;
-        let parts = api::Parts { hub, engine, dashboard, preheats };
+        let (registries, counted) = (engine.origin().registries().clone(), engine.metrics().clone());
+        let drivers = Drivers::new(preheats.clone(), preheat_rules, registries, counted);
+        running.tasks.spawn(drivers.clone().run());
+        let parts = api::Parts { hub, engine, dashboard, preheats, drivers };
         let open = api::router(parts.clone(), Door::Open);
         running.tasks.serve(socket, open);
         let router = api::router(parts, door);

@@ -10,6 +10,7 @@ pub mod api;
 pub mod bulletin;
 pub mod daemon;
 pub mod dashboard;
+pub mod drivers;
 pub mod enrolment;
 pub mod feeder;
 pub mod hub;

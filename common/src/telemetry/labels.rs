@@ -67,6 +67,28 @@ label! {
 }
 
 label! {
+    /// What a supernode did with an event that a registry told it of, and with the pushes among them.
+    Notified as "result" {
+        /// A push that a rule fits: it waits to be preheated.
+        Queued = "queued",
+        /// The same image waits already.
+        Known = "known",
+        /// No push of a tagged image.
+        Ignored = "ignored",
+        /// A push that no rule fits.
+        Unmatched = "unmatched",
+        /// A push of something whose name cannot be read.
+        Nameless = "nameless",
+        /// Too many wait: the registry sends it again.
+        Full = "full",
+        /// A push that waited is being preheated.
+        Begun = "begun",
+        /// A push that waited could not be.
+        Lost = "lost",
+    }
+}
+
+label! {
     /// Why a task had to leave the store.
     Eviction as "reason" {
         /// The quota.

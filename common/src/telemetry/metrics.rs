@@ -13,8 +13,8 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result, TextEncoder};
 
 use super::labels::{
-    ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Outcome, Recipient, RejectReason, RequestKind,
-    TurnedAway,
+    ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Notified, Outcome, Recipient, RejectReason,
+    RequestKind, TurnedAway,
 };
 use super::process::Process;
 use super::trace;
@@ -85,6 +85,8 @@ pub struct Series {
     pub enrolments: Counters<Enrolment>,
     /// Neighbours and requests turned away.
     pub turned_away: Counters<TurnedAway>,
+    /// Events that registries told of.
+    pub notifications: Counters<Notified>,
     /// Pieces asked of a second neighbour because the first was slow.
     pub hedged_requests: IntCounter,
     /// When this node's certificate ends, in Unix time; 0 while it has none.
@@ -186,6 +188,7 @@ impl Series {
             joins: counter(r, "joins_total", "Peers let into a swarm")?,
             enrolments: Counters::new(r, "enrolments_total", "Requests for membership")?,
             turned_away: Counters::new(r, "turned_away_total", "Neighbours and requests turned away")?,
+            notifications: Counters::new(r, "notifications_total", "Events that registries told of")?,
             hedged_requests: counter(r, "hedged_requests_total", "Pieces asked of a second neighbour")?,
             certificate_expiry: gauge(
                 r,

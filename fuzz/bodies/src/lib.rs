@@ -6,11 +6,13 @@
 
 mod enrolment;
 mod pieces;
+mod senders;
 mod text;
 mod wire;
 
 pub use enrolment::enrolment;
 pub use pieces::pieces;
+pub use senders::senders;
 pub use text::text;
 pub use wire::wire;
 
@@ -18,5 +20,5 @@ pub use wire::wire;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 4] =
-    [("wire", wire), ("enrolment", enrolment), ("pieces", pieces), ("text", text)];
+pub const TARGETS: [Target; 5] =
+    [("wire", wire), ("enrolment", enrolment), ("pieces", pieces), ("text", text), ("senders", senders)];

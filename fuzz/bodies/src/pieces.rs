@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use common::piece::Geometry;
 use common::wire::codec::FrameReader;
+use common::wire::errand::{Errand, Report};
 use common::wire::exchange::{Link, Opening, PieceReply};
 use common::wire::swarm::{ToPeer, ToSupernode};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -52,6 +53,7 @@ pub fn pieces(data: &[u8]) {
             opened(Parts { left: stream, at_once }).await;
             answered(Parts { left: stream, at_once }, stream.len()).await;
             told(Parts { left: stream, at_once }).await;
+            reported(Parts { left: stream, at_once }).await;
         });
     });
 }
@@ -63,6 +65,7 @@ async fn opened(stream: Parts<'_>) {
         Ok(Opening::Link { geometry, .. } | Opening::LinkTraced { geometry, .. }) => {
             link(reader, geometry).await
         }
+        Ok(Opening::Errand) => drop(reader.next::<Errand>().await),
         Ok(Opening::Session) => while let Ok(Some(_)) = reader.next::<ToSupernode>().await {},
         Ok(Opening::Piece { .. } | Opening::Inquiry(_) | Opening::InquiryTraced(..)) | Err(_) => {}
     }
@@ -90,4 +93,10 @@ async fn answered(stream: Parts<'_>, sent: usize) {
 async fn told(stream: Parts<'_>) {
     let mut reader = FrameReader::new(stream);
     while let Ok(Some(_)) = reader.next::<ToPeer>().await {}
+}
+
+/// The stream as a supernode hears how an errand goes.
+async fn reported(stream: Parts<'_>) {
+    let mut reader = FrameReader::new(stream);
+    while let Ok(Some(_)) = reader.next::<Report>().await {}
 }

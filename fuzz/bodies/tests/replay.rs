@@ -92,3 +92,8 @@ fn streams() {
 fn texts() {
     replay(TARGETS[3]);
 }
+
+#[test]
+fn orders_and_notifications() {
+    replay(TARGETS[4]);
+}

@@ -1,6 +1,8 @@
 //! Who may use the supernode's API. Everything under `/api` changes something or tells what a cluster pulls, so on a port
 //! that other machines reach it asks for a bearer token (RFC 6750); on loopback it asks that the request did not come
-//! out of a web page of somebody else. Health and metrics name no image and stay open. Asked by [`super::router`].
+//! out of a web page of somebody else. Health and metrics name no image and stay open. What [`crate::drivers`] answer is for
+//! programs on other machines, which cannot all send a bearer token: from them the same token is taken as a password, or in
+//! a header of its own, and without a token they are let in by the socket alone. Asked by [`super::router`].
 //!
 //! # Invariants
 //! - A browser that carries no token of ours by itself, and a page that may not send its own `Authorization` elsewhere, can
@@ -15,12 +17,16 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use common::digest::Digest;
 use common::identity::{self, IdentityError};
 use tokio::time::timeout;
 
 /// Its file in the data folder, unless another is named.
 pub const API_TOKEN: &str = "api-token";
+/// Where a program shows it that sends headers of its own choice.
+const TOKEN_HEADER: &str = "x-longshore-token";
 /// Shorter ones can be guessed.
 const LEAST: usize = 16;
 /// Somebody who guesses must not make us read a file for every guess.
@@ -36,6 +42,15 @@ pub enum Door {
     Machine,
     /// Whoever has the token.
     Token(Token),
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A person, by whatever program.
+    Client,
+    /// A program that [`crate::drivers`] speak with: Harbor, a registry.
+    Sender,
 }
 
 /// The token, as its file says it. The file may be replaced at any time.
@@ -55,6 +70,8 @@ enum Refusal {
     Token,
     /// It would change something.
     ReadOnly,
+    /// A program asks where there is no token.
+    Sender,
 }
 
 // === impl Token ===
@@ -105,10 +122,10 @@ fn read(path: &Path) -> Result<Digest, IdentityError> {
 
 impl Door {
     /// Lets a request in or answers in its place; no answer takes longer than [`TIME_LIMIT`].
-    pub(super) async fn pass(&self, request: Request, next: Next) -> Response {
+    pub(super) async fn pass(&self, asker: Asker, request: Request, next: Next) -> Response {
         let authority = request.uri().authority().map(|authority| authority.as_str());
-        let judged = self.judge(authority, request.headers(), Instant::now());
-        let mut answer = match judged.and_then(|()| self.allows(request.method())) {
+        let judged = self.judge(asker, authority, request.headers(), Instant::now());
+        let mut answer = match judged.and_then(|()| self.allows(asker, request.method())) {
             Err(refusal) => refusal.into_response(),
             Ok(()) => match timeout(TIME_LIMIT, next.run(request)).await {
                 Ok(answer) => answer,
@@ -122,8 +139,10 @@ impl Door {
     }
 
     /// What changes something asks for the token, or for the socket: on a machine with many users its port is everybody's.
-    fn allows(&self, method: &Method) -> Result<(), Refusal> {
+    fn allows(&self, asker: Asker, method: &Method) -> Result<(), Refusal> {
         match self {
+            // They see names of images, too.
+            Self::Machine if asker == Asker::Sender => Err(Refusal::Sender),
             Self::Machine if !method.is_safe() => Err(Refusal::ReadOnly),
             Self::Machine | Self::Open | Self::Token(_) => Ok(()),
         }
@@ -134,7 +153,13 @@ impl Door {
         !matches!(self, Self::Machine)
     }
 
-    fn judge(&self, authority: Option<&str>, headers: &HeaderMap, now: Instant) -> Result<(), Refusal> {
+    fn judge(
+        &self,
+        asker: Asker,
+        authority: Option<&str>,
+        headers: &HeaderMap,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let host = authority.or(text(header::HOST));
         // What a browser says of itself (Fetch Metadata, and RFC 6454): nobody else sends these.
@@ -150,16 +175,32 @@ impl Door {
             Self::Open => Ok(()),
             Self::Machine if host.is_none_or(is_machine) => Ok(()),
             Self::Machine => Err(Refusal::StrangeName),
-            Self::Token(token) => {
-                let shown = text(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
-                let shown = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-                match shown.is_some_and(|(_, shown)| token.is(shown.trim(), now)) {
-                    true => Ok(()),
-                    false => Err(Refusal::Token),
-                }
-            }
+            Self::Token(token) => match shown(asker, headers).iter().any(|shown| token.is(shown, now)) {
+                true => Ok(()),
+                false => Err(Refusal::Token),
+            },
         }
     }
+}
+
+/// What a request shows for a token. A password is taken from programs only: browsers keep those, and send them unasked.
+fn shown(asker: Asker, headers: &HeaderMap) -> Vec<String> {
+    let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let authorization = text(headers.get(header::AUTHORIZATION)).unwrap_or_default();
+    let (scheme, value) = authorization.split_once(' ').unwrap_or_default();
+    let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+    let bearer = is("bearer").then(|| value.trim().to_owned());
+    if asker == Asker::Client {
+        return bearer.into_iter().collect();
+    }
+    let password = is("basic").then(|| password(value.trim())).flatten();
+    bearer.into_iter().chain(password).chain(text(headers.get(TOKEN_HEADER))).collect()
+}
+
+/// The password of `Basic` credentials, whoever the user is.
+fn password(encoded: &str) -> Option<String> {
+    let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
+    pair.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 /// Whether a `Host` names this machine as only it can be named: by address, or as `localhost`.
@@ -178,6 +219,9 @@ impl IntoResponse for Refusal {
             Self::CrossSite => forbidden("asked by a page of another site\n"),
             Self::ReadOnly => {
                 forbidden("read only without a token: ask the socket supernode.sock in the data directory\n")
+            }
+            Self::Sender => {
+                forbidden("a token is needed, and there is none: start the supernode with --api-token-file\n")
             }
             Self::StrangeName => forbidden("ask for it by address or as localhost\n"),
             Self::Token => {
@@ -198,7 +242,39 @@ mod tests {
     }
 
     fn judge(door: &Door, pairs: &[(&'static str, &str)], now: Instant) -> Result<(), Refusal> {
-        door.judge(None, &headers(pairs), now)
+        door.judge(Asker::Client, None, &headers(pairs), now)
+    }
+
+    #[test]
+    fn programs_show_the_token_as_they_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(API_TOKEN);
+        std::fs::write(&path, "a-token-of-the-operator\n").unwrap();
+        let (door, now) = (Door::Token(Token::open(path, false).unwrap()), Instant::now());
+        let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let (right, wrong) = (basic("harbor:a-token-of-the-operator"), basic("a-token-of-the-operator:x"));
+        let ask = |asker, name, value: &str| door.judge(asker, None, &headers(&[(name, value)]), now);
+        for (name, value) in [
+            ("authorization", "Bearer a-token-of-the-operator"),
+            ("authorization", &right),
+            ("x-longshore-token", "a-token-of-the-operator"),
+        ] {
+            assert_eq!(ask(Asker::Sender, name, value), Ok(()), "{name}");
+        }
+        for (name, value) in [
+            ("authorization", wrong.as_str()),
+            ("authorization", "Basic"),
+            ("authorization", "Basic !"),
+            ("authorization", "a-token-of-the-operator"),
+            ("x-longshore-token", "another"),
+            ("x-token", "a-token-of-the-operator"),
+        ] {
+            assert_eq!(ask(Asker::Sender, name, value), Err(Refusal::Token), "{name} {value}");
+        }
+        assert_eq!(ask(Asker::Client, "authorization", &right), Err(Refusal::Token), "a browser's password");
+        assert_eq!(ask(Asker::Client, "x-longshore-token", "a-token-of-the-operator"), Err(Refusal::Token));
+        let page = [("authorization", right.as_str()), ("origin", "http://evil.example")];
+        assert_eq!(door.judge(Asker::Sender, None, &headers(&page), now), Err(Refusal::CrossSite));
     }
 
     #[test]
@@ -224,9 +300,14 @@ mod tests {
     #[test]
     fn whoever_is_on_the_machine_may_look_and_change_nothing() {
         let changing = [Method::POST, Method::PUT, Method::DELETE];
-        assert!([Method::GET, Method::HEAD].iter().all(|method| Door::Machine.allows(method).is_ok()));
-        assert!(changing.iter().all(|method| Door::Machine.allows(method) == Err(Refusal::ReadOnly)));
-        assert!(changing.iter().all(|method| Door::Open.allows(method).is_ok()), "the socket");
+        let allows = |door: Door, method: &Method| door.allows(Asker::Client, method);
+        assert!([Method::GET, Method::HEAD].iter().all(|method| allows(Door::Machine, method).is_ok()));
+        assert!(changing.iter().all(|method| allows(Door::Machine, method) == Err(Refusal::ReadOnly)));
+        assert!(changing.iter().all(|method| allows(Door::Open, method).is_ok()), "the socket");
+        for method in [Method::GET, Method::POST] {
+            assert_eq!(Door::Machine.allows(Asker::Sender, &method), Err(Refusal::Sender));
+            assert_eq!(Door::Open.allows(Asker::Sender, &method), Ok(()));
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The supernode's HTTP: health and metrics as on every node, its state under `/api/v1`, behind a [`guard`], and the
-//! [dashboard](crate::dashboard) that shows it. Without a token no image name is shown: tasks are digests. One status is
+//! [dashboard](crate::dashboard) that shows it; at its root what [others' programs](crate::drivers) ask. Without a token no image name is shown: tasks are digests. One status is
 //! gathered at a time, so that asking for it over and over costs the asker.
 //!
 //! # Adding a route
@@ -19,7 +19,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
-use guard::Door;
+use guard::{Asker, Door};
 use peer::engine::Engine;
 use peer::health;
 use peer::local_api::refusal::in_json;
@@ -31,6 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::dashboard::{self, Dashboard, page};
+use crate::drivers::{self, Drivers};
 use crate::hub::Hub;
 use crate::preheat::Preheats;
 use crate::scheduler::{PeerView, TaskSummary};
@@ -51,6 +52,8 @@ pub struct Parts {
     pub dashboard: Dashboard,
     /// Preheat jobs.
     pub preheats: Preheats,
+    /// Preheat jobs by the interfaces of others.
+    pub drivers: Drivers<Preheats>,
 }
 
 /// Whether images are named to who comes in.
@@ -110,7 +113,7 @@ impl FromRef<Api> for Named {
 
 /// The routes, for whom the door lets in.
 pub fn router(parts: Parts, door: Door) -> Router {
-    let Parts { hub, engine, dashboard, preheats } = parts;
+    let Parts { hub, engine, dashboard, preheats, drivers } = parts;
     let named = Named(door.shows_names());
     let dashboard = dashboard.seen_through(door.shows_names());
     let (sampled, seed) = (hub.clone(), engine.clone());
@@ -131,12 +134,16 @@ pub fn router(parts: Parts, door: Door) -> Router {
         described: described.into(),
     };
     let door = Arc::new(door);
-    let guarded = middleware::from_fn(move |request, next| {
+    let guarded = |asker: Asker| {
         let door = door.clone();
-        async move { door.pass(request, next).await }
-    });
-    let routes = routes.with_state(api).layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded);
-    health.merge(page::router()).merge(routes.layer(middleware::map_response(in_json)))
+        middleware::from_fn(move |request, next| {
+            let door = door.clone();
+            async move { door.pass(asker, request, next).await }
+        })
+    };
+    let routes = routes.with_state(api).layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded(Asker::Client));
+    let drivers = drivers::router(drivers).layer(guarded(Asker::Sender));
+    health.merge(page::router()).merge(routes.merge(drivers).layer(middleware::map_response(in_json)))
 }
 
 /// All that is under `/api/v1`.

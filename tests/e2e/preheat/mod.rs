@@ -1,7 +1,10 @@
-//! Images at nodes before anybody wants them: `longshore preheat`, its jobs, and what becomes of them when things go wrong.
+//! Images at nodes before anybody wants them: `longshore preheat`, its jobs, and what becomes of them when things go
+//! wrong; and the same by the interfaces of Harbor and of registries.
 
 mod failures;
+mod harbor;
 mod jobs;
+mod notifications;
 mod runtime;
 
 use serde_json::Value;

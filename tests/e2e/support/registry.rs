@@ -86,6 +86,19 @@ impl Registry {
 
     /// Starts an empty registry with this door, which speaks TLS where there is a CA to sign its certificate.
     pub(crate) async fn with(door: Door, ca: Option<&Ca>) -> Self {
+        Self::with_settings(door, ca, "").await
+    }
+
+    /// Starts an empty open registry that tells of everything at this URL, with this token.
+    pub(crate) async fn telling(url: &str, token: &str) -> Self {
+        let told = format!(
+            "notifications: {{endpoints: [{{name: e2e, url: '{url}', headers: {{Authorization: ['Bearer {token}']}}, \
+             timeout: 5s, threshold: 3, backoff: 300ms}}]}}\n"
+        );
+        Self::with_settings(Door::Open, None, &told).await
+    }
+
+    async fn with_settings(door: Door, ca: Option<&Ca>, more: &str) -> Self {
         let root = TempDir::new().unwrap();
         let home = root.path();
         if let Door::Basic(user) = door {
@@ -95,7 +108,7 @@ impl Registry {
         }
         let leaf = ca.map(|ca| ca.sign(&["127.0.0.1", "localhost"], home));
         let (config, log) = (home.join("config.yml"), home.join("registry.log"));
-        std::fs::write(&config, settings(home, &door, leaf.as_ref())).unwrap();
+        std::fs::write(&config, settings(home, &door, leaf.as_ref()) + more).unwrap();
         let mut command = Command::new("docker-registry");
         without_proxies(command.arg("serve").arg(&config));
         let mut process = Process::spawn("docker-registry", &mut command, &log);
