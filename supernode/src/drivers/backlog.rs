@@ -122,20 +122,20 @@ impl Backlog {
     ) -> Ended {
         match self.waiting.get_mut(name) {
             // Another revision was pushed meanwhile.
-            Some(push) if push.spec != *spec => return Ended::NotYet,
+            Some(push) if push.spec != *spec => Ended::NotYet,
             Some(push) => match job {
                 Ok(job) => {
                     push.job = Some(job);
                     self.put_off(name, LOOK, now);
-                    return Ended::NotYet;
+                    Ended::NotYet
                 }
                 Err(Refused::Crowded(_)) => {
                     self.put_off(name, CROWDED, now);
-                    return Ended::NotYet;
+                    Ended::NotYet
                 }
                 Err(refused) => {
                     self.waiting.remove(name);
-                    return Ended::Lost(refused.to_string());
+                    Ended::Lost(refused.to_string())
                 }
             },
             None => Ended::NotYet,
