@@ -132,7 +132,6 @@ pub struct Peer {
     quic: SocketAddr,
     http: Option<SocketAddr>,
     socket: PathBuf,
-    runtime: Runtime,
     tasks: Tasks,
 }
 
@@ -247,11 +246,10 @@ impl Peer {
             quic,
             http: None,
             socket: data_dir.join(SOCKET),
-            runtime: options.runtime,
             tasks: Tasks::default(),
         };
         peer.tasks.spawn(driver.run(peer.transport.clone(), peer.engine.clone()));
-        peer.tasks.spawn(Errands::new(peer.engine.clone()).run(streams));
+        peer.tasks.spawn(Errands::new(peer.engine.clone(), options.runtime).run(streams));
         peer.tasks.spawn(accept(peer.transport.clone(), peer.engine.clone()));
         peer.tasks.spawn(housekeeping::run(peer.engine.store().clone()));
         if !content_store.is_empty() {
@@ -311,11 +309,6 @@ impl Peer {
     /// The local API's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
-    }
-
-    /// This node's container runtime, for whatever preheats it.
-    pub fn runtime(&self) -> &Runtime {
-        &self.runtime
     }
 
     /// Ends open requests, then everything, and flushes the store.

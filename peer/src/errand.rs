@@ -15,7 +15,7 @@ use common::task::{Credentials, Source};
 use common::telemetry::TurnedAway;
 use common::transport::CONTROL_PRIORITY;
 use common::wire::codec::{self, CodecError, MAX_FRAME};
-use common::wire::errand::{Errand, MAX_SOURCES, Report};
+use common::wire::errand::{Errand, Login, MAX_SOURCES, Report};
 use common::wire::swarm::Priority;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
@@ -26,6 +26,7 @@ use crate::engine::{Engine, Request};
 use crate::error::FetchError;
 use crate::exchange::serve::SessionStream;
 use crate::handle::Handle;
+use crate::runtime::{self, Runtime, RuntimeError};
 
 /// Errands at once: jobs are few, and each has some tasks under way.
 const MOST: usize = 8;
@@ -44,6 +45,7 @@ const MAX_REASON: usize = 500;
 #[derive(Clone)]
 pub struct Errands {
     engine: Engine,
+    runtime: Runtime,
 }
 
 /// Why something could not be done ahead of need.
@@ -62,9 +64,9 @@ pub struct Fetching(Mutex<Vec<Handle>>);
 // === impl Errands ===
 
 impl Errands {
-    /// With this engine's store.
-    pub fn new(engine: Engine) -> Self {
-        Self { engine }
+    /// With this engine's store, and this container runtime.
+    pub fn new(engine: Engine, runtime: Runtime) -> Self {
+        Self { engine, runtime }
     }
 
     /// Does errands as they come, until the engine is gone.
@@ -131,10 +133,19 @@ impl Errands {
                 Err(Failed { why: format!("more than {MAX_SOURCES} tasks in one errand"), passing: false })
             }
             Errand::Fetch { sources, credentials } => seen.run(&self.engine, sources, &credentials).await,
-            Errand::Pull { .. } => Err(Failed {
-                why: "this peer knows no container runtime: set its --runtime-socket".into(),
-                passing: false,
-            }),
+            Errand::Pull { image, login, timeout_millis } => {
+                let login = login.map(|login| match login {
+                    Login::Password { user, password } => runtime::Login::Password { user, password },
+                    Login::Token(token) => runtime::Login::RegistryToken(token),
+                });
+                let limit = Duration::from_millis(timeout_millis.into());
+                let pulled = self.runtime.pull(&image, login.as_ref(), limit).await;
+                let failed = |error: RuntimeError| Failed {
+                    why: error.to_string(),
+                    passing: error.is_worth_another_try(),
+                };
+                pulled.map(|ready| ready.size.0).map_err(failed)
+            }
         }
     }
 }

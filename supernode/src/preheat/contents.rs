@@ -35,6 +35,8 @@ pub struct Load {
     pub contents: Contents,
     /// The image's full name, for a container runtime.
     pub image: Option<String>,
+    /// What the job was given: a container runtime gets its own tokens by it.
+    pub own: Credentials,
     opener: Opener,
 }
 
@@ -54,6 +56,7 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
         return Ok(Load::of_files(&spec.files, credentials));
     };
     let reference = Reference::of_image(image).map_err(|_| ImageError::NoManifest)?;
+    let own = credentials.clone();
     let mut repository = Repository::of(engine.origin().clone(), &reference, credentials)?;
     let mut load = Gathered::default();
     let (digest, kind) = repository.look(&reference.wanted()).await?;
@@ -72,7 +75,7 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
     }
     let contents = Contents { tasks: load.sources.len() as u32, bytes: load.bytes };
     let opener = Opener::Registry(Arc::new(Mutex::new(repository)));
-    Ok(Load { sources: load.sources, contents, image: Some(reference.to_string()), opener })
+    Ok(Load { sources: load.sources, contents, image: Some(reference.to_string()), own, opener })
 }
 
 /// A manifest through the engine, like anything of the job: so the origin gives it once, and the cache has it.
@@ -161,7 +164,8 @@ impl Load {
         };
         let sources: Vec<Source> = files.iter().map(source).collect();
         let contents = Contents { tasks: sources.len() as u32, bytes: 0 };
-        Self { sources, contents, image: None, opener: Opener::Credentials(credentials) }
+        let own = credentials.clone();
+        Self { sources, contents, image: None, own, opener: Opener::Credentials(credentials) }
     }
 
     /// What opens the sources now; `again` for another try, which may need a new token.

@@ -117,13 +117,13 @@ impl Means {
             let why = "its peer is of an older release, which cannot preheat: update it".to_owned();
             return Err(Failed { why, passing: false });
         }
-        let credentials = work.load.credentials(work.again).await;
         if work.to == Target::Runtime {
             let image = work.load.image.clone().unwrap_or_default();
             let timeout_millis = u32::try_from(work.timeout.as_millis()).unwrap_or(u32::MAX);
-            let errand = Errand::Pull { image, login: login(&credentials), timeout_millis };
+            let errand = Errand::Pull { image, login: login(&work.load.own), timeout_millis };
             return carry(&connection, errand, (voice, 0)).await;
         }
+        let credentials = work.load.credentials(work.again).await;
         let mut before = 0;
         for part in Parts(&work.load.sources) {
             let errand = Errand::Fetch { sources: part.to_vec(), credentials: credentials.clone() };

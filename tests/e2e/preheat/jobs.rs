@@ -1,7 +1,5 @@
 //! What a job brings, and to whom.
 
-use base64::Engine as _;
-
 use super::{MIB, REGISTRY, begin, job, job_that_is, longshore};
 use crate::support::client;
 use crate::support::cluster::{Cluster, World};
@@ -83,7 +81,7 @@ async fn a_private_image_wants_a_login_and_no_trace_of_it_stays() {
     let (status, said) = longshore(&cluster, &["preheat", &name(&image), "--wait"]).await;
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("401"), "{said}");
-    let word = base64::engine::general_purpose::STANDARD.encode(user.pair());
+    let word = user.basic();
     let login = format!("Authorization: Basic {word}");
     let (status, said) = longshore(&cluster, &["preheat", &name(&image), "--wait", "-H", &login]).await;
     assert_eq!(status, Some(0), "{said}");

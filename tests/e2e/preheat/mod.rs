@@ -5,6 +5,7 @@ mod failures;
 mod harbor;
 mod jobs;
 mod notifications;
+mod runtime;
 
 use serde_json::Value;
 

@@ -31,6 +31,12 @@ impl User {
     pub(crate) fn pair(self) -> String {
         format!("{}:{}", self.name, self.password)
     }
+
+    /// The same, as HTTP's basic authorization has it.
+    pub(crate) fn basic(self) -> String {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(self.pair())
+    }
 }
 
 /// Who may come in.
