@@ -120,25 +120,24 @@ impl Backlog {
         job: Result<JobId, Refused>,
         now: Instant,
     ) -> Ended {
-        match self.waiting.get_mut(name) {
-            // Another revision was pushed meanwhile.
-            Some(push) if push.spec != *spec => Ended::NotYet,
-            Some(push) => match job {
-                Ok(job) => {
-                    push.job = Some(job);
-                    self.put_off(name, LOOK, now);
-                    Ended::NotYet
-                }
-                Err(Refused::Crowded(_)) => {
-                    self.put_off(name, CROWDED, now);
-                    Ended::NotYet
-                }
-                Err(refused) => {
-                    self.waiting.remove(name);
-                    Ended::Lost(refused.to_string())
-                }
-            },
-            None => Ended::NotYet,
+        // Another revision may have been pushed meanwhile.
+        let Some(push) = self.waiting.get_mut(name).filter(|push| push.spec == *spec) else {
+            return Ended::NotYet;
+        };
+        match job {
+            Ok(job) => {
+                push.job = Some(job);
+                self.put_off(name, LOOK, now);
+                Ended::NotYet
+            }
+            Err(Refused::Crowded(_)) => {
+                self.put_off(name, CROWDED, now);
+                Ended::NotYet
+            }
+            Err(refused) => {
+                self.waiting.remove(name);
+                Ended::Lost(refused.to_string())
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
+use common::telemetry::Notified;
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use time::macros::datetime;
@@ -135,8 +136,6 @@ impl Desk {
         self.metrics.notifications.of(result).get()
     }
 }
-
-use common::telemetry::Notified;
 
 /// As Harbor sends it: each field, whether there is something to say or not.
 const ORDER: &str = r#"{"type":"preheat","args":{"type":"image","url":"https://h.example/v2/p/r/manifests/tag","tag":"",
