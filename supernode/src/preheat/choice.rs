@@ -22,9 +22,11 @@ pub struct Choice {
     pub racks: Vec<String>,
     /// Only so many of those, spread over the zones.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub count: Option<u32>,
     /// Only so many of a hundred of those, at least one, spread over the zones.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
     pub percent: Option<u8>,
 }
 

@@ -60,18 +60,22 @@ pub struct Spec {
     pub nodes: Choice,
     /// Nodes at work at once.
     #[serde(default = "parallelism")]
+    #[schema(minimum = 1)]
     pub parallelism: u32,
     /// How long one attempt of one node may take.
     #[serde(default = "timeout_seconds")]
+    #[schema(minimum = 1, maximum = 31_622_400)]
     pub timeout_seconds: u64,
     /// How often a node tries again after a failure.
     #[serde(default = "backoff_limit")]
     pub backoff_limit: u32,
     /// When it ends, done or not, counted from its start; none is never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 31_622_400)]
     pub active_deadline_seconds: Option<u64>,
     /// How long it is shown after its end.
     #[serde(default = "ttl_seconds")]
+    #[schema(maximum = 31_622_400)]
     pub ttl_seconds_after_finished: u64,
     /// Begin nothing until it is resumed.
     #[serde(default)]

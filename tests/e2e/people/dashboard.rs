@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::browser::Browser;
-use crate::support::cluster::{Cluster, Node, World};
+use crate::support::cluster::{Cluster, Node, World, run};
 use crate::support::faulty::Origin;
-use crate::support::image::Image;
+use crate::support::image::{Image, TAG};
 use crate::support::{client, eventually, need};
 
 const MIB: usize = 1 << 20;
@@ -37,6 +37,7 @@ impl Scene {
         let cluster = Cluster::start(3, World::registry("quay.test", &origin.url())).await;
         let scene = Self { origin, cluster, browser: Browser::start().await };
         scene.pull(420).await;
+        scene.preheat(430).await;
         scene
     }
 
@@ -48,6 +49,17 @@ impl Scene {
             client::pull(proxy, "quay.test".to_owned(), image.clone()).await;
         }
         image.blobs().map(|blob| blob.size()).sum::<u64>() + image.manifest.size()
+    }
+
+    /// Brings a new image to the supernode's cache.
+    async fn preheat(&self, seed: u64) {
+        let image = Image::single("team/ahead", MIB, seed);
+        self.origin.add(&image);
+        let dir = self.supernode().data.display().to_string();
+        let name = format!("quay.test/{}:{TAG}", image.repository);
+        let arguments = ["preheat", &name, "--to", "cache", "--wait", "--data-dir", &dir];
+        let (status, said) = run(self.cluster.root(), &arguments).await;
+        assert_eq!(status, Some(0), "{said}");
     }
 
     fn supernode(&self) -> &Node {
@@ -133,6 +145,14 @@ async fn the_pages_show_what_the_api_says_and_keep_up_with_it() {
     assert!(images["named"] == false && !images.to_string().contains("team/app"), "anybody here may look");
     scene.open("#/images").await;
     browser.shows("document.querySelectorAll('tbody tr').length", images["total"].clone()).await;
+
+    let jobs = scene.api("preheats").await;
+    assert!(!jobs.to_string().contains("team/ahead"), "anybody here may look");
+    scene.open("#/preheats").await;
+    browser
+        .shows("document.querySelectorAll('tbody tr').length", json!(jobs.as_array().unwrap().len()))
+        .await;
+    browser.shows("document.querySelector('tbody tr').textContent.includes('succeeded')", json!(true)).await;
 }
 
 /// Everything but the page itself asks for the token.
@@ -147,7 +167,7 @@ async fn the_page_is_everybodys_and_its_figures_are_not() {
     let page = client::http().get(&base).send().await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);
     assert!(page.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'; "));
-    for path in ["overview", "events", "nodes", "swarms", "swarms/x", "images"] {
+    for path in ["overview", "events", "nodes", "swarms", "swarms/x", "images", "preheats"] {
         let answer = client::http().get(format!("{base}/api/v1/{path}")).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
     }
