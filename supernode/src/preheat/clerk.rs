@@ -28,6 +28,8 @@ const MAX_OVER: usize = 1000;
 const REPORTS: usize = 1024;
 /// Progress is written down so often, and old jobs forgotten.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// Jobs of an earlier life wait so long for peers to come back: whoever is there then can be chosen.
+const SETTLE: Duration = Duration::from_secs(5);
 /// What a registry may take to say what an image is, retries and tokens included.
 const FIND_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -78,8 +80,7 @@ impl Clerk {
     /// Keeps the jobs until the caller drops the future, or nobody can ask any more.
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut reports = self.reports.1.take().expect("invariant: a clerk runs once");
-        let open: Vec<JobId> = self.jobs.keys().copied().collect();
-        open.into_iter().for_each(|id| self.find(id));
+        let (mut settled, mut settling) = (false, std::pin::pin!(tokio::time::sleep(SETTLE)));
         let mut write = tokio::time::interval(WRITE_EVERY);
         write.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -97,6 +98,11 @@ impl Clerk {
                 }
                 Some(_) = self.working.join_next() => {}
                 () = until(wake) => self.tick(),
+                () = &mut settling, if !settled => {
+                    settled = true;
+                    let open: Vec<JobId> = self.jobs.keys().copied().collect();
+                    open.into_iter().for_each(|id| self.find(id));
+                }
                 _ = write.tick() => self.write().await,
             }
         }

@@ -155,7 +155,8 @@ impl Gathered {
 // === impl Load ===
 
 impl Load {
-    fn of_files(files: &[File], credentials: Credentials) -> Self {
+    /// What a job for files comes to.
+    pub(super) fn of_files(files: &[File], credentials: Credentials) -> Self {
         let source = |file: &File| Source {
             url: file.url.clone(),
             digest: file.digest.as_ref().and_then(|digest| digest.parse().ok()),

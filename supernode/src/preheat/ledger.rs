@@ -93,6 +93,9 @@ impl Job {
         (job.state, job.message, job.secret) = (state, message, secret);
         (job.created_at, job.updated_at, job.finished_at) = (created_at, updated_at, finished_at);
         (job.contents, job.before) = (contents, nodes);
+        for view in job.before.iter_mut().filter(|view| view.state == NodeState::Active) {
+            view.state = NodeState::Waiting;
+        }
         if !state.is_over() && secret {
             job.end(State::Failed, Some(FORGOTTEN.to_owned()), now);
         } else if state == State::Running {
@@ -138,10 +141,13 @@ impl Job {
             Target::Cache => (vec![seed], Vec::new()),
             Target::Peers | Target::Runtime => self.spec.nodes.among(candidates),
         };
-        if !earlier.is_empty() {
-            nodes = earlier.keys().copied().collect();
-        }
         self.missing = missing;
+        if !before.is_empty() {
+            // Chosen is chosen: not all may be connected again yet.
+            nodes = earlier.keys().copied().collect();
+            self.missing =
+                before.iter().filter(|view| view.node.is_empty()).map(|view| view.name.clone()).collect();
+        }
         self.names = candidates.iter().map(|one| (one.node, one.labels.host.clone())).collect();
         self.names.extend(earlier.iter().map(|(&node, view)| (node, view.name.clone())));
         self.names.retain(|node, _| nodes.contains(node));
@@ -220,17 +226,13 @@ impl Job {
 
     /// What an attempt at a node is begun with.
     pub(super) fn attempts(&self, node: NodeId) -> u32 {
-        let legs = self.plan.iter().flat_map(Plan::legs);
-        legs.filter(|(of, _)| *of == node).map(|(_, leg)| leg.attempts).sum()
+        self.plan.as_ref().and_then(|plan| plan.leg(node)).map_or(0, |leg| leg.attempts)
     }
 
     /// As it is shown.
     pub(super) fn view(&self, with_nodes: bool) -> View {
-        let nodes = self.nodes();
-        let count = |state: NodeState| nodes.iter().filter(|node| node.state == state).count() as u32;
-        let called =
-            |view: &NodeView| if view.name.is_empty() { view.node.clone() } else { view.name.clone() };
-        let failed = nodes.iter().filter(|node| node.state == NodeState::Failed);
+        let count = |state: NodeState| self.count(state) as u32;
+        let failed = count(NodeState::Failed);
         View {
             id: self.id,
             spec: self.spec.clone(),
@@ -240,12 +242,12 @@ impl Job {
             updated_at: self.updated_at,
             finished_at: self.finished_at,
             contents: self.contents,
-            desired: nodes.len() as u32,
+            desired: (self.plan.as_ref().map_or(self.before.len(), Plan::len) + self.missing.len()) as u32,
             active: count(NodeState::Active),
             succeeded: count(NodeState::Succeeded),
-            failed: count(NodeState::Failed),
-            failed_nodes: failed.take(MAX_NAMED).map(called).collect(),
-            nodes: if with_nodes { nodes } else { Vec::new() },
+            failed,
+            failed_nodes: if failed > 0 { self.failed_nodes() } else { Vec::new() },
+            nodes: if with_nodes { self.nodes() } else { Vec::new() },
         }
     }
 
@@ -263,6 +265,20 @@ impl Job {
             contents: self.contents,
             nodes: self.nodes(),
         }
+    }
+
+    /// Number of nodes that are so; those that nobody is called by have failed.
+    fn count(&self, state: NodeState) -> usize {
+        let missing = if state == NodeState::Failed { self.missing.len() } else { 0 };
+        let before = || self.before.iter().filter(|node| node.state == state).count();
+        missing + self.plan.as_ref().map_or_else(before, |plan| plan.count(state))
+    }
+
+    /// The first of the nodes that failed, by name where they have one.
+    fn failed_nodes(&self) -> Vec<String> {
+        let failed = self.nodes().into_iter().filter(|node| node.state == NodeState::Failed);
+        let called = |view: NodeView| if view.name.is_empty() { view.node } else { view.name };
+        failed.take(MAX_NAMED).map(called).collect()
     }
 
     fn nodes(&self) -> Vec<NodeView> {
@@ -295,5 +311,90 @@ impl Job {
         (self.message, self.finished_at) = (message, Some(now.date));
         // What opens an origin is not kept longer than it is needed.
         (self.credentials, self.load) = (Credentials::none(), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::node::Labels;
+
+    use super::super::choice::Choice;
+    use super::super::job::File;
+    use super::*;
+
+    const SEED: NodeId = NodeId([255; 16]);
+
+    fn node(number: u8) -> NodeId {
+        NodeId([number; 16])
+    }
+
+    fn candidates(count: u8) -> Vec<Candidate> {
+        let labels = |number: u8| Labels { host: format!("node-{number}"), ..Labels::default() };
+        (0..count).map(|number| Candidate { node: node(number), labels: labels(number) }).collect()
+    }
+
+    fn load() -> Load {
+        let file = File { url: "https://origin.example/a".into(), digest: None, tag: String::new() };
+        Load::of_files(&[file], Credentials::none())
+    }
+
+    fn job(names: &[&str]) -> Job {
+        let mut spec = Spec::image("quay.test/team/app:1", Target::Peers);
+        spec.nodes =
+            Choice { names: names.iter().map(|&name| name.to_owned()).collect(), ..Choice::default() };
+        Job::new(JobId(7), spec, Credentials::none(), Now::read())
+    }
+
+    #[test]
+    fn a_job_ends_when_all_its_nodes_have_it_and_names_those_that_have_not() {
+        let now = Now::read();
+        let mut all = job(&[]);
+        assert_eq!(all.found(load(), SEED, &candidates(2), now).len(), 2);
+        for number in 0..2 {
+            all.apply(Event::Done(node(number), 5), now);
+        }
+        let view = all.view(true);
+        assert_eq!((view.state, view.succeeded, view.nodes.len()), (State::Succeeded, 2, 2));
+        assert!(all.load.is_none() && all.expires().is_some());
+
+        let mut some = job(&["node-1", "ghost"]);
+        some.found(load(), SEED, &candidates(2), now);
+        some.apply(Event::Done(node(1), 5), now);
+        let view = some.view(false);
+        assert_eq!((view.state, view.desired, view.succeeded, view.failed), (State::Failed, 2, 1, 1));
+        assert_eq!((view.failed_nodes, view.nodes.len()), (vec!["ghost".to_owned()], 0));
+        assert!(view.message.unwrap().contains("no node of this name"));
+
+        let mut none = job(&["ghost"]);
+        assert_eq!(none.found(load(), SEED, &candidates(2), now), []);
+        assert_eq!(none.view(false).state, State::Failed);
+    }
+
+    #[test]
+    fn after_a_restart_it_goes_on_with_the_nodes_that_it_was_for() {
+        let now = Now::read();
+        let mut before = job(&["node-0", "node-1", "ghost"]);
+        before.found(load(), SEED, &candidates(3), now);
+        before.apply(Event::Done(node(0), 5), now);
+        let mut after = Job::of_kept(before.kept(), now);
+        let view = after.view(false);
+        assert_eq!((view.state, view.desired, view.active), (State::Pending, 3, 0));
+        assert!(after.is_to_be_found());
+        assert_eq!(after.found(load(), SEED, &[], now), [Command::Start(node(1))]);
+        after.apply(Event::Done(node(1), 5), now);
+        let view = after.view(false);
+        assert_eq!((view.state, view.succeeded), (State::Failed, 2));
+        assert_eq!(view.failed_nodes, ["ghost"]);
+        // What is over stays as it was.
+        assert_eq!(Job::of_kept(after.kept(), now).view(true), after.view(true));
+    }
+
+    #[test]
+    fn credentials_that_are_gone_end_a_job() {
+        let now = Now::read();
+        let spec = Spec::image("quay.test/team/app:1", Target::Cache);
+        let secret = Job::new(JobId(1), spec, Credentials::authorization("Basic x"), now);
+        let view = Job::of_kept(secret.kept(), now).view(false);
+        assert_eq!((view.state, view.message.as_deref()), (State::Failed, Some(FORGOTTEN)));
     }
 }

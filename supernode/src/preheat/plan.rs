@@ -200,6 +200,21 @@ impl Plan {
         self.legs.iter().map(|(&node, leg)| (node, leg))
     }
 
+    /// A node's part.
+    pub fn leg(&self, node: NodeId) -> Option<&Leg> {
+        self.legs.get(&node)
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.legs.is_empty()
+    }
+
     /// Number of nodes that are so.
     pub fn count(&self, state: NodeState) -> usize {
         self.legs.values().filter(|leg| leg.state() == state).count()
