@@ -1,6 +1,6 @@
 //! Preheating: images and files brought to where they will be wanted, before they are. [`Preheats`] takes jobs on ([`job`]), the
 //! [clerk](clerk) keeps them: it finds out what an image comes to ([`contents`]), chooses nodes ([`choice`]), has them work by a
-//! [`plan`], one attempt at a time ([`work`]), and writes down what became of it ([`keep`]). Asked by the HTTP API and by the
+//! [`plan`], an attempt at a time ([`work`], [turns](turns)), and writes down what became of it ([`keep`]). Asked by the HTTP API and by the
 //! interfaces of others.
 //!
 //! # Invariants
@@ -16,6 +16,7 @@ pub mod job;
 mod keep;
 mod ledger;
 pub mod plan;
+mod turns;
 mod work;
 
 use common::task::Credentials;
@@ -71,7 +72,7 @@ impl Preheats {
         roster: Roster,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
         let (orders, receiver) = mpsc::channel(ORDERS);
-        let clerk = Clerk::open(Means { engine, roster })?;
+        let clerk = Clerk::open(Means::new(engine, roster))?;
         Ok((Self { orders }, clerk.run(receiver)))
     }
 

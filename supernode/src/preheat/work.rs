@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use super::contents::{Load, login};
 use super::job::{JobId, Target};
 use super::plan::Event;
+use super::turns::Turns;
 use crate::roster::Roster;
 
 /// The first protocol version that knows errands.
@@ -39,6 +40,8 @@ pub(super) struct Means {
     pub(super) engine: Engine,
     /// The peers.
     pub(super) roster: Roster,
+    /// How much is asked of one node at once.
+    turns: Turns,
 }
 
 /// What an attempt is to do.
@@ -83,9 +86,14 @@ struct Parts<'a>(&'a [Source]);
 // === impl Means ===
 
 impl Means {
+    pub(super) fn new(engine: Engine, roster: Roster) -> Self {
+        Self { engine, roster, turns: Turns::default() }
+    }
+
     /// Does the work; says how far it is, and how it ended.
     pub(super) async fn attempt(&self, work: Work, voice: Voice) {
         let node = work.node;
+        let _turn = self.turns.take(node).await;
         let done = match work.to {
             Target::Cache => self.at_seed(&work, &voice).await,
             Target::Peers | Target::Runtime => self.at_peer(&work, &voice).await,
