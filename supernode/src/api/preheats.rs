@@ -43,9 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list, create))
         .routes(routes!(show, remove))
-        .routes(routes!(pause))
-        .routes(routes!(resume))
-        .routes(routes!(cancel))
+        .routes(routes!(change))
 }
 
 /// All jobs, the newest first, without their nodes
@@ -95,12 +93,8 @@ async fn create(
             return Err(failed(StatusCode::BAD_REQUEST, why));
         }
     };
-    let known = preheats.list().await;
-    let view = preheats.create(spec, credentials).await.map_err(refused)?;
-    let status = match known.iter().any(|job| job.id == view.id) {
-        true => StatusCode::OK,
-        false => StatusCode::CREATED,
-    };
+    let (view, new) = preheats.create(spec, credentials).await.map_err(refused)?;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view)).into_response())
 }
 
@@ -142,61 +136,22 @@ async fn remove(State(preheats): State<Preheats>, Path(id): Path<JobId>) -> Resu
     preheats.remove(id).await.map(|()| StatusCode::NO_CONTENT).map_err(refused)
 }
 
-/// Let nobody work on a job for now
+/// Let nobody work on a job for now, go on with it, or end it
 #[utoipa::path(
     post,
-    path = "/{id}/pause",
-    operation_id = "pause_preheat",
+    path = "/{id}/{change}",
+    operation_id = "change_preheat",
     tag = "preheats",
-    params(Id),
+    params(("id" = u64, Path, description = "Its number."), ("change" = inline(Change), Path, description = "What is to become of it.")),
     responses(
-        (status = 200, description = "It rests, or is over", body = View),
-        (status = 400, description = "It is no number", body = ApiError),
+        (status = 200, description = "It is so, or was over already", body = View),
+        (status = 400, description = "It is no number, or no such change", body = ApiError),
         (status = 404, description = "There is none", body = ApiError),
     )
 )]
-async fn pause(preheats: State<Preheats>, id: Path<JobId>) -> Result<Json<View>, Response> {
-    change(preheats, id, Change::Pause).await
-}
-
-/// Go on with a job
-#[utoipa::path(
-    post,
-    path = "/{id}/resume",
-    operation_id = "resume_preheat",
-    tag = "preheats",
-    params(Id),
-    responses(
-        (status = 200, description = "It goes on, or is over", body = View),
-        (status = 400, description = "It is no number", body = ApiError),
-        (status = 404, description = "There is none", body = ApiError),
-    )
-)]
-async fn resume(preheats: State<Preheats>, id: Path<JobId>) -> Result<Json<View>, Response> {
-    change(preheats, id, Change::Resume).await
-}
-
-/// End a job
-#[utoipa::path(
-    post,
-    path = "/{id}/cancel",
-    operation_id = "cancel_preheat",
-    tag = "preheats",
-    params(Id),
-    responses(
-        (status = 200, description = "It is over", body = View),
-        (status = 400, description = "It is no number", body = ApiError),
-        (status = 404, description = "There is none", body = ApiError),
-    )
-)]
-async fn cancel(preheats: State<Preheats>, id: Path<JobId>) -> Result<Json<View>, Response> {
-    change(preheats, id, Change::Cancel).await
-}
-
 async fn change(
     State(preheats): State<Preheats>,
-    Path(id): Path<JobId>,
-    change: Change,
+    Path((id, change)): Path<(JobId, Change)>,
 ) -> Result<Json<View>, Response> {
     preheats.change(id, change).await.map(Json).map_err(refused)
 }

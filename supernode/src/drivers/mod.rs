@@ -85,7 +85,7 @@ pub struct Drivers<J> {
 
 impl Jobs for Preheats {
     async fn create(&self, spec: Spec, credentials: Credentials) -> Result<View, Refused> {
-        Preheats::create(self, spec, credentials).await
+        Preheats::create(self, spec, credentials).await.map(|(view, _)| view)
     }
 
     async fn show(&self, id: JobId) -> Result<View, Refused> {

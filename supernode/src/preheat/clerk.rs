@@ -128,10 +128,10 @@ impl Clerk {
         }
     }
 
-    async fn create(&mut self, spec: Spec, credentials: Credentials) -> Result<View, Refused> {
+    async fn create(&mut self, spec: Spec, credentials: Credentials) -> Result<(View, bool), Refused> {
         let open = || self.jobs.values().filter(|job| !job.state().is_over());
         if let Some(same) = open().find(|job| job.spec == spec) {
-            return Ok(same.view(true));
+            return Ok((same.view(true), false));
         }
         let count = open().count();
         if count >= MAX_OPEN {
@@ -149,11 +149,14 @@ impl Clerk {
         let view = job.view(true);
         self.jobs.insert(id, job);
         self.find(id);
-        Ok(view)
+        Ok((view, true))
     }
 
     fn change(&mut self, id: JobId, change: Change) -> Result<View, Refused> {
         let job = self.jobs.get_mut(&id).ok_or(Refused::Unknown(id))?;
+        if job.state().is_over() {
+            return Ok(job.view(true));
+        }
         let now = Now::read();
         let commands = match change {
             Change::Pause => job.pause(now),

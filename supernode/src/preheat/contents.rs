@@ -30,7 +30,7 @@ const MAX_TASKS: usize = 20_000;
 #[derive(Clone)]
 pub struct Load {
     /// Manifests first, then what they name; each once.
-    pub sources: Vec<Source>,
+    pub sources: Arc<[Source]>,
     /// What it comes to.
     pub contents: Contents,
     /// The image's full name, for a container runtime.
@@ -75,7 +75,7 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
     }
     let contents = Contents { tasks: load.sources.len() as u32, bytes: load.bytes };
     let opener = Opener::Registry(Arc::new(Mutex::new(repository)));
-    Ok(Load { sources: load.sources, contents, image: Some(reference.to_string()), own, opener })
+    Ok(Load { sources: load.sources.into(), contents, image: Some(reference.to_string()), own, opener })
 }
 
 /// A manifest through the engine, like anything of the job: so the origin gives it once, and the cache has it.
@@ -163,7 +163,7 @@ impl Load {
             tag: file.tag.clone(),
             accept: None,
         };
-        let sources: Vec<Source> = files.iter().map(source).collect();
+        let sources: Arc<[Source]> = files.iter().map(source).collect();
         let contents = Contents { tasks: sources.len() as u32, bytes: 0 };
         let own = credentials.clone();
         Self { sources, contents, image: None, own, opener: Opener::Credentials(credentials) }

@@ -22,7 +22,9 @@ mod work;
 use common::task::Credentials;
 use peer::engine::Engine;
 use peer::store::StoreError;
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
+use utoipa::ToSchema;
 
 pub use self::choice::Choice;
 pub use self::job::{File, JobId, NodeState, NodeView, Refused, Spec, State, Target, View};
@@ -41,7 +43,8 @@ pub struct Preheats {
 }
 
 /// What is to become of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Change {
     /// Nobody works on it until it is resumed.
     Pause,
@@ -53,7 +56,7 @@ pub enum Change {
 
 /// What the clerk is asked, and where the answer goes.
 enum Order {
-    Create(Box<Spec>, Credentials, oneshot::Sender<Result<View, Refused>>),
+    Create(Box<Spec>, Credentials, oneshot::Sender<Result<(View, bool), Refused>>),
     Show(JobId, oneshot::Sender<Result<View, Refused>>),
     List(oneshot::Sender<Vec<View>>),
     Change(JobId, Change, oneshot::Sender<Result<View, Refused>>),
@@ -76,11 +79,11 @@ impl Preheats {
         Ok((Self { orders }, clerk.run(receiver)))
     }
 
-    /// Takes a job on. The same one, while it is not done, is given as it is.
+    /// Takes a job on, and whether it is new: the same one, while it is not done, is given as it is.
     ///
     /// # Errors
     /// When it makes no sense, or too much is going on.
-    pub async fn create(&self, spec: Spec, credentials: Credentials) -> Result<View, Refused> {
+    pub async fn create(&self, spec: Spec, credentials: Credentials) -> Result<(View, bool), Refused> {
         spec.check()?;
         self.ask(|answer| Order::Create(Box::new(spec), credentials, answer)).await?
     }

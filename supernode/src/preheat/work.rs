@@ -108,7 +108,8 @@ impl Means {
     async fn at_seed(&self, work: &Work, voice: &Voice) -> Result<u64, Failed> {
         let credentials = work.load.credentials(work.again).await;
         let fetching = Fetching::default();
-        let mut fetched = std::pin::pin!(fetching.run(&self.engine, work.load.sources.clone(), &credentials));
+        let mut fetched =
+            std::pin::pin!(fetching.run(&self.engine, work.load.sources.to_vec(), &credentials));
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
