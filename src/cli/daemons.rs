@@ -127,6 +127,10 @@ pub struct Origins {
     /// is not loopback, with `up` loopback too; link-local and metadata addresses never]
     #[arg(long, value_name = "PATTERN")]
     pub origin_allow: Vec<String>,
+    /// A folder that nodes share, such as a network file system: what everybody may read there can be fetched as
+    /// file:///PATH, at most once from the share (repeatable) [default: none]
+    #[arg(long, value_name = "FOLDER")]
+    pub origin_folder: Vec<PathBuf>,
     /// Where a registry's name is reached, as NAME=URL (repeatable)
     #[arg(long, value_name = "NAME=URL")]
     pub registry: Vec<String>,

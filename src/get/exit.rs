@@ -97,6 +97,19 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     })
 }
 
+/// Whether a daemon or an origin said no.
+pub fn is_refused(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let refused = cause.downcast_ref::<Refused>().map(|refused| refused.status);
+        let status = refused.or_else(|| match cause.downcast_ref() {
+            Some(FetchError::Origin(failure)) => Some(failure.status),
+            _ => None,
+        });
+        // 400: a daemon that knows no files.
+        matches!(status, Some(400 | 403))
+    })
+}
+
 /// Whether the error needs no word.
 pub fn is_silent(error: &anyhow::Error) -> bool {
     matches!(error.root_cause().downcast_ref(), Some(Stop::NobodyReads))

@@ -78,13 +78,9 @@ pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
     let mut all = wanted::all(&flags)?;
     let asked = shutdown::asked();
     tokio::pin!(asked);
-    let remote = all.iter().any(|wanted| !matches!(wanted.what, What::File(_)));
-    let way = match remote {
-        false => None,
-        true => tokio::select! {
-            way = ways::open(&flags, folder_of(&all)) => Some(way?),
-            asked = &mut asked => return asked.and(Err(Stop::Interrupted.into())),
-        },
+    let way = tokio::select! {
+        way = way(&flags, &all) => way?,
+        asked = &mut asked => return asked.and(Err(Stop::Interrupted.into())),
     };
     let mut run = Run::new(&flags, &all, way)?;
     let ended = async {
@@ -101,6 +97,23 @@ pub async fn run(flags: cli::Get) -> anyhow::Result<()> {
         way.close().await;
     }
     ended
+}
+
+/// The way for all sources. Files of this machine alone can do without.
+async fn way(flags: &cli::Get, all: &[Wanted]) -> anyhow::Result<Option<Way>> {
+    let here = |wanted: &Wanted| match &wanted.what {
+        What::File(path, _) => Some(path.parent().map(Into::into).unwrap_or_default()),
+        _ => None,
+    };
+    let folders: Vec<PathBuf> = all.iter().filter_map(here).collect();
+    let needed = folders.len() < all.len() || !flags.supernode.is_empty();
+    match ways::open(flags, folder_of(all), folders).await {
+        Err(error) if !needed => {
+            tracing::debug!("no local peer is asked for files: {error:#}");
+            Ok(None)
+        }
+        way => way.map(Some),
+    }
 }
 
 /// Where a temporary member keeps its store: on the file system of the output.
@@ -263,9 +276,19 @@ impl Run {
             (What::Url(_) | What::Object(_) | What::Image(_), None) => {
                 unreachable!("invariant: there is a way to what is not here")
             }
-            (What::File(path), _) => {
-                let how = (self.settings.excerpt, self.settings.finish);
-                copy::bring(path, &wanted.target, how, transfer).await
+            (What::File(path, remote), way) => {
+                let settings = &self.settings.like(path);
+                let job = Job { remote, target: &wanted.target, settings };
+                match way {
+                    Some(way) if way.is_of_a_swarm() => match way.bring(&job, transfer).await {
+                        Err(error) if exit::is_refused(&error) => {
+                            tracing::debug!("not a file that nodes share: {error:#}");
+                            copy::bring(path, &job, transfer).await
+                        }
+                        done => done,
+                    },
+                    _ => copy::bring(path, &job, transfer).await,
+                }
             }
         }
     }

@@ -43,8 +43,8 @@ pub enum What {
     Object(Object),
     /// A registry.
     Image(Image),
-    /// This machine.
-    File(PathBuf),
+    /// A file of this machine, or of a folder that nodes share.
+    File(PathBuf, Remote),
 }
 
 /// Content at an origin.
@@ -204,12 +204,8 @@ impl Rules {
                 let path = url.to_file_path().map_err(|()| {
                     usage(anyhow!("{shown:?} names no file of this machine: write file:///PATH"))
                 })?;
-                if digest.is_some() {
-                    return Err(usage(anyhow!(
-                        "a file of this machine is copied and not checked: leave the digest out"
-                    )));
-                }
-                Ok(What::File(path))
+                let source = Source { url: url.into(), digest, tag: self.tag.clone(), accept: None };
+                Ok(What::File(path, Remote { source, credentials: Credentials::none() }))
             }
             other => Err(usage(anyhow!("{other}:// cannot be fetched: {ways}"))),
         }
@@ -266,7 +262,7 @@ impl What {
             Self::Url(remote) => common::telemetry::redact(&remote.source.url),
             Self::Object(object) => object.place.to_string(),
             Self::Image(image) => image.reference.to_string(),
-            Self::File(path) => path.display().to_string(),
+            Self::File(path, _) => path.display().to_string(),
         }
     }
 
@@ -276,7 +272,7 @@ impl What {
             Self::Url(remote) => names::of_path(Url::parse(&remote.source.url).ok()?.path()),
             Self::Object(object) => names::of_key(object.place.key.rsplit('/').next()?),
             Self::Image(image) => Some(image.reference.folder().into()),
-            Self::File(path) => path.file_name().map(Into::into),
+            Self::File(path, _) => path.file_name().map(Into::into),
         }
     }
 }

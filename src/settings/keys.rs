@@ -12,6 +12,7 @@ pub(super) const SCHEMA: Schema = Schema {
 const NODE: &[Key] = &[
     Key::new("data-dir", Kind::Text, "/var/lib/longshore"),
     Key::new("origin-allow", Kind::List, "*.example.com"),
+    Key::new("origin-folder", Kind::List, "/mnt/models"),
     Key::new("registry", Kind::Table, "docker.io=https://registry-1.docker.io"),
     Key::new("insecure-registry", Kind::List, "registry.local:5000"),
     Key::new("ca-file", Kind::List, "/etc/ssl/registry-ca.pem"),

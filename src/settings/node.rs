@@ -23,6 +23,7 @@ const KUBELET: &str = "/var/lib/kubelet";
 pub(super) struct NodeSection {
     pub(super) data_dir: Option<PathBuf>,
     origin_allow: Vec<String>,
+    origin_folder: Vec<PathBuf>,
     pub(super) registry: BTreeMap<String, String>,
     insecure_registry: Vec<String>,
     ca_file: Vec<PathBuf>,
@@ -70,6 +71,7 @@ impl NodeSection {
             allow,
             registries: self.registry,
             insecure_registries: self.insecure_registry,
+            folders: self.origin_folder,
             extra_ca: self.ca_file,
             registry_ca: self.registry_ca,
         };

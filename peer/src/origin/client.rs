@@ -18,6 +18,7 @@ use reqwest::Url;
 
 use super::address::{Filtered, GuardedResolver};
 use super::answer::Answer;
+use super::folders::{self, Folders};
 use super::guard::{OriginPolicy, Permit};
 use super::registry::Registries;
 use super::retry::{CoolOffs, Outcome, Retry, RetryPolicy};
@@ -59,6 +60,8 @@ pub struct OriginOptions {
     pub registries: BTreeMap<String, String>,
     /// `--insecure-registry HOST:PORT`.
     pub insecure_registries: Vec<String>,
+    /// `--origin-folder`: folders whose files `file://` may name.
+    pub folders: Vec<PathBuf>,
     /// PEM files of CAs that are trusted beside the platform's.
     pub extra_ca: Vec<PathBuf>,
     /// `--registry-ca NAME=FILE`: PEM files of CAs that are trusted for one registry, too.
@@ -79,6 +82,7 @@ struct Inner {
     /// Of the registries that have a CA of their own, by `host:port`.
     private: BTreeMap<String, Clients>,
     policy: OriginPolicy,
+    folders: Folders,
     registries: Registries,
     cool_offs: Mutex<CoolOffs>,
 }
@@ -277,8 +281,14 @@ impl OriginClient {
             let own = extra.iter().cloned().chain(read_ca(path)?).collect();
             private.insert(place(&url), Clients::new(own)?);
         }
-        let inner =
-            Inner { clients: Clients::new(extra)?, private, policy, registries, cool_offs: Mutex::default() };
+        let inner = Inner {
+            clients: Clients::new(extra)?,
+            private,
+            policy,
+            folders: Folders::new(&options.folders)?,
+            registries,
+            cool_offs: Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner), retry: RetryPolicy::default(), idle: IDLE_TIMEOUT, via: None })
     }
 
@@ -303,7 +313,11 @@ impl OriginClient {
     /// # Errors
     /// With the rule that forbids it.
     pub fn allows(&self, url: &str) -> Result<(), OriginError> {
-        self.permit(&parse_url(url)?).map(drop)
+        let url = parse_url(url)?;
+        match url.scheme() {
+            folders::SCHEME => self.inner.folders.place(&url).map(drop),
+            _ => self.permit(&url).map(drop),
+        }
     }
 
     /// Leave to ask a URL that nobody redirected to.
@@ -424,6 +438,9 @@ impl OriginClient {
             origin: format!("{}://{}", url.scheme(), place(url)),
             source,
         };
+        if url.scheme() == folders::SCHEME && from.is_none() {
+            return self.file(ask).await;
+        }
         let permit = self.inner.policy.check(url, from).map_err(forbidden)?;
         self.rest(&place(url)).await;
         let client = self.inner.client(url, permit)?;
@@ -442,6 +459,17 @@ impl OriginClient {
             self.cool_offs().note(&place(url), rest, Instant::now());
         }
         Ok(answer)
+    }
+
+    /// A file of a shared folder. A network file system may be as silent as any origin.
+    async fn file(&self, ask: &Ask) -> Result<Answer, OriginError> {
+        let answering = self.inner.folders.answer(&ask.method, &ask.url, &ask.headers);
+        let silent = |elapsed: tokio::time::error::Elapsed| OriginError::Unreachable {
+            origin: label(&ask.url),
+            source: elapsed.into(),
+        };
+        let response = tokio::time::timeout(self.idle, answering).await.map_err(silent)??;
+        Ok(Answer::new(response, self.idle))
     }
 
     /// Waits until the origin may be asked again. Not for ever: a rest that keeps growing is looked at a few times.

@@ -42,6 +42,14 @@ pub enum Refusal {
     /// Not http or https.
     #[error("only http and https URLs are fetched, not {0:?}")]
     Scheme(String),
+    /// A `file:` URL with a host, or without a path.
+    #[error("it names no file of this machine: write file:///PATH")]
+    NoFile,
+    /// A file that nobody offers.
+    #[error(
+        "{0} is in no folder that nodes share: name one with --origin-folder, at the supernode and at the peers"
+    )]
+    Folder(String),
     /// `user:password@` in the URL.
     #[error("a URL must not hold a user or password: give credentials beside it")]
     UserInfo,

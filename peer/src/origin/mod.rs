@@ -1,7 +1,7 @@
 //! All that is asked of an origin (a registry, or any HTTP(S) server): by the seed, by a peer that must do
 //! without its supernode, by the proxy (HEADs, manifests, pass-through) and by a lone `get`.
 //!
-//! [`client`] asks and gives an [`Answer`], [`pass`] hands on what is the client's own affair, [`guard`] says who may be asked, [`registry`] where a registry's name is reached, [`retry`]
+//! [`client`] asks and gives an [`Answer`], [`folders`] answers for files that nodes share, [`pass`] hands on what is the client's own affair, [`guard`] says who may be asked, [`registry`] where a registry's name is reached, [`retry`]
 //! when to ask again, and [`ranges`] brings the bytes of a whole task ([`plan`] cuts it, [`segment`] reads one cut).
 //!
 //! # Invariants
@@ -14,6 +14,7 @@ pub mod answer;
 pub mod client;
 #[cfg(test)]
 pub(crate) mod fake;
+mod folders;
 pub mod fuzz;
 pub mod guard;
 mod pass;
@@ -122,6 +123,9 @@ pub enum OriginError {
     /// A registry's name or URL in the settings or in a request.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A path in `--origin-folder`.
+    #[error("--origin-folder {0} is no absolute path: write /PATH")]
+    Folder(PathBuf),
     /// A host pattern in `--origin-allow` or `--insecure-registry`.
     #[error(transparent)]
     Pattern(#[from] guard::PatternError),
@@ -142,11 +146,15 @@ pub enum OriginError {
 /// A URL as it may be shown: without user, password, query and fragment.
 fn label(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let Some(host) = url.host_str() else { return format!("{}:…", url.scheme()) };
+    let host = match url.host_str() {
+        Some(host) => host,
+        None if url.scheme() == folders::SCHEME => "",
+        None => return format!("{}:…", url.scheme()),
+    };
     format!("{}://{host}{port}{}", url.scheme(), url.path()).chars().take(MAX_LABEL).collect()
 }
 
-/// `host:port` of a URL; the port is always there, IPv6 keeps its brackets.
+/// `host:port` of a URL; the port is always there, IPv6 keeps its brackets. Files of shared folders are one place.
 fn place(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or_default();
     format!("{}:{port}", url.host_str().unwrap_or_default())
@@ -163,7 +171,7 @@ pub fn place_of(url: &str) -> Result<String, OriginError> {
 /// What may be shown of a text that should be a URL.
 fn label_of_text(text: &str) -> String {
     if let Ok(url) = Url::parse(text)
-        && url.has_host()
+        && names_something(&url)
     {
         return label(&url);
     }
@@ -176,7 +184,12 @@ fn label_of_text(text: &str) -> String {
 fn parse_url(text: &str) -> Result<Url, OriginError> {
     let refused = |why: String| OriginError::BadUrl { url: label_of_text(text), why };
     let url = Url::parse(text).map_err(|error| refused(error.to_string()))?;
-    if url.has_host() { Ok(url) } else { Err(refused("it names no host".to_owned())) }
+    if names_something(&url) { Ok(url) } else { Err(refused("it names no host".to_owned())) }
+}
+
+/// A host, or a file.
+fn names_something(url: &Url) -> bool {
+    url.has_host() || url.scheme() == folders::SCHEME
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Finder<'_> {
         let leaves = match &root.what {
             What::Url(remote) => self.of_server(remote, &mut found).await?,
             What::Object(object) => self.of_bucket(object, &mut found).await?,
-            What::Image(_) | What::File(_) => {
+            What::Image(_) | What::File(..) => {
                 return Err(usage(anyhow!(
                     "{} is no folder of a server or a bucket: leave --recursive out",
                     root.what.shown()

@@ -17,7 +17,7 @@ use peer::engine::Request;
 use peer::error::FetchError;
 use peer::handle::Handle;
 use peer::limit::Rates;
-use peer::origin::look;
+use peer::origin::{OriginOptions, look};
 
 use super::{Done, Job, part_of, typed_by_the_user};
 use crate::cli;
@@ -38,15 +38,19 @@ pub struct Member {
 // === impl Member ===
 
 impl Member {
-    /// Joins.
-    pub(super) async fn join(flags: &cli::Get, beside: PathBuf) -> anyhow::Result<Self> {
+    /// Joins. Files in `folders` may be asked for: the user named them.
+    pub(super) async fn join(
+        flags: &cli::Get,
+        beside: PathBuf,
+        folders: Vec<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let token = flags.join_token_file.as_deref().map(JoinToken::read).transpose()?;
         let store = Draft::folder(&beside)?;
         let options = PeerOptions {
             supernodes: flags.supernode.clone(),
             proof: token.map(|token| Arc::new(token) as Arc<dyn JoinProof>),
             quic_listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
-            origin: typed_by_the_user(flags),
+            origin: OriginOptions { folders, ..typed_by_the_user(flags) },
             rates: Rates { download: flags.limit_bytes(), ..Rates::default() },
             ..PeerOptions::local(store.0.clone())
         };

@@ -7,7 +7,8 @@ mod pipe;
 mod stored;
 mod straight;
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use common::piece::ByteRange;
@@ -30,6 +31,7 @@ pub enum Way {
 }
 
 /// What holds for all sources.
+#[derive(Clone)]
 pub struct Settings {
     /// Only these bytes.
     pub excerpt: Option<Excerpt>,
@@ -49,11 +51,12 @@ pub struct Job<'a> {
     pub settings: &'a Settings,
 }
 
-/// Opens the way for these flags. `beside` is where a temporary member may keep its store.
+/// Opens the way for these flags. `beside` is where a temporary member may keep its store, `folders` are those whose files it
+/// may be asked for.
 ///
 /// # Errors
 /// When the peer's socket is not open to this user, or the member cannot start.
-pub async fn open(flags: &cli::Get, beside: PathBuf) -> anyhow::Result<Way> {
+pub async fn open(flags: &cli::Get, beside: PathBuf, folders: Vec<PathBuf>) -> anyhow::Result<Way> {
     let door = Door { data_dir: flags.data_dir.clone(), socket: flags.socket.clone() };
     if door.connect().await?.is_some() {
         return Ok(Way::Local(door));
@@ -65,7 +68,7 @@ pub async fn open(flags: &cli::Get, beside: PathBuf) -> anyhow::Result<Way> {
     if flags.supernode.is_empty() {
         return Ok(Way::Straight(client(flags)?));
     }
-    Ok(Way::Member(Box::new(Member::join(flags, beside).await?)))
+    Ok(Way::Member(Box::new(Member::join(flags, beside, folders).await?)))
 }
 
 /// The bytes that are wanted of content of a length.
@@ -92,9 +95,25 @@ fn typed_by_the_user(flags: &cli::Get) -> OriginOptions {
     OriginOptions { allow: vec!["*".into()], insecure_registries, ..OriginOptions::default() }
 }
 
+// === impl Settings ===
+
+impl Settings {
+    /// The same; what comes has the permissions of a file, if nobody said which.
+    pub fn like(&self, file: &Path) -> Self {
+        let metadata = file.metadata().ok();
+        let mode = self.finish.mode.or(metadata.map(|metadata| metadata.permissions().mode() & 0o777));
+        Self { finish: Finish { mode, ..self.finish }, ..self.clone() }
+    }
+}
+
 // === impl Way ===
 
 impl Way {
+    /// Whether others may have the content.
+    pub fn is_of_a_swarm(&self) -> bool {
+        !matches!(self, Self::Straight(_))
+    }
+
     /// Brings one thing to where it goes.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod bad_input;
 mod buckets;
 mod images;
 mod resume;
+mod shares;
 mod sources;
 mod trees;
 mod users;
