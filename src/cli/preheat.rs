@@ -11,6 +11,7 @@ Examples:
   longshore preheat quay.io/team/app:1.2 --to runtime --wait     unpacked at every node, and watched
   longshore preheat nginx:1.29 --to cache                        the supernode has it: the origin is asked no more
   longshore preheat app:2 --percent 10 --parallelism 4           a tenth of the nodes, four at a time
+  longshore preheat quay.io/team/app:1.2 --plan                  how much that would be, and how long
   longshore preheat https://example.com/model.bin --zone a       a file, at the nodes of a zone
 
 It is a job of the supernode, which this command finds by its data folder: run it where the supernode runs (in a cluster:
@@ -81,6 +82,9 @@ pub struct Preheat {
     /// Wait until it is over, and show how it goes
     #[arg(long)]
     pub wait: bool,
+    /// Bring nothing: say how many bytes would move, from where, and how long it would take
+    #[arg(long, conflicts_with = "wait")]
+    pub plan: bool,
     #[command(flatten)]
     pub at: At,
     /// The job as JSON on standard output, for programs

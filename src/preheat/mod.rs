@@ -22,6 +22,10 @@ pub async fn run(flags: cli::Preheat) -> anyhow::Result<()> {
     let body = serde_json::to_vec(&spec)?;
     let headers: Vec<_> =
         authorization.iter().map(|value| ("x-registry-authorization", value.as_str())).collect();
+    if flags.plan {
+        let forecast = daemon.send(Method::POST, "/preheats/plan", &headers, body).await?;
+        return show::forecast(&spec, &forecast, flags.json);
+    }
     let view: View = daemon.send(Method::POST, "/preheats", &headers, body).await?;
     if flags.wait {
         return end(watch::run(&mut daemon, view.id, flags.json).await?, flags.json);

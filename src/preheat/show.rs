@@ -1,7 +1,7 @@
 //! Jobs as tables.
 #![expect(clippy::print_stdout, reason = "the command's answer")]
 
-use supernode::preheat::{NodeState, NodeView, State, Target, View};
+use supernode::preheat::{Forecast, NodeState, NodeView, Spec, State, Target, View};
 
 use crate::progress::bytes;
 
@@ -52,6 +52,37 @@ pub(super) fn one(view: &View, json: bool) -> anyhow::Result<()> {
             bytes(node.bytes),
             node.reason.as_deref().unwrap_or_default()
         );
+    }
+    Ok(())
+}
+
+/// What a job would come to.
+pub(super) fn forecast(spec: &Spec, forecast: &Forecast, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print(forecast);
+    }
+    let Forecast { contents, desired, ready, origin_bytes, node_bytes, speeds, .. } = forecast;
+    println!("{}: {} in {} parts", named(spec), bytes(contents.bytes), contents.tasks);
+    forecast.unknown.iter().for_each(|name| println!("no connected node is called {name:?}"));
+    match spec.to {
+        Target::Cache if *ready == 1 => println!("cache   has all of it"),
+        Target::Cache => {}
+        _ => println!("nodes   {desired}, {ready} of which have all of it"),
+    }
+    println!("origin  {} would be fetched, once", bytes(*origin_bytes));
+    if spec.to != Target::Cache {
+        println!("swarm   {} would go to nodes, from the supernode and from each other", bytes(*node_bytes));
+    }
+    let speed = |speed: u64| format!("{}/s", bytes(speed));
+    match forecast.seconds {
+        Some(0) => println!("time    none: nothing is to be brought"),
+        Some(seconds) => println!(
+            "time    about {}, at the highest speeds of the last hour (origin {}, nodes together {})",
+            common::config::Span(std::time::Duration::from_secs(seconds)),
+            speed(speeds.origin),
+            speed(speeds.nodes)
+        ),
+        None => println!("time    unknown: nothing was moved in the last hour to judge by"),
     }
     Ok(())
 }
@@ -114,7 +145,11 @@ fn target(target: Target) -> &'static str {
 }
 
 fn what(view: &View) -> String {
-    match (&view.spec.image, view.spec.files.as_slice()) {
+    named(&view.spec)
+}
+
+fn named(spec: &Spec) -> String {
+    match (&spec.image, spec.files.as_slice()) {
         (Some(image), _) => image.clone(),
         (None, [file]) => common::telemetry::redact(&file.url),
         (None, files) => format!("{} files", files.len()),

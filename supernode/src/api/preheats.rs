@@ -3,6 +3,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `POST /api/v1/preheats` with a [`Spec`] | 201 and the job; 200 where the same one is not done yet |
+//! | `POST /api/v1/preheats/plan` with a [`Spec`] | what it would come to; nothing is brought |
 //! | `GET /api/v1/preheats` | all jobs, the newest first |
 //! | `GET /api/v1/preheats/{id}` | one, with its nodes |
 //! | `POST /api/v1/preheats/{id}/pause`, `…/resume`, `…/cancel` | the job |
@@ -24,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Api, Named};
-use crate::preheat::{Change, JobId, Preheats, Refused, Spec, View};
+use crate::preheat::{Change, Forecast, JobId, Preheats, Refused, Spec, View};
 
 /// The header with the `Authorization` that the registry is to see.
 const AUTHORIZATION: &str = "x-registry-authorization";
@@ -42,6 +43,7 @@ struct Id(
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list, create))
+        .routes(routes!(plan))
         .routes(routes!(show, remove))
         .routes(routes!(change))
 }
@@ -85,17 +87,47 @@ async fn create(
     spec: Result<Json<Spec>, JsonRejection>,
 ) -> Result<Response, Response> {
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
-    let credentials = match headers.get(AUTHORIZATION).map(|value| value.to_str()) {
-        None => Credentials::none(),
-        Some(Ok(value)) => Credentials::authorization(value),
-        Some(Err(_)) => {
-            let why = format!("the header {AUTHORIZATION} has characters that HTTP does not allow");
-            return Err(failed(StatusCode::BAD_REQUEST, why));
-        }
-    };
+    let credentials = credentials(&headers)?;
     let (view, new) = preheats.create(spec, credentials).await.map_err(refused)?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view)).into_response())
+}
+
+/// What a job would come to: bytes, from where, and how long; nothing but manifests is fetched
+#[utoipa::path(
+    post,
+    path = "/plan",
+    operation_id = "plan_preheat",
+    tag = "preheats",
+    params(("x-registry-authorization" = Option<String>, Header, description = "What the registry is to see as `Authorization`")),
+    request_body = Spec,
+    responses(
+        (status = 200, description = "At this moment", body = Forecast),
+        (status = 400, description = "It makes no sense", body = ApiError),
+        (status = 422, description = "It is no job", body = ApiError),
+        (status = 502, description = "The origin does not say what it is", body = ApiError),
+    )
+)]
+async fn plan(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    spec: Result<Json<Spec>, JsonRejection>,
+) -> Result<Json<Forecast>, Response> {
+    let Json(spec) = spec.map_err(IntoResponse::into_response)?;
+    let present = (api.hub, api.dashboard.highest_speeds());
+    api.preheats.plan(&spec, credentials(&headers)?, present).await.map(Json).map_err(refused)
+}
+
+/// What the registry is to see.
+fn credentials(headers: &HeaderMap) -> Result<Credentials, Response> {
+    match headers.get(AUTHORIZATION).map(|value| value.to_str()) {
+        None => Ok(Credentials::none()),
+        Some(Ok(value)) => Ok(Credentials::authorization(value)),
+        Some(Err(_)) => {
+            let why = format!("the header {AUTHORIZATION} has characters that HTTP does not allow");
+            Err(failed(StatusCode::BAD_REQUEST, why))
+        }
+    }
 }
 
 /// A job with its nodes
@@ -160,6 +192,7 @@ fn refused(refused: Refused) -> Response {
     let status = match refused {
         Refused::Nonsense(_) => StatusCode::BAD_REQUEST,
         Refused::Unknown(_) => StatusCode::NOT_FOUND,
+        Refused::Origin(_) => StatusCode::BAD_GATEWAY,
         Refused::Crowded(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refused::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };

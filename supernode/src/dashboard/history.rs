@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::preheat;
+
 /// Between two samples; also how often an open page hears something new.
 pub const STEP: Duration = Duration::from_secs(2);
 /// An hour of them.
@@ -98,6 +100,21 @@ impl History {
         }
     }
 
+    /// The highest speeds of the hour: from origins, and to nodes.
+    pub fn highest(&self) -> preheat::Speeds {
+        let steps = (RECENT.as_millis() / STEP.as_millis()) as usize;
+        let speed = |(then, before): &(Duration, Totals), (now, last): &(Duration, Totals)| {
+            let over = now.saturating_sub(*then).as_secs_f64().max(STEP.as_secs_f64());
+            let of = |before: u64, last: u64| (last.saturating_sub(before) as f64 / over) as u64;
+            (of(before.origin, last.origin), of(before.delivered, last.delivered))
+        };
+        let speeds = self.0.iter().zip(self.0.iter().skip(steps)).map(|(before, last)| speed(before, last));
+        speeds.fold(preheat::Speeds::default(), |highest, (origin, nodes)| preheat::Speeds {
+            origin: highest.origin.max(origin),
+            nodes: highest.nodes.max(nodes),
+        })
+    }
+
     /// Requests that failed at origins of late.
     pub fn origin_errors(&self, of_late: Duration) -> u64 {
         let before = self.before(of_late).map(|(_, totals)| totals.origin_errors);
@@ -148,6 +165,19 @@ mod tests {
             );
         }
         assert_eq!(history.speeds(), Speeds { origin: 10, seed: 20, nodes: 80 });
+    }
+
+    #[test]
+    fn the_highest_speeds_are_those_of_some_seconds_and_may_be_long_ago() {
+        let mut history = History::default();
+        assert_eq!(history.highest(), preheat::Speeds::default());
+        let (mut delivered, mut origin) = (0, 0);
+        for sample in 0..100_u64 {
+            history.push(Duration::from_secs(2 * sample), totals(delivered, origin, 0));
+            delivered += if (40..45).contains(&sample) { 2000 } else { 2 };
+            origin += if sample == 70 { 600 } else { 0 };
+        }
+        assert_eq!(history.highest(), preheat::Speeds { origin: 100, nodes: 1000 });
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::hub::Hub;
+use crate::preheat::Speeds;
 use events::{LISTENERS, News};
 use history::{History, Totals};
 use overview::{Overview, OverviewWithHistory};
@@ -85,6 +86,11 @@ impl Dashboard {
                 }
             }
         }
+    }
+
+    /// The highest speeds of the last hour.
+    pub fn highest_speeds(&self) -> Speeds {
+        self.history().highest()
     }
 
     fn totals(&self) -> Totals {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use common::node::Labels;
+use common::node::{Labels, NodeId};
 use common::task::TaskId;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -72,6 +72,12 @@ impl Hub {
     /// What all nodes got since the start, in bytes.
     pub fn delivered(&self) -> u64 {
         self.lock().tally.delivered()
+    }
+
+    /// How many pieces of a task each of these nodes holds, as far as is known.
+    pub fn held(&self, task: TaskId, nodes: &[NodeId]) -> Vec<u32> {
+        let state = self.lock();
+        nodes.iter().map(|&node| state.scheduler.held(task, node).unwrap_or_default()).collect()
     }
 
     /// The cluster in numbers, with so many of its busiest swarms.
@@ -163,7 +169,7 @@ fn rank(task: &TaskSummary) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use common::node::{Contact, NodeId};
+    use common::node::Contact;
     use common::piece::Geometry;
     use common::telemetry::Metrics;
     use tokio_util::sync::CancellationToken;

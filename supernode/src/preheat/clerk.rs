@@ -31,7 +31,7 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Jobs of an earlier life wait so long for peers to come back: whoever is there then can be chosen.
 const SETTLE: Duration = Duration::from_secs(5);
 /// What a registry may take to say what an image is, retries and tokens included.
-const FIND_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const FIND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What was found out about a job's image.
 type Found = (JobId, Result<Load, String>);

@@ -31,6 +31,8 @@ const MAX_TASKS: usize = 20_000;
 pub struct Load {
     /// Manifests first, then what they name; each once.
     pub sources: Arc<[Source]>,
+    /// How long each is, in bytes; of files that is not known.
+    pub lengths: Arc<[u64]>,
     /// What it comes to.
     pub contents: Contents,
     /// The image's full name, for a container runtime.
@@ -73,9 +75,17 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
             Manifest::Index(_) => return Err(ImageError::Nested(image.digest)),
         }
     }
-    let contents = Contents { tasks: load.sources.len() as u32, bytes: load.bytes };
+    let bytes = load.lengths.iter().fold(0, |sum: u64, length| sum.saturating_add(*length));
+    let contents = Contents { tasks: load.sources.len() as u32, bytes };
     let opener = Opener::Registry(Arc::new(Mutex::new(repository)));
-    Ok(Load { sources: load.sources.into(), contents, image: Some(reference.to_string()), own, opener })
+    Ok(Load {
+        sources: load.sources.into(),
+        lengths: load.lengths.into(),
+        contents,
+        image: Some(reference.to_string()),
+        own,
+        opener,
+    })
 }
 
 /// A manifest through the engine, like anything of the job: so the origin gives it once, and the cache has it.
@@ -123,8 +133,8 @@ fn chosen(manifests: &[Descriptor], platforms: &[String]) -> Result<Vec<Descript
 #[derive(Default)]
 struct Gathered {
     sources: Vec<Source>,
+    lengths: Vec<u64>,
     seen: BTreeSet<String>,
-    bytes: u64,
 }
 
 // === impl Gathered ===
@@ -135,7 +145,7 @@ impl Gathered {
         let digest = found.digest;
         if self.seen.insert(digest.to_string()) {
             self.sources.push(manifest(repository, digest));
-            self.bytes += found.bytes.len() as u64;
+            self.lengths.push(found.bytes.len() as u64);
         }
         Manifest::read(&found.bytes, &found.content_type)
     }
@@ -145,7 +155,7 @@ impl Gathered {
             let digest = blob.digest()?;
             if self.sources.len() < MAX_TASKS && self.seen.insert(blob.digest.clone()) {
                 self.sources.push(Source::of_digest(repository.blob(digest), digest));
-                self.bytes = self.bytes.saturating_add(blob.size);
+                self.lengths.push(blob.size);
             }
         }
         Ok(())
@@ -166,7 +176,14 @@ impl Load {
         let sources: Arc<[Source]> = files.iter().map(source).collect();
         let contents = Contents { tasks: sources.len() as u32, bytes: 0 };
         let own = credentials.clone();
-        Self { sources, contents, image: None, own, opener: Opener::Credentials(credentials) }
+        Self {
+            sources,
+            lengths: Arc::default(),
+            contents,
+            image: None,
+            own,
+            opener: Opener::Credentials(credentials),
+        }
     }
 
     /// What opens the sources now; `again` for another try, which may need a new token.

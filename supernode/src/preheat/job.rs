@@ -206,6 +206,9 @@ pub enum Refused {
     /// There is no such job.
     #[error("there is no preheat job {0}: `longshore preheats` lists those that there are")]
     Unknown(JobId),
+    /// What it is cannot be found out.
+    #[error("{0}")]
+    Origin(String),
     /// Too much is going on.
     #[error("there are {0} unfinished preheat jobs already: wait for some to end, or cancel some")]
     Crowded(usize),

@@ -1,7 +1,7 @@
 //! Preheating: images and files brought to where they will be wanted, before they are. [`Preheats`] takes jobs on ([`job`]), the
 //! [clerk](clerk) keeps them: it finds out what an image comes to ([`contents`]), chooses nodes ([`choice`]), has them work by a
 //! [`plan`], an attempt at a time ([`work`], [turns](turns)), and writes down what became of it ([`keep`]). Asked by the HTTP API and by the
-//! interfaces of others.
+//! interfaces of others. What a job would come to says a [forecast], which a [scout] makes.
 //!
 //! # Invariants
 //! - What was taken on is on the disk before it is answered, and goes on after a restart with the nodes that it was for.
@@ -12,12 +12,16 @@
 pub mod choice;
 mod clerk;
 pub mod contents;
+pub mod forecast;
 pub mod job;
 mod keep;
 mod ledger;
 pub mod plan;
+mod scout;
 mod turns;
 mod work;
+
+use std::sync::Arc;
 
 use common::task::Credentials;
 use peer::engine::Engine;
@@ -27,10 +31,13 @@ use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
 pub use self::choice::Choice;
+pub use self::forecast::{Forecast, Speeds};
 pub use self::job::{File, JobId, NodeState, NodeView, Refused, Spec, State, Target, View};
 
 use self::clerk::Clerk;
+use self::scout::Scout;
 use self::work::Means;
+use crate::hub::Hub;
 use crate::roster::Roster;
 
 /// Wishes that wait for the clerk: each is heard within milliseconds.
@@ -40,6 +47,7 @@ const ORDERS: usize = 64;
 #[derive(Clone)]
 pub struct Preheats {
     orders: mpsc::Sender<Order>,
+    scout: Scout,
 }
 
 /// What is to become of a job.
@@ -75,8 +83,10 @@ impl Preheats {
         roster: Roster,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
         let (orders, receiver) = mpsc::channel(ORDERS);
-        let clerk = Clerk::open(Means::new(engine, roster))?;
-        Ok((Self { orders }, clerk.run(receiver)))
+        let means = Means::new(engine, roster);
+        let scout = Scout::new(means.clone());
+        let clerk = Clerk::open(means)?;
+        Ok((Self { orders, scout }, clerk.run(receiver)))
     }
 
     /// Takes a job on, and whether it is new: the same one, while it is not done, is given as it is.
@@ -86,6 +96,20 @@ impl Preheats {
     pub async fn create(&self, spec: Spec, credentials: Credentials) -> Result<(View, bool), Refused> {
         spec.check()?;
         self.ask(|answer| Order::Create(Box::new(spec), credentials, answer)).await?
+    }
+
+    /// What a job would come to, were it begun now, with the highest speeds of late.
+    ///
+    /// # Errors
+    /// When it makes no sense, or the origin does not say what it is.
+    pub async fn plan(
+        &self,
+        spec: &Spec,
+        credentials: Credentials,
+        present: (Arc<Hub>, Speeds),
+    ) -> Result<Forecast, Refused> {
+        spec.check()?;
+        self.scout.plan(spec, credentials, present).await
     }
 
     /// A job with its nodes.

@@ -5,11 +5,18 @@ use crate::support::client;
 use crate::support::cluster::{Cluster, World};
 use crate::support::faulty::Origin;
 use crate::support::image::{Image, TAG};
-use crate::support::need;
 use crate::support::registry::{Registry, User};
+use crate::support::{eventually, need};
 
 fn name(image: &Image) -> String {
     format!("{REGISTRY}/{}:{TAG}", image.repository)
+}
+
+/// What `preheat --plan` says.
+async fn plan(cluster: &Cluster, arguments: &[&str]) -> serde_json::Value {
+    let (status, said) = longshore(cluster, &[&["preheat", "--plan", "--json"], arguments].concat()).await;
+    assert_eq!(status, Some(0), "{said}");
+    serde_json::from_str(&said).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,10 +27,30 @@ async fn what_is_preheated_to_peers_is_pulled_without_a_byte_from_anybody() {
     let image = Image::of_sizes("team/app", &[6 * MIB, 64 * 1024, 3 * MIB], 7100);
     registry.push(&image).await;
 
+    let plan = plan(&cluster, &[&name(&image)]).await;
+    let bytes = plan["contents"]["bytes"].as_u64().unwrap();
+    assert!(bytes as usize > 9 * MIB, "{plan:#}");
+    assert_eq!((&plan["desired"], &plan["ready"]), (&3.into(), &0.into()), "{plan:#}");
+    assert_eq!(plan["node_bytes"], 3 * bytes, "{plan:#}");
+    // To find out what the image is, its manifest was read, and stayed.
+    let manifest = bytes - plan["origin_bytes"].as_u64().unwrap();
+    assert!((100..10_000).contains(&manifest), "{plan:#}");
+    assert_eq!(
+        plan["seconds"],
+        serde_json::Value::Null,
+        "nothing was moved that would tell a speed: {plan:#}"
+    );
+
     let (status, said) = longshore(&cluster, &["preheat", &name(&image), "--wait"]).await;
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("3 of 3 nodes have it"), "{said}");
     registry.served_once(&image).await;
+    eventually("the supernode knowing that nothing is left to bring", async || {
+        let plan = self::plan(&cluster, &[&name(&image)]).await;
+        let left = ["ready", "origin_bytes", "node_bytes", "seconds"].map(|name| plan[name].as_u64());
+        (left == [Some(3), Some(0), Some(0), Some(0)]).then_some(())
+    })
+    .await;
     let mut before = Vec::new();
     for peer in &cluster.peers {
         let received = peer.received().await;
@@ -62,6 +89,14 @@ async fn the_cache_is_filled_without_any_peer_and_a_file_goes_to_some() {
     assert!((origin.copies(&image, image.layer().digest) - 1.0).abs() < f64::EPSILON);
 
     let url = origin.add_file("model.bin", vec![7; 2 * MIB]);
+    let plan = plan(&cluster, &[&url, "--count", "2"]).await;
+    assert_eq!(
+        (&plan["origin_bytes"], &plan["node_bytes"]),
+        (&(2 * MIB).into(), &(4 * MIB).into()),
+        "{plan:#}"
+    );
+    let (status, said) = longshore(&cluster, &["preheat", &(url.clone() + "x"), "--plan"]).await;
+    assert!(status == Some(1) && said.contains("404"), "{said}");
     let id = begin(&cluster, &[&url, "--count", "2"]).await;
     let done = job_that_is(&cluster, id, "succeeded").await;
     let nodes = done["nodes"].as_array().unwrap();

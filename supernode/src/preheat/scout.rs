@@ -1,0 +1,95 @@
+//! Finds out what a job would come to, for [`super::forecast`]: what is to be brought, what the cache has, who holds what. Manifests
+//! are read, and stay in the cache; nothing else moves.
+
+use std::sync::Arc;
+
+use common::task::Credentials;
+use futures_util::{StreamExt as _, stream};
+use peer::image::ImageError;
+use peer::origin;
+use tokio::sync::Semaphore;
+
+use super::choice::Candidate;
+use super::clerk::FIND_TIMEOUT;
+use super::contents::{self, Load};
+use super::forecast::{Forecast, Part, Speeds};
+use super::job::{Refused, Spec, Target};
+use super::work::Means;
+use crate::hub::Hub;
+
+/// Plans that are made at once: each may ask a registry.
+const AT_ONCE: usize = 4;
+/// Files that an origin is asked about at once.
+const LOOKS: usize = 8;
+
+/// Makes plans.
+#[derive(Clone)]
+pub(super) struct Scout {
+    means: Means,
+    desk: Arc<Semaphore>,
+}
+
+// === impl Scout ===
+
+impl Scout {
+    pub(super) fn new(means: Means) -> Self {
+        Self { means, desk: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// What the job would come to.
+    ///
+    /// # Errors
+    /// When the origin does not say what it is, or the store fails.
+    pub(super) async fn plan(
+        &self,
+        spec: &Spec,
+        credentials: Credentials,
+        (hub, speeds): (Arc<Hub>, Speeds),
+    ) -> Result<Forecast, Refused> {
+        let closing = |_| Refused::Broken("the supernode is shutting down".into());
+        let _turn = self.desk.acquire().await.map_err(closing)?;
+        let parts = tokio::time::timeout(FIND_TIMEOUT, self.parts(spec, credentials)).await;
+        let parts = parts.unwrap_or_else(|_| Err(Refused::Origin(ImageError::Slow.to_string())))?;
+        if spec.to == Target::Cache {
+            return Ok(Forecast::of_cache(&parts, speeds));
+        }
+        let peers = self.means.roster.peers().into_iter();
+        let candidates: Vec<_> = peers.map(|(node, labels)| Candidate { node, labels }).collect();
+        let (nodes, unknown) = spec.nodes.among(&candidates);
+        // Thousands of nodes and of parts are millions of questions.
+        let counting = tokio::task::spawn_blocking(move || {
+            Forecast::of(&parts, &nodes, |task, nodes| hub.held(task, nodes), speeds)
+        });
+        let forecast = counting.await.map_err(|error| Refused::Broken(error.to_string()))?;
+        Ok(Forecast { unknown, ..forecast })
+    }
+
+    async fn parts(&self, spec: &Spec, credentials: Credentials) -> Result<Vec<Part>, Refused> {
+        let unsaid = |error: &dyn std::fmt::Display| Refused::Origin(error.to_string());
+        let load =
+            contents::find(spec, credentials, &self.means.engine).await.map_err(|error| unsaid(&error))?;
+        let mut parts: Vec<Part> = match &load.image {
+            Some(_) => {
+                let parts = load.sources.iter().zip(load.lengths.iter());
+                parts.map(|(source, &length)| Part { task: source.task(), length, cached: 0 }).collect()
+            }
+            None => self.files(&load).await?,
+        };
+        for part in &mut parts {
+            let here = self.means.engine.local(part.task).await.map_err(|error| unsaid(&error))?;
+            part.cached = if here.is_some() { part.length } else { 0 };
+        }
+        Ok(parts)
+    }
+
+    /// How long files are, and which revisions are meant.
+    async fn files(&self, load: &Load) -> Result<Vec<Part>, Refused> {
+        let (credentials, client) = (load.credentials(false).await, self.means.engine.origin());
+        let looks = stream::iter(load.sources.iter().cloned()).map(async |source| {
+            let look = origin::look(client, source, &credentials).await?;
+            Ok(Part { task: look.source.task(), length: look.length.unwrap_or_default(), cached: 0 })
+        });
+        let looks: Vec<Result<Part, origin::OriginError>> = looks.buffered(LOOKS).collect().await;
+        looks.into_iter().collect::<Result<_, _>>().map_err(|error| Refused::Origin(error.to_string()))
+    }
+}
