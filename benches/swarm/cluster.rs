@@ -69,6 +69,11 @@ impl Cluster {
         self.data.join("join-token")
     }
 
+    /// The supernode's data folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// All of the daemons.
     pub(crate) fn processes(&self) -> impl Iterator<Item = &Process> {
         std::iter::once(&self.supernode).chain(&self.peers)

@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{RngCore as _, SeedableRng as _};
 use serde_json::json;
 
-use crate::options::{Mode, Options};
+use crate::options::{Contender, Mode, Options};
 
 /// The repository that everything is a part of.
 pub(crate) const REPOSITORY: &str = "bench/content";
@@ -21,6 +21,8 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const LAYERS: usize = 40;
 /// Shares no divisor with the number of layers: a step that visits all of them, large and small mixed.
 const STRIDE: usize = 7;
+/// A seed that no layer has.
+const OTHER: u64 = 1000;
 const CHUNK: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct Blob {
 pub(crate) struct Content {
     pub(crate) blobs: Vec<Blob>,
     pub(crate) manifest: Option<Blob>,
+    /// What is preheated beside a pull.
+    pub(crate) other: Option<Blob>,
     store: PathBuf,
 }
 
@@ -42,7 +46,11 @@ pub(crate) struct Content {
 impl Content {
     /// Makes what `options` ask for in `folder`.
     pub(crate) fn make(options: &Options, folder: &Path) -> anyhow::Result<Self> {
-        let mut content = Self { blobs: Vec::new(), manifest: None, store: folder.join("store") };
+        let mut content =
+            Self { blobs: Vec::new(), manifest: None, other: None, store: folder.join("store") };
+        if options.against.contains(&Contender::Beside) {
+            content.other = Some(content.noise(options.size, OTHER)?);
+        }
         if options.mode != Mode::ManyLayers {
             content.blobs.push(content.noise(options.size, 0)?);
             return Ok(content);

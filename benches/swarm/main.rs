@@ -19,6 +19,7 @@ mod options;
 mod output;
 #[path = "../shared/plot.rs"]
 mod plot;
+mod preheat;
 mod process;
 mod registry;
 mod report;

@@ -20,6 +20,7 @@ network, and all is removed at the end.
 Examples:
   cargo bench --bench swarm -- --nodes 16 --rate 50mbit --size 64MiB --against direct,aria2
   cargo bench --bench swarm -- --nodes 24 --mode zones --zones 3 --zone-rate 50mbit
+  cargo bench --bench swarm -- --against preheat,beside
   cargo bench --bench swarm -- --hostile liar
   cargo bench --bench swarm -- --longshore /tmp/longshore-before";
 
@@ -44,6 +45,10 @@ pub(crate) enum Contender {
     Longshore,
     /// Every node straight from the registry.
     Direct,
+    /// The same binary: a preheat job brings the content to all nodes' peers.
+    Preheat,
+    /// The same binary: all nodes pull while a preheat job brings them as much of something else.
+    Beside,
     /// BitTorrent as aria2 speaks it, with a tracker and one seeder on the supernode's host.
     Aria2,
 }
@@ -234,6 +239,8 @@ impl Contender {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Longshore => "longshore",
+            Self::Preheat => "preheat",
+            Self::Beside => "beside",
             Self::Direct => "direct",
             Self::Aria2 => "aria2",
         }

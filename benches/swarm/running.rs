@@ -14,6 +14,7 @@ use crate::cluster::{self, Cluster, Sources};
 use crate::content::{Content, REPOSITORY};
 use crate::net::Host;
 use crate::options::{Child, Contender, Options};
+use crate::preheat;
 use crate::process::Process;
 
 /// What is done, and where everything runs.
@@ -57,7 +58,7 @@ pub(crate) struct Cost {
 impl Running {
     pub(crate) async fn start(contender: Contender, setting: &Setting<'_>) -> anyhow::Result<Self> {
         Ok(match contender {
-            Contender::Longshore => {
+            Contender::Longshore | Contender::Preheat | Contender::Beside => {
                 Self::Longshore { cluster: Cluster::start(setting).await?, hostile: None }
             }
             Contender::Direct => Self::Direct,
@@ -89,6 +90,16 @@ impl Running {
         start: Instant,
     ) -> anyhow::Result<Vec<Times>> {
         let Setting { options, content, address, nodes, .. } = setting;
+        // Not looked at again: it works as long as it is held.
+        let _beside = match (self, contender) {
+            (Self::Longshore { cluster, .. }, Contender::Preheat) => {
+                return preheat::bring(cluster, setting, start).await;
+            }
+            (Self::Longshore { cluster, .. }, Contender::Beside) => {
+                Some(preheat::beside(cluster, setting, start).await?)
+            }
+            _ => None,
+        };
         let limit = options.limit(contender);
         let each = nodes.iter().cloned().enumerate().map(async |(number, node)| {
             let clock = Clock { start, begins: options.begins(number), limit };

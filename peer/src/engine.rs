@@ -23,6 +23,7 @@ use crate::download::session::{Input, Session, Start};
 use crate::download::shared::{Phase, Shared};
 use crate::download::{BUDGET_UNIT, Context};
 use crate::error::FetchError;
+use crate::exchange::courtesy::Courtesy;
 use crate::exchange::guests::Guests;
 use crate::exchange::line::Line;
 use crate::exchange::link::{self, LinkStream};
@@ -125,7 +126,7 @@ impl Engine {
             vault: options.vault,
             metrics: options.metrics,
             style: options.style,
-            pulls: Line::default(),
+            courtesy: Courtesy::default(),
             downlink: Line::default(),
             uplink: Line::default(),
             budget: Arc::new(Semaphore::new((DOWNLOAD_BUDGET / BUDGET_UNIT) as usize)),

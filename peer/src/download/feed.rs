@@ -2,6 +2,7 @@
 //! peer whose supernode is gone, and by a lone `get`. Where there is a vault that has the task, it is read first, and the origin
 //! is asked for what it left out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,7 +14,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::retrieval::Retrieval;
+use super::shared::Shared;
 use crate::error::FetchError;
+use crate::exchange::courtesy::{self, Courtesy};
 use crate::limit::{Allowance, Limits};
 use crate::origin::{Fetch, OriginClient, OriginError, OriginEvent, fetch};
 use crate::store::Blob;
@@ -60,6 +63,14 @@ type Written = (PieceIndex, Digest, ByteSource, Duration);
 /// What one source left for the next to fetch; nothing after the origin.
 type Rest = Option<PieceSet>;
 
+/// Whether a task gives way to others, and to whom.
+pub struct Manners {
+    /// The task.
+    pub shared: Arc<Shared>,
+    /// All of the node's.
+    pub courtesy: Courtesy,
+}
+
 /// A running fetch, from the vault where it has the task, then from the origin; dropping it ends it.
 pub struct Feed {
     events: mpsc::Receiver<OriginEvent>,
@@ -72,9 +83,27 @@ pub struct Feed {
     /// What it may take, of all downloads, and of the origins.
     download: Allowance,
     of_origins: Allowance,
+    manners: Manners,
     done: bool,
     /// As long as it lasts, if it is part of what is traced.
     _span: Span,
+}
+
+// === impl Manners ===
+
+impl Manners {
+    /// Waits until this task may take more. What nobody reads is not sent: the origin's TCP window fills.
+    async fn turn(&self) {
+        while !self.shared.is_urgent() && !self.courtesy.lets_pass(Instant::now()) {
+            tokio::time::sleep(courtesy::LOOK_AGAIN).await;
+        }
+    }
+
+    fn took(&self, bytes: u64) {
+        if !self.shared.is_urgent() {
+            self.courtesy.charge(bytes);
+        }
+    }
 }
 
 // === impl Feed ===
@@ -85,7 +114,7 @@ impl Feed {
         origin: OriginClient,
         wanted: Fetch,
         retrieval: Option<Retrieval>,
-        limits: &Limits,
+        (limits, manners): (&Limits, Manners),
         span: Span,
     ) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
@@ -93,7 +122,8 @@ impl Feed {
         let (download, of_origins) = (limits.download.allowance(), limits.origin.allowance());
         let (from, next) = (ByteSource::Origin, Some((origin, wanted)));
         let (done, _span) = (false, span);
-        let mut feed = Self { events, fetching, writes, from, next, download, of_origins, done, _span };
+        let mut feed =
+            Self { events, fetching, writes, from, next, download, of_origins, manners, done, _span };
         match (retrieval, &feed.next) {
             (Some(retrieval), Some((_, Fetch { have: Some((_, have)), parallel, .. }))) => {
                 feed.from = ByteSource::Cache;
@@ -153,6 +183,12 @@ impl Feed {
     /// The next thing that happens; pends forever after [`Fed::Done`] or [`Fed::Failed`].
     pub async fn next(&mut self) -> Fed {
         loop {
+            let (ended, room) =
+                (self.events.is_closed() && self.events.is_empty(), self.writes.len() < WRITES);
+            let event = async {
+                self.manners.turn().await;
+                self.events.recv().await
+            };
             tokio::select! {
                 biased;
                 Some(written) = self.writes.join_next() => match written {
@@ -160,15 +196,16 @@ impl Feed {
                     Ok(Err(error)) => return self.fail(error),
                     Err(_) => return self.fail(FetchError::Closing),
                 },
-                Some(event) = self.events.recv(), if self.writes.len() < WRITES => match event {
+                Some(event) = event, if room => match event {
                     OriginEvent::Meta { geometry, .. } => return Fed::Meta(geometry),
                     OriginEvent::Piece { index, chunks, digest: Some(digest) } => {
+                        self.manners.took(chunks.iter().map(|chunk| chunk.len() as u64).sum());
                         return Fed::Piece { index, chunks, digest };
                     }
                     // We ask for all of them to be hashed.
                     OriginEvent::Piece { digest: None, .. } => {}
                 },
-                Some(ended) = self.fetching.join_next(), if self.events.is_closed() && self.events.is_empty() => {
+                Some(ended) = self.fetching.join_next(), if ended => {
                     match ended {
                         Ok(Ok(None)) => {}
                         Ok(Ok(Some(held))) => self.go_on(held),

@@ -20,10 +20,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::doorstep::Doorstep;
 use super::shared::Shared;
 use super::{BUDGET_UNIT, Context};
+use crate::exchange::courtesy;
 use crate::exchange::fetch::{self, FetchFault, Wanted};
 use crate::exchange::line::Share;
 use crate::exchange::link::{self, LinkEnd, LinkStream, Said};
-use crate::exchange::reveal::Reveal;
+use crate::exchange::reveal::{Reveal, Style};
 use crate::exchange::select::{Ask, Select, Setback};
 use crate::limit::Allowance;
 use crate::record::Who;
@@ -139,7 +140,7 @@ impl Mesh {
         let select = Select::new(geometry, PieceSet::new(pieces), context.seed_for(task));
         let reveal = Reveal::new(context.style, pieces);
         let (down, up) = (context.downlink.share(), context.uplink.share());
-        let (allowance, pull) = (context.limits.download.allowance(), context.pulls.share());
+        let (allowance, pull) = (context.limits.download.allowance(), context.courtesy.share());
         Self {
             allowance,
             pull,
@@ -275,7 +276,10 @@ impl Mesh {
     pub fn pump(&mut self, complete: bool, now: Instant) -> Option<Instant> {
         self.shun();
         self.open_links(complete, now);
-        for tell in self.reveal.drain(self.up.others(), now) {
+        let urgent = self.shared.is_urgent();
+        let gives_way = !urgent && self.pull.others() > 0;
+        let others = if gives_way { usize::MAX } else { self.up.others() };
+        for tell in self.reveal.drain(others, now) {
             let (show, hold) = (runs(&tell.show), runs(&tell.hold));
             let show = show.chunks(MAX_RUNS).map(|runs| Link::Have(runs.to_vec()));
             let hold = hold.chunks(MAX_RUNS).map(|runs| Link::Hold(runs.to_vec()));
@@ -294,17 +298,20 @@ impl Mesh {
                 self.links.keys().copied().filter(|node| self.reveal.child_is_full(*node)).collect();
             idle.into_iter().for_each(|node| self.link_down(node));
             self.down.set(0);
-            self.pull.set(0);
+            // A seed that has it deals it out while somebody waits for it.
+            self.pull.set(usize::from(urgent && self.context.style == Style::Seed && self.reveal.out() > 0));
             return self.reveal.wake_at();
         }
         self.starved = false;
         self.down.set(self.select.flights());
-        let urgent = self.shared.is_urgent();
         self.pull.set(usize::from(urgent));
-        if self.asking {
-            // What is fetched ahead of need takes what the line has left beside what is waited for.
-            let others = if urgent || self.pull.others() == 0 { self.down.others() } else { usize::MAX };
+        let waits = gives_way && !self.context.courtesy.lets_pass(now);
+        if self.asking && !waits {
+            let others = if gives_way { usize::MAX } else { self.down.others() };
             for ask in self.select.poll(others, now) {
+                if gives_way {
+                    self.context.courtesy.charge(self.geometry.range(ask.index).len());
+                }
                 self.launch(ask, now);
             }
             self.down.set(self.select.flights());
@@ -312,7 +319,11 @@ impl Mesh {
         let retry = self.parents.values().filter(|parent| !parent.opening && parent.retry > now);
         let retry = retry.map(|parent| parent.retry).min();
         let starved = self.starved.then(|| now + STARVED);
-        let select = self.select.wake_at(now).filter(|_| self.asking);
+        let select = match waits {
+            true => Some(now + courtesy::LOOK_AGAIN),
+            false => self.select.wake_at(now),
+        };
+        let select = select.filter(|_| self.asking);
         let wakes = [self.reveal.wake_at(), select, retry, starved];
         wakes.into_iter().flatten().min()
     }

@@ -31,6 +31,7 @@ use common::telemetry::Metrics;
 use tokio::sync::Semaphore;
 
 use crate::coordinator::Coordinator;
+use crate::exchange::courtesy::Courtesy;
 use crate::exchange::line::Line;
 use crate::exchange::pool::Pool;
 use crate::exchange::reveal::Style;
@@ -60,8 +61,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// How thrifty this node shows its pieces.
     pub style: Style,
-    /// The downloads that somebody waits for.
-    pub pulls: Line,
+    /// How preheats give way to pulls.
+    pub courtesy: Courtesy,
     /// The pieces that all its tasks have asked for.
     pub downlink: Line,
     /// The pieces that all its tasks have shown to children that have not taken them yet.

@@ -3,6 +3,7 @@
 //! keeps one connection a neighbour, [`guests`] sees that no neighbour takes what is there for all, [`line`] what the
 //! tasks of this node have under way together.
 
+pub mod courtesy;
 pub mod fetch;
 pub mod fuzz;
 pub mod guests;

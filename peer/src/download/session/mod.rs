@@ -58,6 +58,8 @@ const LINGER: Duration = Duration::from_secs(10);
 const MAX_WAITING: usize = 128;
 /// Pieces looked for in one go on a blocking thread.
 const SALVAGE_BATCH: usize = 64;
+/// What is fetched ahead of need has so many times the patience.
+const AHEAD_OF_NEED: u32 = 10;
 /// Ranged requests at the origin, side by side.
 const PARALLEL: usize = 4;
 
@@ -263,6 +265,8 @@ impl Session {
             // The seed has nothing more either: it waits for the origin, which we would only burden.
             (false, true) => ORIGIN_PATIENCE + self.spread(),
         };
+        // What nobody waits for yet gives way to what somebody does: at the origin that would be no way to give.
+        let patience = if self.shared.is_urgent() { patience } else { patience * AHEAD_OF_NEED };
         if self.moved + patience <= now {
             tracing::info!(task = ?self.shared.task(), lost = self.lost, "the swarm gives nothing more: asking the origin");
             self.recalled = false;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{PARALLEL, Session};
 use crate::coordinator::Notice;
-use crate::download::feed::{Fed, Feed};
+use crate::download::feed::{Fed, Feed, Manners};
 use crate::download::proof;
 use crate::error::FetchError;
 use crate::exchange::reveal::Style;
@@ -54,7 +54,8 @@ impl Session {
         let wanted = Fetch { source, credentials: self.credentials.clone(), have, parallel, hashed: true };
         let origin = self.context.origin.clone();
         let span = Span::within("origin.fetch", self.span.context(), Side::Client);
-        let feed = Feed::start(origin, wanted, self.retrieval(), &self.context.limits, span);
+        let manners = Manners { shared: self.shared.clone(), courtesy: self.context.courtesy.clone() };
+        let feed = Feed::start(origin, wanted, self.retrieval(), (&self.context.limits, manners), span);
         self.shared.scribe().note(|record, now| record.feeding(giver(feed.from()), now));
         self.feed = Some(feed);
     }

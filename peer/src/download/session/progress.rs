@@ -19,6 +19,9 @@ use crate::record::End;
 impl Session {
     pub(super) fn count(&self, source: ByteSource, bytes: u64) {
         self.context.metrics.received_bytes.of(source).inc_by(bytes);
+        if self.shared.is_urgent() {
+            self.context.courtesy.earned(bytes, Instant::now());
+        }
     }
 
     pub(super) fn arrived(&mut self, index: PieceIndex, digest: Digest, from: Option<NodeId>, offer: bool) {
