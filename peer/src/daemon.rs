@@ -11,6 +11,7 @@ use common::identity::{Admits, Identity, IdentityError, JoinProof};
 use common::node::{Labels, Role};
 use common::telemetry::{Metrics, TurnedAway};
 use common::transport::{self, Inbound, Transport, TransportError, TransportOptions};
+use common::wire::hello;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -46,6 +47,8 @@ pub const SOCKET: &str = "longshore.sock";
 pub struct PeerOptions {
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// It is here for one fetch: nothing that it keeps outlives it, and nobody counts on it.
+    pub passing: bool,
     /// `HOST:PORT` of supernodes.
     pub supernodes: Vec<String>,
     /// What lets us in the first time.
@@ -154,6 +157,7 @@ impl PeerOptions {
     pub fn local(data_dir: PathBuf) -> Self {
         Self {
             data_dir,
+            passing: false,
             supernodes: Vec::new(),
             proof: None,
             quic_listen: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -188,7 +192,7 @@ impl Peer {
     /// As there.
     pub async fn start_with(options: PeerOptions, resolver: Arc<dyn Resolver>) -> Result<Self, DaemonError> {
         let PeerOptions { data_dir, supernodes, proof, labels, origin, .. } = options;
-        let store_options = StoreOptions { limits: options.limits, durable: true };
+        let store_options = StoreOptions { limits: options.limits, durable: !options.passing };
         let metrics = Metrics::new();
         let counted = metrics.clone();
         let store_dir = data_dir.clone();
@@ -210,6 +214,7 @@ impl Peer {
         let mut hello = transport::hello(identity.node(), Role::Peer);
         hello.advertise = options.advertise;
         hello.labels = labels;
+        hello.features = if options.passing { hello::PASSING } else { 0 };
         hello.slots = SLOTS;
         let transport = Transport::bind(TransportOptions {
             listen: options.quic_listen,

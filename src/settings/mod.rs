@@ -260,6 +260,7 @@ pub fn peer(config: Option<&Path>, flags: Flags, defaults: Defaults) -> anyhow::
     Ok(PeerPlan {
         options: PeerOptions {
             data_dir,
+            passing: false,
             supernodes: settings.supernode,
             proof,
             quic_listen: on(interface.into(), settings.quic_listen, 7710),

@@ -11,6 +11,7 @@ use common::task::TaskId;
 use common::telemetry::TurnedAway;
 use common::telemetry::trace::TraceContext;
 use common::wire::codec::CodecError;
+use common::wire::hello::PASSING;
 use common::wire::swarm::{Failure, Join, MAX_ENTRIES, Priority, ToPeer, ToSupernode};
 use peer::engine::Engine;
 use peer::exchange::serve::SessionStream;
@@ -127,7 +128,8 @@ impl Sessions {
         let member = Member { contact, labels: hello.labels, slots: hello.slots.min(MAX_SLOTS) };
         let (hub, version) = (self.hub.clone(), connection.version());
         let mut news = self.membership.news();
-        let _reach = self.roster.enter(connection.clone());
+        let stays = hello.features & PASSING == 0;
+        let _reach = stays.then(|| self.roster.enter(connection.clone()));
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());

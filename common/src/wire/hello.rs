@@ -12,6 +12,9 @@ pub const VERSION: u16 = 4;
 /// The oldest that it still understands.
 pub const MIN_VERSION: u16 = 1;
 
+/// In [`Hello::features`]: a peer that is here for one fetch and takes no errands.
+pub const PASSING: u64 = 1;
+
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -47,6 +47,7 @@ impl Member {
         let token = flags.join_token_file.as_deref().map(JoinToken::read).transpose()?;
         let store = Draft::folder(&beside)?;
         let options = PeerOptions {
+            passing: true,
             supernodes: flags.supernode.clone(),
             proof: token.map(|token| Arc::new(token) as Arc<dyn JoinProof>),
             quic_listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
