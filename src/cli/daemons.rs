@@ -208,6 +208,10 @@ pub struct Supernode {
     /// 'quay.io/team/**:v*=peers,zone=eu-1a' (repeatable; the first that fits counts) [default: nothing]
     #[arg(long, value_name = "REGISTRY/REPOSITORY[:TAG]=cache|peers|runtime[,…]")]
     pub preheat_rule: Vec<String>,
+    /// Logins at registries, as `docker login` writes them, for preheating what nobody brings credentials for; whoever may make jobs
+    /// uses them [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub registry_logins: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
     pub limits: Limits,

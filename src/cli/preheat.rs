@@ -13,10 +13,13 @@ Examples:
   longshore preheat app:2 --percent 10 --parallelism 4           a tenth of the nodes, four at a time
   longshore preheat quay.io/team/app:1.2 --plan                  how much that would be, and how long
   longshore preheat https://example.com/model.bin --zone a       a file, at the nodes of a zone
+  longshore preheat nginx:1.29 --schedule '0 3 * * *' --time-zone Europe/Berlin       every night
+  longshore preheat quay.io/team/app:main --follow               now, and each time that the tag moves
 
 It is a job of the supernode, which this command finds by its data folder: run it where the supernode runs (in a cluster:
 kubectl exec). The job goes on when the command has ended; `longshore preheats` shows, pauses, cancels. Logins are those of docker,
-podman and skopeo; the job keeps them in memory only, so that one that needs them does not outlive a restart of the supernode.
+podman and skopeo; the job keeps them in memory only, so that one that needs them does not outlive a restart of the supernode. Where
+none are there, the supernode uses its own (supernode --registry-logins), which a restart does not forget.
 
 Exit codes: 0 taken on, or with --wait all nodes have it; 1 it did not work; 2 the command line makes no sense.";
 
@@ -80,11 +83,21 @@ pub struct Preheat {
     #[arg(short = 'H', long, value_name = "HEADER")]
     pub header: Option<String>,
     /// Wait until it is over, and show how it goes
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["schedule", "follow"])]
     pub wait: bool,
     /// Bring nothing: say how many bytes would move, from where, and how long it would take
-    #[arg(long, conflicts_with = "wait")]
+    #[arg(long, conflicts_with_all = ["wait", "schedule", "follow"])]
     pub plan: bool,
+    /// Begin such a job again and again: five fields as cron has them, or @hourly, @daily, @weekly, @monthly, @yearly
+    #[arg(long, value_name = "CRON", conflicts_with = "follow")]
+    pub schedule: Option<String>,
+    /// The time zone of --schedule, for example Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", requires = "schedule")]
+    pub time_zone: Option<String>,
+    /// Begin such a job now and each time that the image's tag moves, which the registry is asked this often: --follow or
+    /// --follow=TIME [default: 5m; at least 30s]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "5m")]
+    pub follow: Option<Span>,
     #[command(flatten)]
     pub at: At,
     /// The job as JSON on standard output, for programs
@@ -97,7 +110,9 @@ Examples:
   longshore preheats                 all jobs, the newest first
   longshore preheats show 12         one, node by node
   longshore preheats watch 12        until it is over
-  longshore preheats cancel 12";
+  longshore preheats cancel 12
+  longshore preheats schedules       what begins jobs by itself
+  longshore preheats schedules run 3";
 
 /// The jobs that there are.
 #[derive(Args)]
@@ -127,6 +142,49 @@ pub enum Deed {
     Cancel(Job),
     /// End and forget it; what was brought stays
     Remove(Job),
+    /// What begins jobs by itself (preheat --schedule, --follow)
+    Schedules(Schedules),
+}
+
+/// The schedules that there are.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Schedules {
+    #[command(subcommand)]
+    pub deed: Option<ScheduleDeed>,
+    #[command(flatten)]
+    pub at: At,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is to be done with a schedule.
+#[derive(Subcommand)]
+pub enum ScheduleDeed {
+    /// Show it with its last runs
+    Show(Schedule),
+    /// Run it now, paused or not
+    Run(Schedule),
+    /// Let it begin nothing by itself until it is resumed
+    Pause(Schedule),
+    /// Go on with it; what was missed meanwhile is not made up for
+    Resume(Schedule),
+    /// Forget it; a job that it began goes on
+    Remove(Schedule),
+}
+
+/// The schedule that is meant.
+#[derive(Args)]
+pub struct Schedule {
+    /// Its number
+    #[arg(value_name = "SCHEDULE")]
+    pub id: u64,
+    #[command(flatten)]
+    pub at: At,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The job that is meant.

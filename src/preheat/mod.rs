@@ -1,6 +1,7 @@
 //! `longshore preheat` and `longshore preheats`: jobs that bring images to nodes before they are wanted. The supernode does them;
 //! this asks it over its socket.
 
+mod schedules;
 mod show;
 mod watch;
 
@@ -19,9 +20,12 @@ pub async fn run(flags: cli::Preheat) -> anyhow::Result<()> {
     spec.check().map_err(crate::usage)?;
     let authorization = authorization(flags.header.as_deref(), &spec).await?;
     let mut daemon = daemon(&flags.at).await?;
-    let body = serde_json::to_vec(&spec)?;
     let headers: Vec<_> =
         authorization.iter().map(|value| ("x-registry-authorization", value.as_str())).collect();
+    if flags.schedule.is_some() || flags.follow.is_some() {
+        return schedules::make(&mut daemon, spec, &flags, &headers).await;
+    }
+    let body = serde_json::to_vec(&spec)?;
     if flags.plan {
         let forecast = daemon.send(Method::POST, "/preheats/plan", &headers, body).await?;
         return show::forecast(&spec, &forecast, flags.json);
@@ -57,6 +61,7 @@ pub async fn jobs(flags: cli::Preheats) -> anyhow::Result<()> {
         Some(cli::PreheatDeed::Pause(job)) => change(job, "pause").await,
         Some(cli::PreheatDeed::Resume(job)) => change(job, "resume").await,
         Some(cli::PreheatDeed::Cancel(job)) => change(job, "cancel").await,
+        Some(cli::PreheatDeed::Schedules(flags)) => schedules::run(flags).await,
         Some(cli::PreheatDeed::Remove(job)) => {
             daemon(&job.at).await?.ask(Method::DELETE, &format!("/preheats/{}", job.id), Vec::new()).await?;
             Ok(())

@@ -136,7 +136,7 @@ fn node_state(state: NodeState) -> &'static str {
     }
 }
 
-fn target(target: Target) -> &'static str {
+pub(super) fn target(target: Target) -> &'static str {
     match target {
         Target::Cache => "cache",
         Target::Peers => "peers",
@@ -148,7 +148,8 @@ fn what(view: &View) -> String {
     named(&view.spec)
 }
 
-fn named(spec: &Spec) -> String {
+/// What a job is to bring.
+pub(super) fn named(spec: &Spec) -> String {
     match (&spec.image, spec.files.as_slice()) {
         (Some(image), _) => image.clone(),
         (None, [file]) => common::telemetry::redact(&file.url),
@@ -156,7 +157,7 @@ fn named(spec: &Spec) -> String {
     }
 }
 
-fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(super) fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }

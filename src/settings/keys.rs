@@ -57,6 +57,7 @@ const SUPERNODE: &[Key] = &[
     Key::new("max-sessions", Kind::Number, "20000"),
     Key::new("max-joins", Kind::Number, "5000"),
     Key::new("preheat-rule", Kind::List, "quay.io/team/**:v*=peers zone=eu-1a"),
+    Key::new("registry-logins", Kind::Text, "/etc/longshore/registry-logins.json"),
 ];
 
 const PEER: &[Key] = &[

@@ -26,6 +26,7 @@ use supernode::api::tls::Certificate;
 use supernode::daemon::{SupernodeOptions, WebOptions};
 use supernode::drivers::Rules;
 use supernode::enrolment::KubernetesFlags;
+use supernode::preheat::Logins;
 use supernode::vault::CacheOptions;
 
 use crate::joining::Joining;
@@ -58,6 +59,7 @@ struct SupernodeSection {
     max_sessions: Option<NonZeroU32>,
     max_joins: Option<NonZeroU32>,
     preheat_rule: Vec<String>,
+    registry_logins: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -183,6 +185,7 @@ pub fn supernode(
     };
     let kubernetes = kubernetes.options(|name| std::env::var(name).ok()).map_err(usage)?;
     let preheat_rules = Rules::read(&settings.preheat_rule).map_err(usage)?;
+    let registry_logins = settings.registry_logins.map(Logins::open).transpose().map_err(usage)?;
     let capacity = Capacity::default();
     let capacity = Capacity {
         sessions: settings.max_sessions.map_or(capacity.sessions, |most| most.get() as usize),
@@ -195,6 +198,7 @@ pub fn supernode(
         web,
         capacity,
         preheat_rules,
+        registry_logins: registry_logins.unwrap_or_default(),
         rates,
         data_dir,
         quic_listen: on(interface.into(), settings.quic_listen, 7700),

@@ -16,7 +16,7 @@ use peer::exchange::reveal::Style;
 use peer::housekeeping;
 use peer::limit::Rates;
 use peer::origin::{OriginClient, OriginOptions};
-use peer::store::{Limits, Store, StoreOptions};
+use peer::store::{Limits, Store, StoreError, StoreOptions};
 use peer::tasks::Tasks;
 use tokio::sync::mpsc;
 
@@ -31,9 +31,10 @@ use crate::enrolment::{Desks, JoinTokens, Kubernetes, KubernetesOptions, Office,
 use crate::hub::Hub;
 use crate::membership::Membership;
 use crate::openings::Openings;
-use crate::preheat::Preheats;
+use crate::preheat::{Logins, Preheats};
 use crate::roster::Roster;
 use crate::scheduler::{Event, Settings};
+use crate::schedules::{self, Schedules};
 use crate::seed::{self, SeedCoordinator};
 use crate::sessions::{self, Sessions};
 use crate::testimony::Notary;
@@ -79,6 +80,8 @@ pub struct SupernodeOptions {
     pub capacity: Capacity,
     /// Which pushes that registries tell of are preheated.
     pub preheat_rules: Rules,
+    /// Who it is at registries where nobody says, for what it preheats.
+    pub registry_logins: Logins,
 }
 
 /// How a supernode's HTTP port is to be.
@@ -122,6 +125,7 @@ impl SupernodeOptions {
             rates: Rates::default(),
             capacity: Capacity::default(),
             preheat_rules: Rules::default(),
+            registry_logins: Logins::default(),
         }
     }
 }
@@ -146,6 +150,7 @@ impl Supernode {
             rates,
             capacity,
             preheat_rules,
+            registry_logins,
             ..
         } = options;
         let store_dir = data_dir.clone();
@@ -215,7 +220,7 @@ impl Supernode {
         running.tasks.spawn(seed::listen(hub.clone(), memory.clone(), notices));
         let notary = Notary::new(&authority);
         let roster = Roster::default();
-        let preheats = preheats(&engine, &roster, &running.tasks).await?;
+        let (preheats, schedules) = preheats(&engine, &roster, registry_logins, &running.tasks).await?;
         let shared = Sessions {
             engine: engine.clone(),
             hub: hub.clone(),
@@ -239,7 +244,7 @@ impl Supernode {
         let (registries, counted) = (engine.origin().registries().clone(), engine.metrics().clone());
         let drivers = Drivers::new(preheats.clone(), preheat_rules, registries, counted);
         running.tasks.spawn(drivers.clone().run());
-        let parts = api::Parts { hub, engine, dashboard, preheats, drivers };
+        let parts = api::Parts { hub, engine, dashboard, preheats, schedules, drivers };
         let open = api::router(parts.clone(), Door::Open);
         running.tasks.serve(socket, open);
         let router = api::router(parts, door);
@@ -305,13 +310,26 @@ fn door(data_dir: &Path, web: &WebOptions, listens: SocketAddr) -> Result<Door, 
     Ok(Door::Token(Token::open(path, web.token_file.is_none())?))
 }
 
-/// The preheat jobs, which go on where they were.
-async fn preheats(engine: &Engine, roster: &Roster, tasks: &Tasks) -> Result<Preheats, DaemonError> {
+/// The preheat jobs, which go on where they were, and the schedules that begin some.
+async fn preheats(
+    engine: &Engine,
+    roster: &Roster,
+    logins: Logins,
+    tasks: &Tasks,
+) -> Result<(Preheats, Schedules), DaemonError> {
+    let (store, origin) = (engine.store().clone(), engine.origin().clone());
     let (engine, roster) = (engine.clone(), roster.clone());
-    let opened = tokio::task::spawn_blocking(move || Preheats::open(engine, roster)).await;
-    let (preheats, clerk) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    let opened = tokio::task::spawn_blocking(move || {
+        let (preheats, clerk) = Preheats::open(engine, roster, logins.clone())?;
+        let means = schedules::Means { preheats: preheats.clone(), origin, logins, store };
+        let (schedules, keeper) = Schedules::open(means)?;
+        Ok::<_, StoreError>(((preheats, schedules), (clerk, keeper)))
+    });
+    let opened = opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    let (opened, (clerk, keeper)) = opened?;
     tasks.spawn(clerk);
-    Ok(preheats)
+    tasks.spawn(keeper);
+    Ok(opened)
 }
 
 async fn keep_time(hub: Arc<Hub>) {

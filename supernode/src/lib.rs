@@ -2,7 +2,7 @@
 //! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`],
 //! [`bulletin`], [`outbox`]), what outlives a supernode
 //! ([`testimony`]), how much is taken on ([`admission`], [`openings`]), how strangers become members ([`enrolment`], [`tokens`]) and
-//! who is one ([`membership`]), who can be reached ([`roster`]) and is given something ahead of need ([`preheat`]), its HTTP ([`api`]) and what people see of it ([`dashboard`]), the cache in a bucket that several of them share ([`vault`]) and the
+//! who is one ([`membership`]), who can be reached ([`roster`]) and is given something ahead of need ([`preheat`]), by [`schedules`] too, its HTTP ([`api`]) and what people see of it ([`dashboard`]), the cache in a bucket that several of them share ([`vault`]) and the
 //! [`daemon`] around them.
 
 pub mod admission;
@@ -20,6 +20,7 @@ pub mod outbox;
 pub mod preheat;
 pub mod roster;
 pub mod scheduler;
+pub mod schedules;
 pub mod seed;
 pub mod sessions;
 pub mod testimony;

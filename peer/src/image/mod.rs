@@ -1,6 +1,7 @@
-//! What an image is at a registry: its name ([`reference`]), its manifests and what they name ([`manifest`]), and the questions
+//! What an image is at a registry: its name ([`reference`]), who one is there ([`logins`]), its manifests and what they name ([`manifest`]), and the questions
 //! that bring those ([`registry`]). For who wants a whole image and has no runtime that asks: `get`, and preheating.
 
+pub mod logins;
 pub mod manifest;
 pub mod reference;
 pub mod registry;

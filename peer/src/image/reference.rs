@@ -117,6 +117,16 @@ impl Reference {
         }
     }
 
+    /// Its name as [`Self::of_image`] reads it; with `oci://` in front where it would mean another image without, for a host
+    /// without a dot is a repository there.
+    pub fn spelled(&self) -> String {
+        let name = self.to_string();
+        match Self::of_image(&name) {
+            Ok(read) if read == *self => name,
+            _ => format!("oci://{name}"),
+        }
+    }
+
     /// What the manifest is asked by.
     pub fn wanted(&self) -> String {
         match (&self.digest, &self.tag) {

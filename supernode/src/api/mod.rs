@@ -10,6 +10,7 @@
 pub mod guard;
 mod openapi;
 mod preheats;
+mod schedules;
 pub mod tls;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::drivers::{self, Drivers};
 use crate::hub::Hub;
 use crate::preheat::Preheats;
 use crate::scheduler::{PeerView, TaskSummary};
+use crate::schedules::Schedules;
 
 /// A request is a few words.
 const MAX_BODY: usize = 64 * 1024;
@@ -52,6 +54,8 @@ pub struct Parts {
     pub dashboard: Dashboard,
     /// Preheat jobs.
     pub preheats: Preheats,
+    /// What begins preheat jobs by itself.
+    pub schedules: Schedules,
     /// Preheat jobs by the interfaces of others.
     pub drivers: Drivers<Preheats>,
 }
@@ -67,6 +71,7 @@ struct Api {
     desk: Arc<Semaphore>,
     dashboard: Dashboard,
     preheats: Preheats,
+    schedules: Schedules,
     /// Whether who comes in may read what images are called.
     named: Named,
     /// The API's own description.
@@ -105,6 +110,12 @@ impl FromRef<Api> for Preheats {
     }
 }
 
+impl FromRef<Api> for Schedules {
+    fn from_ref(api: &Api) -> Self {
+        api.schedules.clone()
+    }
+}
+
 impl FromRef<Api> for Named {
     fn from_ref(api: &Api) -> Self {
         api.named
@@ -113,7 +124,7 @@ impl FromRef<Api> for Named {
 
 /// The routes, for whom the door lets in.
 pub fn router(parts: Parts, door: Door) -> Router {
-    let Parts { hub, engine, dashboard, preheats, drivers } = parts;
+    let Parts { hub, engine, dashboard, preheats, schedules, drivers } = parts;
     let named = Named(door.shows_names());
     let dashboard = dashboard.seen_through(door.shows_names());
     let (sampled, seed) = (hub.clone(), engine.clone());
@@ -130,6 +141,7 @@ pub fn router(parts: Parts, door: Door) -> Router {
         desk: Arc::new(Semaphore::new(1)),
         dashboard,
         preheats,
+        schedules,
         named,
         described: described.into(),
     };
@@ -155,6 +167,7 @@ fn routes() -> OpenApiRouter<Api> {
         .nest("/tasks", stored::routes())
         .nest("/pulls", pulls::routes())
         .nest("/preheats", preheats::routes())
+        .nest("/preheat-schedules", schedules::routes())
         .merge(dashboard::routes::routes())
         .fallback(async || StatusCode::NOT_FOUND)
 }

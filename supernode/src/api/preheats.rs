@@ -87,8 +87,7 @@ async fn create(
     spec: Result<Json<Spec>, JsonRejection>,
 ) -> Result<Response, Response> {
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
-    let credentials = credentials(&headers)?;
-    let (view, new) = preheats.create(spec, credentials).await.map_err(refused)?;
+    let (view, new) = preheats.create(spec, credentials(&headers)?).await.map_err(refused)?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view)).into_response())
 }
@@ -116,18 +115,6 @@ async fn plan(
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
     let present = (api.hub, api.dashboard.highest_speeds());
     api.preheats.plan(&spec, credentials(&headers)?, present).await.map(Json).map_err(refused)
-}
-
-/// What the registry is to see.
-fn credentials(headers: &HeaderMap) -> Result<Credentials, Response> {
-    match headers.get(AUTHORIZATION).map(|value| value.to_str()) {
-        None => Ok(Credentials::none()),
-        Some(Ok(value)) => Ok(Credentials::authorization(value)),
-        Some(Err(_)) => {
-            let why = format!("the header {AUTHORIZATION} has characters that HTTP does not allow");
-            Err(failed(StatusCode::BAD_REQUEST, why))
-        }
-    }
 }
 
 /// A job with its nodes
@@ -188,6 +175,18 @@ async fn change(
     preheats.change(id, change).await.map(Json).map_err(refused)
 }
 
+/// What opens the registry, as the request says it.
+pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, Response> {
+    match headers.get(AUTHORIZATION).map(|value| value.to_str()) {
+        None => Ok(Credentials::none()),
+        Some(Ok(value)) => Ok(Credentials::authorization(value)),
+        Some(Err(_)) => {
+            let why = format!("the header {AUTHORIZATION} has characters that HTTP does not allow");
+            Err(failed(StatusCode::BAD_REQUEST, why))
+        }
+    }
+}
+
 fn refused(refused: Refused) -> Response {
     let status = match refused {
         Refused::Nonsense(_) => StatusCode::BAD_REQUEST,
@@ -199,6 +198,6 @@ fn refused(refused: Refused) -> Response {
     failed(status, refused.to_string())
 }
 
-fn failed(status: StatusCode, error: String) -> Response {
+pub(super) fn failed(status: StatusCode, error: String) -> Response {
     (status, Json(ApiError { error })).into_response()
 }

@@ -217,7 +217,6 @@ impl<'de> Deserialize<'de> for Entries {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::image_of::name_of;
     use super::*;
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -240,7 +239,7 @@ mod tests {
 
     fn name(event: &Event) -> String {
         match event {
-            Event::Pushed(image) => name_of(image),
+            Event::Pushed(image) => image.spelled(),
             other => panic!("{other:?}"),
         }
     }

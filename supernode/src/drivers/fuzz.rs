@@ -7,7 +7,7 @@ use peer::origin::Registries;
 
 use super::backlog::{Backlog, Taken};
 use super::events::{self, Event};
-use super::image_of::{image_of, name_of};
+use super::image_of::image_of;
 use super::rules::Rules;
 use super::{dragonfly, harbor};
 
@@ -47,6 +47,6 @@ pub fn senders(data: &[u8]) {
 
 /// A name means what it was made of.
 fn named(image: &Reference) {
-    let name = name_of(image);
+    let name = image.spelled();
     assert_eq!(Reference::of_image(&name).as_ref(), Ok(image), "{name}");
 }

@@ -12,7 +12,6 @@ use peer::origin::Registries;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::image_of::name_of;
 use super::refusal::{Refusal, body, json};
 use super::{Drivers, Jobs, MAX_BODY, credentials, image};
 use crate::preheat::job::{JobId, Spec, State as JobState, Target, View};
@@ -78,7 +77,7 @@ pub(super) fn read(body: &[u8], registries: &Registries) -> Result<(Spec, Creden
             .parse()
             .map_err(|_| Refusal::Unfit("the digest is not sha256:<64 hex characters>".into()))?;
         let read = Reference::of_image(&image).map_err(|error| Refusal::Unfit(error.to_string()))?;
-        image = name_of(&Reference { digest: Some(digest), ..read });
+        image = Reference { digest: Some(digest), ..read }.spelled();
     }
     Ok((Spec::image(image, Target::Cache), credentials))
 }

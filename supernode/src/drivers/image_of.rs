@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //! - What is shown of a URL that is refused holds no password.
-//! - [`name_of`] is read by [`Reference::of_image`] as the same image.
+//! - What is read, [spelled](Reference::spelled), is read by [`Reference::of_image`] as the same image.
 
 use common::digest::Digest;
 use peer::image::reference::Reference;
@@ -82,16 +82,6 @@ pub(super) fn reference(registry: &str, repository: &str, wanted: &str) -> Optio
     name.parse().ok()
 }
 
-/// The name of an image as `docker pull` takes it; with `oci://` in front where that would mean another one, for a host
-/// without a dot is a repository there.
-pub(super) fn name_of(image: &Reference) -> String {
-    let name = image.to_string();
-    match Reference::of_image(&name) {
-        Ok(read) if read == *image => name,
-        _ => format!("oci://{name}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -113,7 +103,7 @@ mod tests {
             (&format!("https://h.io/v2/r/manifests/{digest}"), format!("h.io/r@{digest}")),
         ] {
             let meant = image_of(url).unwrap();
-            assert_eq!(name_of(&meant.image), name, "{url}");
+            assert_eq!(meant.image.spelled(), name, "{url}");
             assert_eq!(meant.plain, url.starts_with("http:"), "{url}");
         }
     }
@@ -153,7 +143,7 @@ mod tests {
             url in "https?://[a-zA-Z0-9.:_\\[\\]-]{1,12}/v2/[a-z0-9:@/._-]{1,16}/manifests/[a-zA-Z0-9:@/._-]{1,10}|\\PC{0,60}"
         ) {
             if let Ok(meant) = image_of(&url) {
-                prop_assert_eq!(Reference::of_image(&name_of(&meant.image)), Ok(meant.image));
+                prop_assert_eq!(Reference::of_image(&meant.image.spelled()), Ok(meant.image));
             }
         }
     }

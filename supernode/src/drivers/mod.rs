@@ -41,7 +41,7 @@ use tokio::sync::Semaphore;
 
 use crate::preheat::Preheats;
 use crate::preheat::job::{JobId, Refused, Spec, State, View};
-use image_of::{image_of, name_of};
+use image_of::image_of;
 use refusal::Refusal;
 use worker::Waiting;
 
@@ -122,7 +122,7 @@ fn image(url: &str, registries: &Registries) -> Result<String, Refusal> {
         let why = "is a registry asked in plain HTTP: allow it with --insecure-registry";
         return Err(Refusal::Unfit(format!("{registry} {why} {registry}")));
     }
-    Ok(name_of(&meant.image))
+    Ok(meant.image.spelled())
 }
 
 /// The routes, for whom the door lets in.

@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use super::backlog::Taken;
 use super::events::{self, Event};
-use super::image_of::name_of;
 use super::refusal::{Refusal, body};
 use super::{Drivers, Jobs};
 
@@ -109,7 +108,7 @@ impl<J: Jobs> Drivers<J> {
             }
             Event::Pushed(image) => match self.rules.of(&image) {
                 None => {
-                    let name: String = name_of(&image).chars().take(MAX_SHOWN).collect();
+                    let name: String = image.spelled().chars().take(MAX_SHOWN).collect();
                     let why = format!("no --preheat-rule fits {name:?}");
                     (Judged::Unmatched(why), Notified::Unmatched)
                 }

@@ -8,7 +8,6 @@ use peer::image::reference::Reference;
 use peer::origin::registry::canonical;
 
 use super::glob::Glob;
-use super::image_of::name_of;
 use crate::preheat::choice::Choice;
 use crate::preheat::job::{Spec, Target};
 
@@ -120,7 +119,7 @@ impl Rule {
         Spec {
             platforms: self.platforms.clone(),
             nodes: self.nodes.clone(),
-            ..Spec::image(name_of(&image), self.to)
+            ..Spec::image(image.spelled(), self.to)
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::choice::Candidate;
-use super::contents::{self, Load};
+use super::contents::Load;
 use super::job::{JobId, Refused, Spec, View};
 use super::keep::Shelf;
 use super::ledger::{Job, Now};
@@ -113,8 +113,8 @@ impl Clerk {
             Order::Create(spec, credentials, answer) => {
                 let _ = answer.send(self.create(*spec, credentials).await);
             }
-            Order::Show(id, answer) => {
-                let _ = answer.send(self.job(id).map(|job| job.view(true)));
+            Order::Show(id, nodes, answer) => {
+                let _ = answer.send(self.job(id).map(|job| job.view(nodes)));
             }
             Order::List(answer) => {
                 let _ = answer.send(self.jobs.values().rev().map(|job| job.view(false)).collect());
@@ -191,9 +191,9 @@ impl Clerk {
             return;
         }
         let (spec, credentials) = (job.spec.clone(), job.credentials.clone());
-        let engine = self.means.engine.clone();
+        let means = self.means.clone();
         let finder = self.finding.spawn(async move {
-            let found = tokio::time::timeout(FIND_TIMEOUT, contents::find(&spec, credentials, &engine)).await;
+            let found = tokio::time::timeout(FIND_TIMEOUT, means.find(&spec, credentials)).await;
             (id, found.unwrap_or_else(|_| Err(ImageError::Slow)).map_err(|error| error.to_string()))
         });
         self.finders.insert(id, finder);

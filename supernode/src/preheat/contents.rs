@@ -59,6 +59,7 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
     };
     let reference = Reference::of_image(image).map_err(|_| ImageError::NoManifest)?;
     let own = credentials.clone();
+    // What a runtime could not be asked for by this name was refused ([`Spec::check`]).
     let mut repository = Repository::of(engine.origin().clone(), &reference, credentials)?;
     let mut load = Gathered::default();
     let (digest, kind) = repository.look(&reference.wanted()).await?;
@@ -82,7 +83,7 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
         sources: load.sources.into(),
         lengths: load.lengths.into(),
         contents,
-        image: Some(reference.to_string()),
+        image: Some(reference.spelled()),
         own,
         opener,
     })

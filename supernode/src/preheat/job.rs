@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use peer::image::reference::Reference;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -297,8 +298,16 @@ impl Spec {
                 return refuse(format!("the image's name is longer than {MAX_NAME} bytes"));
             }
             (Some(image), true) => {
-                peer::image::reference::Reference::of_image(image)
-                    .map_err(|error| Refused::Nonsense(error.to_string()))?;
+                let read =
+                    Reference::of_image(image).map_err(|error| Refused::Nonsense(error.to_string()))?;
+                if self.to == Target::Runtime && Reference::of_image(&read.to_string()).as_ref() != Ok(&read)
+                {
+                    return refuse(format!(
+                        "a container runtime would take {read} for an image of Docker Hub, for {:?} has neither a dot nor a \
+                         port: name the registry with one of them, or use peers or cache",
+                        read.registry
+                    ));
+                }
             }
             (None, false) => self.check_files()?,
         }
@@ -390,7 +399,14 @@ mod tests {
         let spec = read(r#"{"image":"quay.io/team/app:1"}"#).unwrap();
         assert_eq!(spec, Spec::image("quay.io/team/app:1", Target::Peers));
         assert_eq!((spec.parallelism, spec.timeout_seconds, spec.backoff_limit), (16, 600, 3));
-        assert!(read(r#"{"files":[{"url":"https://h/a"}],"to":"cache"}"#).is_ok());
+        for fine in [
+            r#"{"files":[{"url":"https://h/a"}],"to":"cache"}"#,
+            r#"{"image":"oci://registry/app:1"}"#,
+            r#"{"image":"oci://registry:443/app:1","to":"runtime"}"#,
+            r#"{"image":"team/app:1","to":"runtime"}"#,
+        ] {
+            read(fine).unwrap();
+        }
     }
 
     #[test]
@@ -399,6 +415,7 @@ mod tests {
             ("{}", "nothing is named"),
             (r#"{"image":"a","files":[{"url":"https://h"}]}"#, "make two"),
             (r#"{"image":"A B"}"#, "names no image"),
+            (r#"{"image":"oci://registry/app:1","to":"runtime"}"#, "for an image of Docker Hub"),
             (r#"{"image":"a","platforms":["linux"]}"#, "no platform"),
             (r#"{"image":"a","parallelism":0}"#, "parallelism"),
             (r#"{"image":"a","timeout_seconds":0}"#, "timeout_seconds"),

@@ -6,6 +6,7 @@
 //! # Invariants
 //! - What was taken on is on the disk before it is answered, and goes on after a restart with the nodes that it was for.
 //! - Credentials live in memory only: a job that was given some and is not done when the supernode restarts fails, and says so.
+//!   One that was given none uses the supernode's own login for the registry ([`logins`]), and goes on.
 //! - Preheating gives way to pulls: everything is fetched as [`common::wire::swarm::Priority::Preheat`].
 //! - The same wish, while it is not done, is the same job.
 
@@ -16,6 +17,7 @@ pub mod forecast;
 pub mod job;
 mod keep;
 mod ledger;
+mod logins;
 pub mod plan;
 mod scout;
 mod turns;
@@ -33,6 +35,7 @@ use utoipa::ToSchema;
 pub use self::choice::Choice;
 pub use self::forecast::{Forecast, Speeds};
 pub use self::job::{File, JobId, NodeState, NodeView, Refused, Spec, State, Target, View};
+pub use self::logins::{Logins, LoginsError};
 
 use self::clerk::Clerk;
 use self::scout::Scout;
@@ -65,7 +68,8 @@ pub enum Change {
 /// What the clerk is asked, and where the answer goes.
 enum Order {
     Create(Box<Spec>, Credentials, oneshot::Sender<Result<(View, bool), Refused>>),
-    Show(JobId, oneshot::Sender<Result<View, Refused>>),
+    /// With its nodes, or without.
+    Show(JobId, bool, oneshot::Sender<Result<View, Refused>>),
     List(oneshot::Sender<Vec<View>>),
     Change(JobId, Change, oneshot::Sender<Result<View, Refused>>),
     Remove(JobId, oneshot::Sender<Result<(), Refused>>),
@@ -81,9 +85,10 @@ impl Preheats {
     pub fn open(
         engine: Engine,
         roster: Roster,
+        logins: Logins,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), StoreError> {
         let (orders, receiver) = mpsc::channel(ORDERS);
-        let means = Means::new(engine, roster);
+        let means = Means::new(engine, roster, logins);
         let scout = Scout::new(means.clone());
         let clerk = Clerk::open(means)?;
         Ok((Self { orders, scout }, clerk.run(receiver)))
@@ -117,7 +122,15 @@ impl Preheats {
     /// # Errors
     /// When there is none.
     pub async fn show(&self, id: JobId) -> Result<View, Refused> {
-        self.ask(|answer| Order::Show(id, answer)).await?
+        self.ask(|answer| Order::Show(id, true, answer)).await?
+    }
+
+    /// A job without its nodes.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn glance(&self, id: JobId) -> Result<View, Refused> {
+        self.ask(|answer| Order::Show(id, false, answer)).await?
     }
 
     /// All jobs without their nodes, the newest first.

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::choice::Candidate;
 use super::clerk::FIND_TIMEOUT;
-use super::contents::{self, Load};
+use super::contents::Load;
 use super::forecast::{Forecast, Part, Speeds};
 use super::job::{Refused, Spec, Target};
 use super::work::Means;
@@ -66,8 +66,7 @@ impl Scout {
 
     async fn parts(&self, spec: &Spec, credentials: Credentials) -> Result<Vec<Part>, Refused> {
         let unsaid = |error: &dyn std::fmt::Display| Refused::Origin(error.to_string());
-        let load =
-            contents::find(spec, credentials, &self.means.engine).await.map_err(|error| unsaid(&error))?;
+        let load = self.means.find(spec, credentials).await.map_err(|error| unsaid(&error))?;
         let mut parts: Vec<Part> = match &load.image {
             Some(_) => {
                 let parts = load.sources.iter().zip(load.lengths.iter());

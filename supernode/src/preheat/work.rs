@@ -4,18 +4,21 @@
 use std::time::Duration;
 
 use common::node::NodeId;
-use common::task::Source;
+use common::task::{Credentials, Source};
 use common::transport::{CONTROL_PRIORITY, Connection};
 use common::wire::codec::{self, FrameReader};
 use common::wire::errand::{Errand, MAX_SOURCES, Report as Told};
 use common::wire::exchange::Opening;
 use peer::engine::Engine;
 use peer::errand::{Failed, Fetching};
+use peer::image::ImageError;
+use peer::image::reference::Reference;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
-use super::contents::{Load, login};
-use super::job::{JobId, Target};
+use super::contents::{self, Load, login};
+use super::job::{JobId, Spec, Target};
+use super::logins::Logins;
 use super::plan::Event;
 use super::turns::Turns;
 use crate::roster::Roster;
@@ -40,6 +43,8 @@ pub(super) struct Means {
     pub(super) engine: Engine,
     /// The peers.
     pub(super) roster: Roster,
+    /// What opens registries for who brings nothing.
+    pub(super) logins: Logins,
     /// How much is asked of one node at once.
     turns: Turns,
 }
@@ -86,8 +91,21 @@ struct Parts<'a>(&'a [Source]);
 // === impl Means ===
 
 impl Means {
-    pub(super) fn new(engine: Engine, roster: Roster) -> Self {
-        Self { engine, roster, turns: Turns::default() }
+    pub(super) fn new(engine: Engine, roster: Roster, logins: Logins) -> Self {
+        Self { engine, roster, logins, turns: Turns::default() }
+    }
+
+    /// Finds out what a job comes to: by its own credentials, or else by the supernode's login.
+    ///
+    /// # Errors
+    /// As [`contents::find`].
+    pub(super) async fn find(&self, spec: &Spec, own: Credentials) -> Result<Load, ImageError> {
+        let image = spec.image.as_deref().and_then(|image| Reference::of_image(image).ok());
+        let credentials = match image {
+            Some(Reference { registry, .. }) => self.logins.unless(own, &registry).await,
+            None => own,
+        };
+        contents::find(spec, credentials, &self.engine).await
     }
 
     /// Does the work; says how far it is, and how it ended.

@@ -4,8 +4,10 @@
 mod failures;
 mod harbor;
 mod jobs;
+mod logins;
 mod notifications;
 mod runtime;
+mod schedules;
 
 use serde_json::Value;
 

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Flip(u64),
     /// This status, with `Retry-After: 1` and a short body, instead of an answer.
     Status(u16),
+    /// Too many requests, and `Retry-After` with so many seconds; to HEADs, too.
+    Busy(u32),
 }
 
 /// The origin; it ends when it is dropped.
@@ -240,7 +242,13 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
     if shared.keys.lock().unwrap().get(&path).is_some_and(|key| !shows(key)) {
         return (StatusCode::FORBIDDEN, "the signature is missing").into_response();
     }
-    let fault = if get { shared.fault_of(&path) } else { None };
+    let busy = matches!(shared.faults.lock().unwrap().get(&path), Some((Fault::Busy(_), _)));
+    let fault = if get || busy { shared.fault_of(&path) } else { None };
+    if let Some(Fault::Busy(seconds)) = fault {
+        shared.count(&path, 0, 1);
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], "not now")
+            .into_response();
+    }
     if let Some(Fault::Status(status)) = fault {
         shared.count(&path, 0, 1);
         let status = StatusCode::from_u16(status).expect("a status");

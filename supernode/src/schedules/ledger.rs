@@ -1,0 +1,662 @@
+//! A schedule as the clerk keeps it: what is to be done now, and what follows from what came of it. Pure: time and dice are
+//! passed in.
+//!
+//! # Invariants
+//! - At most one job of it is under way, and at most one look.
+//! - A tag's meaning is brought once: it is noted when its job begins, and forgotten if that job could not even read it.
+
+use std::collections::VecDeque;
+
+use common::digest::Digest;
+use common::task::Credentials;
+use time::{Duration, OffsetDateTime};
+
+use super::keep::Kept;
+use super::look::Failed;
+use super::schedule::{Held, Reason, Refused, Rule, Run, RunResult, ScheduleId, Spec, View};
+use crate::preheat::job;
+use crate::preheat::{JobId, State};
+
+/// Runs that are remembered.
+const MOST_RUNS: usize = 10;
+/// A run that is later than this was missed: the supernode was away.
+const LATE: Duration = Duration::MINUTE;
+/// A registry that does not answer is asked ever less often, down to this.
+const RARELY: Duration = Duration::HOUR;
+/// After a restart tags are looked at within so long, not all at once.
+const SPREAD: Duration = Duration::MINUTE;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Find out what the tag means; it is told by [`Standing::looked`].
+    Look,
+    /// Begin a job; it is told by [`Standing::began`].
+    Begin(Beginning),
+}
+
+/// A job that is to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    /// What is wanted.
+    pub(super) job: Box<job::Spec>,
+    /// Why it begins.
+    pub(super) reason: Reason,
+    /// What the tag means.
+    pub(super) digest: Option<Digest>,
+}
+
+/// A schedule.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) id: ScheduleId,
+    pub(super) spec: Spec,
+    pub(super) rule: Rule,
+    pub(super) credentials: Credentials,
+    /// It had some, which a restart has forgotten.
+    forgotten: bool,
+    created_at: OffsetDateTime,
+    next: OffsetDateTime,
+    /// Somebody wants it to run now.
+    asked: bool,
+    looking: bool,
+    looked_at: Option<OffsetDateTime>,
+    /// What was brought last.
+    digest: Option<Digest>,
+    /// Looks and jobs in a row that came to nothing.
+    failures: u32,
+    message: Option<String>,
+    job: Option<JobId>,
+    /// The newest first.
+    runs: VecDeque<Run>,
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// A new one. What follows a tag looks at once.
+    pub(super) fn new(
+        id: ScheduleId,
+        spec: Spec,
+        credentials: Credentials,
+        now: OffsetDateTime,
+    ) -> Result<Self, Refused> {
+        let rule = spec.rule()?;
+        let next = match &rule {
+            Rule::At(calendar) => calendar.next(now),
+            Rule::Follow(..) => now,
+        };
+        Ok(Self {
+            id,
+            spec,
+            rule,
+            credentials,
+            forgotten: false,
+            created_at: now,
+            next,
+            asked: false,
+            looking: false,
+            looked_at: None,
+            digest: None,
+            failures: 0,
+            message: None,
+            job: None,
+            runs: VecDeque::new(),
+        })
+    }
+
+    /// One of an earlier life of the supernode; `dice` are from 0 to 1.
+    pub(super) fn of_kept(kept: Kept, dice: f64, now: OffsetDateTime) -> Result<Self, Refused> {
+        let Kept { id, spec, secret, created_at, next_at, digest, job, runs } = kept;
+        let mut standing = Self::new(id, spec, Credentials::none(), now)?;
+        (standing.forgotten, standing.created_at) = (secret, created_at);
+        (standing.digest, standing.job, standing.runs) = (digest, job, runs.into());
+        standing.next = match (&standing.rule, next_at) {
+            (Rule::At(_), Some(at)) => at,
+            (Rule::At(_), None) => standing.next,
+            (Rule::Follow(_, every), _) => now + SPREAD.min(*every) * dice,
+        };
+        Ok(standing)
+    }
+
+    /// The job that is under way.
+    pub(super) fn job(&self) -> Option<JobId> {
+        self.job
+    }
+
+    /// When it must be asked for a step again; never while it is paused or looks.
+    pub(super) fn due(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        match (self.looking, self.asked) {
+            (true, _) => None,
+            (false, true) if !self.follows() => Some(now),
+            (false, asked) => (asked || !self.spec.paused).then_some(self.next),
+        }
+    }
+
+    /// Whether its steps are looks.
+    pub(super) fn follows(&self) -> bool {
+        matches!(self.rule, Rule::Follow(..))
+    }
+
+    /// What is to be done now, if anything.
+    pub(super) fn step(&mut self, now: OffsetDateTime) -> Option<Step> {
+        if let Rule::Follow(_, every) = self.rule
+            && self.next > now + every.max(Duration::DAY) * 2
+        {
+            // The clock was put back: nobody waits for it to come there again.
+            self.next = now;
+        }
+        if self.due(now).is_none_or(|due| due > now) {
+            return None;
+        }
+        if self.follows() {
+            self.looking = true;
+            return Some(Step::Look);
+        }
+        let reason = match (std::mem::take(&mut self.asked), now - self.next > LATE) {
+            (true, _) => Reason::Asked,
+            (false, true) => Reason::Missed,
+            (false, false) => Reason::Due,
+        };
+        if let Rule::At(calendar) = &self.rule
+            && reason != Reason::Asked
+        {
+            self.next = calendar.next(now);
+        }
+        match self.job {
+            Some(job) => {
+                self.skip(reason, job, now);
+                None
+            }
+            None => Some(Step::Begin(Beginning {
+                job: Box::new(self.spec.preheat.clone()),
+                reason,
+                digest: None,
+            })),
+        }
+    }
+
+    /// It cannot be looked before `from`.
+    pub(super) fn put_off(&mut self, from: OffsetDateTime) {
+        (self.looking, self.next) = (false, from);
+    }
+
+    /// What the tag means, or why that is not known. `dice` are from 0 to 1.
+    pub(super) fn looked(
+        &mut self,
+        seen: Result<Digest, Failed>,
+        dice: f64,
+        now: OffsetDateTime,
+    ) -> Option<Beginning> {
+        self.looking = false;
+        let Rule::Follow(image, every) = &self.rule else { return None };
+        let asked = std::mem::take(&mut self.asked);
+        let digest = match seen {
+            Ok(digest) => digest,
+            Err(Failed { why, rest }) => {
+                self.failures += 1;
+                self.next = now + self.wait(*every, dice).max(rest.unwrap_or_default());
+                if asked {
+                    self.note(Reason::Asked, RunResult::Failed, None, Some(why.clone()), now);
+                }
+                self.message = Some(self.lacking(&why));
+                return None;
+            }
+        };
+        self.looked_at = Some(now);
+        self.next = now + self.wait(*every, dice);
+        if self.digest == Some(digest) && !asked {
+            (self.failures, self.message) = (0, None);
+            return None;
+        }
+        if let Some(job) = self.job {
+            self.message =
+                Some(format!("the tag means {digest} now, which is brought when job {job} is over"));
+            return None;
+        }
+        let reason = if asked { Reason::Asked } else { Reason::Moved };
+        let job = Box::new(self.spec.pinned(image, digest));
+        Some(Beginning { job, reason, digest: Some(digest) })
+    }
+
+    /// A job began, or could not.
+    pub(super) fn began(
+        &mut self,
+        Beginning { reason, digest, .. }: &Beginning,
+        job: Result<JobId, String>,
+        now: OffsetDateTime,
+    ) {
+        match job {
+            Ok(job) => {
+                (self.job, self.digest, self.message) = (Some(job), *digest, None);
+                self.note(*reason, RunResult::Running, Some(job), None, now);
+            }
+            Err(why) => {
+                self.failures += 1;
+                self.message = Some(why.clone());
+                self.note(*reason, RunResult::Failed, None, Some(why), now);
+            }
+        }
+        if let Some(run) = self.runs.front_mut() {
+            run.digest = digest.map(|digest| digest.to_string());
+        }
+    }
+
+    /// How its job is: gone where there is no view. Whether it is over.
+    pub(super) fn seen(&mut self, view: Option<&crate::preheat::View>) -> bool {
+        if view.is_some_and(|view| !view.state.is_over()) {
+            return false;
+        }
+        let job = self.job.take();
+        let result = match view.map(|view| view.state) {
+            Some(State::Succeeded) => RunResult::Succeeded,
+            Some(State::Failed) => RunResult::Failed,
+            _ => RunResult::Cancelled,
+        };
+        let message = view.and_then(|view| view.message.clone());
+        if result == RunResult::Failed && view.is_some_and(|view| view.contents.is_none()) {
+            // It was not even found out what it is: what the tag means is not brought.
+            (self.failures, self.digest) = (self.failures + 1, None);
+        } else {
+            self.failures = 0;
+        }
+        let lacking = message.as_deref().map(|why| self.lacking(why));
+        self.message = lacking.filter(|_| self.forgotten && result == RunResult::Failed);
+        if let Some(run) = self.runs.iter_mut().find(|run| run.job == job) {
+            (run.result, run.message) = (result, message);
+        }
+        true
+    }
+
+    /// Nothing begins by itself until it is resumed.
+    pub(super) fn pause(&mut self) {
+        self.spec.paused = true;
+    }
+
+    /// It goes on; what was missed is not made up for.
+    pub(super) fn resume(&mut self, now: OffsetDateTime) {
+        if !std::mem::take(&mut self.spec.paused) {
+            return;
+        }
+        self.next = match &self.rule {
+            Rule::At(calendar) => calendar.next(now),
+            Rule::Follow(..) => now,
+        };
+    }
+
+    /// It is to run now.
+    ///
+    /// # Errors
+    /// When it does.
+    pub(super) fn ask(&mut self, now: OffsetDateTime) -> Result<(), Refused> {
+        if let Some(job) = self.job {
+            return Err(Refused::Busy(job));
+        }
+        self.asked = true;
+        if self.follows() {
+            self.next = now;
+        }
+        Ok(())
+    }
+
+    /// It has these credentials from now on.
+    pub(super) fn open_with(&mut self, credentials: Credentials) {
+        (self.credentials, self.forgotten) = (credentials, false);
+    }
+
+    /// As it is shown; with so many runs.
+    pub(super) fn view(&self, runs: usize) -> View {
+        let held = match (self.credentials.is_empty(), self.forgotten) {
+            (false, _) => Held::Memory,
+            (true, true) => Held::Forgotten,
+            (true, false) => Held::None,
+        };
+        View {
+            id: self.id,
+            spec: self.spec.clone(),
+            credentials: held,
+            created_at: self.created_at,
+            next_at: (!self.looking && !self.spec.paused).then_some(self.next),
+            looked_at: self.looked_at,
+            digest: self.digest.map(|digest| digest.to_string()),
+            message: self.message.clone(),
+            runs: self.runs.iter().take(runs).cloned().collect(),
+        }
+    }
+
+    /// As it is written down.
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            id: self.id,
+            spec: self.spec.clone(),
+            secret: self.forgotten || !self.credentials.is_empty(),
+            created_at: self.created_at,
+            next_at: Some(self.next),
+            digest: self.digest,
+            job: self.job,
+            runs: self.runs.iter().cloned().collect(),
+        }
+    }
+
+    /// How long until the next look.
+    fn wait(&self, every: Duration, dice: f64) -> Duration {
+        // Give or take a tenth, so that schedules that were made together drift apart.
+        let jittered = every * (0.9 + 0.2 * dice);
+        (jittered * 2_i32.pow(self.failures.min(10))).min(RARELY.max(jittered))
+    }
+
+    fn skip(&mut self, reason: Reason, job: JobId, now: OffsetDateTime) {
+        let why = format!("job {job} of the run before was still under way");
+        self.note(reason, RunResult::Skipped, None, Some(why), now);
+    }
+
+    /// What went wrong, and what may be the cause.
+    fn lacking(&self, why: &str) -> String {
+        match self.forgotten {
+            true => format!(
+                "{why}; its credentials were in memory only, and the supernode was restarted: make the same schedule again \
+                 with them, or give the supernode a login (--registry-logins)"
+            ),
+            false => why.to_owned(),
+        }
+    }
+
+    fn note(
+        &mut self,
+        reason: Reason,
+        result: RunResult,
+        job: Option<JobId>,
+        message: Option<String>,
+        at: OffsetDateTime,
+    ) {
+        self.runs.push_front(Run { at, reason, result, job, digest: None, message });
+        self.runs.truncate(MOST_RUNS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::preheat::job::Contents;
+    use crate::preheat::{Spec as Job, Target};
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH.saturating_add(Duration::days(20_000));
+
+    fn spec(schedule: Option<&str>, follow_seconds: Option<u64>) -> Spec {
+        let preheat = Job::image("quay.test/team/app:1", Target::Cache);
+        let schedule = schedule.map(str::to_owned);
+        Spec { preheat, schedule, time_zone: None, follow_seconds, paused: false }
+    }
+
+    fn daily() -> Standing {
+        Standing::new(ScheduleId(1), spec(Some("@daily"), None), Credentials::none(), NOW).unwrap()
+    }
+
+    fn following() -> Standing {
+        Standing::new(ScheduleId(2), spec(None, Some(300)), Credentials::none(), NOW).unwrap()
+    }
+
+    fn view(state: State, contents: Option<Contents>) -> crate::preheat::View {
+        crate::preheat::View {
+            id: JobId(1),
+            spec: Job::image("quay.test/team/app:1", Target::Cache),
+            state,
+            message: Some("no such manifest".into()),
+            created_at: NOW,
+            updated_at: NOW,
+            finished_at: None,
+            contents,
+            desired: 0,
+            active: 0,
+            succeeded: 0,
+            failed: 0,
+            failed_nodes: Vec::new(),
+            nodes: Vec::new(),
+        }
+    }
+
+    /// Takes a step that begins a job, which begins.
+    fn begin(standing: &mut Standing, now: OffsetDateTime) -> Reason {
+        let Some(Step::Begin(beginning)) = standing.step(now) else { panic!("nothing begins") };
+        standing.began(&beginning, Ok(JobId(1)), now);
+        beginning.reason
+    }
+
+    /// A look that finds this.
+    fn look(standing: &mut Standing, found: &[u8], now: OffsetDateTime) -> Option<Beginning> {
+        assert_eq!(standing.step(now), Some(Step::Look));
+        assert_eq!(standing.step(now), None, "one look at a time");
+        standing.looked(Ok(Digest::of(found)), 0.5, now)
+    }
+
+    fn results(standing: &Standing) -> Vec<(Reason, RunResult)> {
+        standing.view(10).runs.iter().map(|run| (run.reason, run.result)).collect()
+    }
+
+    #[test]
+    fn a_run_begins_when_it_is_time_and_one_that_comes_too_early_is_skipped() {
+        let mut standing = daily();
+        assert_eq!(standing.step(NOW), None);
+        let (one, two, three) = (NOW + Duration::DAY, NOW + Duration::DAY * 2, NOW + Duration::DAY * 3);
+        assert_eq!(begin(&mut standing, one), Reason::Due);
+        assert_eq!(standing.step(one), None, "once");
+        assert_eq!(standing.step(two), None, "the first is under way");
+        assert!(!standing.seen(Some(&view(State::Running, None))));
+        assert!(standing.seen(Some(&view(State::Succeeded, Some(Contents::default())))));
+        assert_eq!(begin(&mut standing, three), Reason::Due);
+        let skipped = (Reason::Due, RunResult::Skipped);
+        assert_eq!(
+            results(&standing),
+            [(Reason::Due, RunResult::Running), skipped, (Reason::Due, RunResult::Succeeded)]
+        );
+        assert!(standing.view(10).runs[1].message.as_ref().unwrap().contains("job 1"));
+    }
+
+    #[test]
+    fn however_many_runs_were_missed_one_is_made_up_for() {
+        let kept = daily().kept();
+        let later = NOW + Duration::days(9) + Duration::HOUR;
+        let mut standing = Standing::of_kept(kept, 0.5, later).unwrap();
+        assert_eq!(begin(&mut standing, later), Reason::Missed);
+        standing.seen(Some(&view(State::Succeeded, None)));
+        assert_eq!(standing.step(later), None);
+        assert_eq!(standing.due(later), Some(NOW + Duration::days(10)));
+    }
+
+    #[test]
+    fn nothing_begins_while_it_is_paused_except_what_is_asked_for() {
+        let mut standing = daily();
+        standing.pause();
+        let late = NOW + Duration::days(5) + Duration::HOUR;
+        assert_eq!((standing.step(late), standing.due(late)), (None, None));
+        standing.ask(late).unwrap();
+        assert_eq!(begin(&mut standing, late), Reason::Asked);
+        assert_eq!(standing.ask(late), Err(Refused::Busy(JobId(1))));
+        standing.seen(None);
+        assert_eq!(results(&standing), [(Reason::Asked, RunResult::Cancelled)]);
+        standing.resume(late);
+        assert_eq!(standing.step(late), None, "what was missed meanwhile is not made up for");
+        assert_eq!(standing.due(late), Some(NOW + Duration::days(6)));
+        // What runs by hand does not move the next time.
+        standing.ask(late).unwrap();
+        begin(&mut standing, late);
+        assert_eq!(standing.due(late), Some(NOW + Duration::days(6)));
+    }
+
+    #[test]
+    fn a_tag_is_brought_at_once_and_each_time_that_it_moves() {
+        let (mut standing, mut now) = (following(), NOW);
+        let beginning = look(&mut standing, b"a", now).expect("the first look");
+        assert_eq!(beginning.reason, Reason::Moved);
+        assert_eq!(beginning.job.image, Some(format!("quay.test/team/app:1@{}", Digest::of(b"a"))));
+        standing.began(&beginning, Ok(JobId(1)), now);
+        assert_eq!(standing.due(now), Some(now + Duration::seconds(300)));
+
+        now += Duration::seconds(300);
+        assert_eq!(look(&mut standing, b"b", now), None, "the first is under way");
+        assert!(standing.view(1).message.unwrap().contains("job 1 is over"));
+        standing.seen(Some(&view(State::Succeeded, Some(Contents::default()))));
+        now += Duration::seconds(300);
+        let beginning = look(&mut standing, b"b", now).expect("it has moved");
+        standing.began(&beginning, Ok(JobId(2)), now);
+        standing.seen(Some(&view(State::Failed, Some(Contents::default()))));
+        assert_eq!(standing.view(1).message, None);
+
+        // It is there, or is not for good: neither another look nor a restart brings it again.
+        now += Duration::seconds(300);
+        assert_eq!(look(&mut standing, b"b", now), None);
+        let mut standing = Standing::of_kept(standing.kept(), 0.5, now).unwrap();
+        assert_eq!(standing.due(now), Some(now + Duration::seconds(30)), "not all at once");
+        now += Duration::seconds(30);
+        assert_eq!(look(&mut standing, b"b", now), None);
+        // Who asks gets it nevertheless.
+        standing.ask(now).unwrap();
+        assert_eq!(look(&mut standing, b"b", now).map(|beginning| beginning.reason), Some(Reason::Asked));
+    }
+
+    #[test]
+    fn what_could_not_be_read_or_begun_is_tried_again() {
+        let (mut standing, mut now) = (following(), NOW);
+        let beginning = look(&mut standing, b"a", now).unwrap();
+        standing.began(&beginning, Err("there are 256 unfinished preheat jobs already".into()), now);
+        assert!(standing.view(1).message.unwrap().contains("256"));
+        now += Duration::seconds(300);
+        let beginning = look(&mut standing, b"a", now).expect("it was not brought");
+        standing.began(&beginning, Ok(JobId(1)), now);
+        standing.seen(Some(&view(State::Failed, None)));
+        now = standing.due(now).unwrap();
+        assert!(look(&mut standing, b"a", now).is_some(), "its manifest could not be read");
+    }
+
+    #[test]
+    fn a_registry_that_fails_is_asked_ever_less_often_and_one_that_wants_rest_has_it() {
+        let (mut standing, mut now) = (following(), NOW);
+        let failed = |rest| Err(Failed { why: "502 Bad Gateway".into(), rest });
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(standing.step(now), Some(Step::Look));
+            assert_eq!(standing.looked(failed(None), 0.5, now), None);
+            let due = standing.due(now).unwrap();
+            waits.push((due - now).whole_seconds());
+            now = due;
+        }
+        assert_eq!(waits, [600, 1200, 2400, 3600, 3600, 3600, 3600, 3600]);
+        assert_eq!(standing.view(1).message.as_deref(), Some("502 Bad Gateway"));
+        standing.step(now);
+        standing.looked(failed(Some(Duration::hours(7))), 0.5, now);
+        assert_eq!(standing.due(now), Some(now + Duration::hours(7)));
+        now += Duration::hours(7);
+        assert!(look(&mut standing, b"a", now).is_some());
+        // Asked for by hand, a failure is a run that failed.
+        let mut standing = following();
+        standing.ask(NOW).unwrap();
+        standing.step(NOW);
+        standing.looked(failed(None), 0.5, NOW);
+        assert_eq!(results(&standing), [(Reason::Asked, RunResult::Failed)]);
+    }
+
+    #[test]
+    fn credentials_that_a_restart_forgot_are_named_where_they_are_missed() {
+        let secret = Credentials::authorization("Basic x");
+        let standing = Standing::new(ScheduleId(3), spec(None, Some(60)), secret.clone(), NOW).unwrap();
+        assert_eq!(standing.view(1).credentials, Held::Memory);
+        let mut standing = Standing::of_kept(standing.kept(), 0.0, NOW).unwrap();
+        assert_eq!(standing.view(1).credentials, Held::Forgotten);
+        standing.step(NOW);
+        standing.looked(Err(Failed { why: "401 Unauthorized".into(), rest: None }), 0.5, NOW);
+        assert!(standing.view(1).message.unwrap().contains("--registry-logins"));
+        assert!(standing.kept().secret, "the next restart knows it, too");
+        standing.open_with(secret);
+        assert_eq!(standing.view(1).credentials, Held::Memory);
+        assert_eq!(following().view(1).credentials, Held::None);
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_stops_nobody() {
+        let mut standing = following();
+        let beginning = look(&mut standing, b"a", NOW).unwrap();
+        standing.began(&beginning, Ok(JobId(1)), NOW);
+        let before = NOW - Duration::days(400);
+        assert_eq!(standing.step(before), Some(Step::Look));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Deed {
+        Wait(u32),
+        Answer(u8),
+        Fail,
+        End(bool),
+        Pause,
+        Resume,
+        Ask,
+        Restart,
+    }
+
+    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+        let deed = prop_oneof![
+            (0..100_000_u32).prop_map(Deed::Wait),
+            (0..3_u8).prop_map(Deed::Answer),
+            Just(Deed::Fail),
+            any::<bool>().prop_map(Deed::End),
+            Just(Deed::Pause),
+            Just(Deed::Resume),
+            Just(Deed::Ask),
+            Just(Deed::Restart),
+        ];
+        proptest::collection::vec(deed, 0..80)
+    }
+
+    proptest! {
+        #[test]
+        fn one_job_at_a_time_and_always_another_turn(follow: bool, deeds in deeds()) {
+            let (mut standing, mut now) = (if follow { following() } else { daily() }, NOW);
+            let (mut jobs, mut looking) = (0, false);
+            for deed in deeds {
+                let mut beginning = None;
+                match deed {
+                    Deed::Wait(seconds) => now += Duration::seconds(seconds.into()),
+                    Deed::Answer(found) if looking => {
+                        looking = false;
+                        beginning = standing.looked(Ok(Digest::of(&[found])), 0.5, now);
+                    }
+                    Deed::Fail if looking => {
+                        looking = false;
+                        beginning = standing.looked(Err(Failed { why: "no".into(), rest: None }), 0.5, now);
+                    }
+                    Deed::Answer(_) | Deed::Fail => {}
+                    Deed::End(well) => {
+                        if let Some(job) = standing.job() {
+                            let state = if well { State::Succeeded } else { State::Failed };
+                            let ended = standing.seen(Some(&view(state, None)));
+                            prop_assert!(ended && job == JobId(jobs));
+                        }
+                    }
+                    Deed::Pause => standing.pause(),
+                    Deed::Resume => standing.resume(now),
+                    Deed::Ask => prop_assert_eq!(standing.ask(now).is_err(), standing.job().is_some()),
+                    Deed::Restart => {
+                        looking = false;
+                        standing = Standing::of_kept(standing.kept(), 0.5, now).unwrap();
+                    }
+                }
+                for _ in 0..3 {
+                    match standing.step(now) {
+                        Some(Step::Look) => { prop_assert!(!looking && follow); looking = true; }
+                        Some(Step::Begin(begin)) => { prop_assert!(!follow && beginning.is_none()); beginning = Some(begin); }
+                        None => {}
+                    }
+                }
+                if let Some(begin) = beginning {
+                    prop_assert!(standing.job().is_none());
+                    jobs += 1;
+                    standing.began(&begin, Ok(JobId(jobs)), now);
+                }
+                prop_assert!(standing.view(100).runs.len() <= MOST_RUNS);
+                // It is never stuck: it looks, is paused, or has a next time.
+                prop_assert!(looking || standing.spec.paused || standing.due(now).is_some());
+            }
+        }
+    }
+}
