@@ -170,7 +170,7 @@ impl Fetching {
             let fetched = async {
                 let handle = engine.open(request).await?;
                 self.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
-                handle.finished().await
+                handle.kept().await
             };
             fetched
                 .await

@@ -110,6 +110,18 @@ impl Handle {
         self.shared.finished().await
     }
 
+    /// Waits until the whole is here and proven, and the disk says so: a restart finds it whole.
+    ///
+    /// # Errors
+    /// When the task or the disk fails.
+    pub async fn kept(&self) -> Result<(), FetchError> {
+        self.finished().await?;
+        let Some(blob) = self.shared.blob().filter(|blob| !blob.is_proven()) else { return Ok(()) };
+        // The session does the same, and tells nobody when.
+        let proven = tokio::task::spawn_blocking(move || blob.prove()).await;
+        proven.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map_err(FetchError::from)
+    }
+
     /// The error that ended the task, if one did.
     pub fn failure(&self) -> Option<FetchError> {
         match self.shared.phase() {
