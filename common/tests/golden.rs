@@ -249,7 +249,9 @@ fn version_4_adds_errands() {
         assert!(!format!("{errand:?}").contains("password:"), "{errand:?}");
         samples.add(&format!("errand.pull.{name}"), errand);
     }
-    samples.add("report.progress", Report::Progress { held: 5, total: 3_000_000_000 });
+    let progress =
+        Report::Progress { held: 5, total: 3_000_000_000, done: 2, under_way: vec![(2, 5), (255, 0)] };
+    samples.add("report.progress", progress);
     samples.add("report.done", Report::Done { held: 3_000_000_000 });
     samples.add("report.failed", Report::Failed { why: "no".into(), passing: true });
     samples.check(4);

@@ -15,7 +15,7 @@ use common::task::{Credentials, Source};
 use common::telemetry::TurnedAway;
 use common::transport::CONTROL_PRIORITY;
 use common::wire::codec::{self, CodecError, MAX_FRAME};
-use common::wire::errand::{Errand, Login, MAX_SOURCES, Report};
+use common::wire::errand::{Errand, Login, MAX_SOURCES, MAX_UNDER_WAY, Report};
 use common::wire::swarm::Priority;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
@@ -59,7 +59,20 @@ pub struct Failed {
 
 /// Fetches tasks into an engine's store ahead of need, and can be watched meanwhile.
 #[derive(Default)]
-pub struct Fetching(Mutex<Vec<Handle>>);
+pub struct Fetching(Mutex<Vec<(u32, Handle)>>);
+
+/// How far that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Bytes that are here.
+    pub held: u64,
+    /// Bytes that are known of.
+    pub total: u64,
+    /// Tasks that are here.
+    pub done: u32,
+    /// Those that are not, and have begun: by their place, with the bytes that are here. At most [`MAX_UNDER_WAY`].
+    pub under_way: Vec<(u32, u64)>,
+}
 
 // === impl Errands ===
 
@@ -117,13 +130,13 @@ impl Errands {
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let (held, total) = tokio::select! {
+            let Seen { held, total, done, under_way } = tokio::select! {
                 ended = &mut deed => return Some(ended),
-                _ = ticks.tick() => seen.count(),
+                _ = ticks.tick() => seen.seen(),
                 // There is nothing more to say to us: it is the end, or a reset.
                 _ = stream.reader.next::<Errand>() => return None,
             };
-            say(stream, &Report::Progress { held, total }).await.ok()?;
+            say(stream, &Report::Progress { held, total, done, under_way }).await.ok()?;
         }
     }
 
@@ -163,13 +176,13 @@ impl Fetching {
         sources: Vec<Source>,
         credentials: &Credentials,
     ) -> Result<u64, Failed> {
-        let fetches = sources.into_iter().map(|source| async {
+        let fetches = sources.into_iter().zip(0..).map(|(source, place)| async move {
             let url = common::telemetry::redact(&source.url);
             let credentials = credentials.clone();
             let request = Request { source, credentials, priority: Priority::Preheat, trace: None };
             let fetched = async {
                 let handle = engine.open(request).await?;
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).push((place, handle.clone()));
                 handle.kept().await
             };
             fetched
@@ -177,19 +190,27 @@ impl Fetching {
                 .map_err(|error| Failed { why: format!("{url}: {error}"), passing: may_pass(&error) })
         });
         futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        Ok(self.count().0)
+        Ok(self.seen().held)
     }
 
-    /// Bytes that are here, and of how many that are known of.
-    pub fn count(&self) -> (u64, u64) {
+    /// How far it is.
+    pub fn seen(&self) -> Seen {
         let handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.iter().fold((0, 0), |(held, total), handle| {
-            let here = match handle.held() {
-                pieces if pieces >= handle.geometry().pieces() => handle.length(),
-                pieces => u64::from(pieces) * u64::from(handle.geometry().piece_length()),
+        let mut seen = Seen::default();
+        for (place, handle) in &*handles {
+            let (pieces, geometry) = (handle.held(), handle.geometry());
+            let done = pieces >= geometry.pieces();
+            let here = match done {
+                true => handle.length(),
+                false => (u64::from(pieces) * u64::from(geometry.piece_length())).min(handle.length()),
             };
-            (held + here.min(handle.length()), total + handle.length())
-        })
+            (seen.held, seen.total) = (seen.held + here, seen.total + handle.length());
+            seen.done += u32::from(done);
+            if !done && seen.under_way.len() < MAX_UNDER_WAY {
+                seen.under_way.push((*place, here));
+            }
+        }
+        seen
     }
 }
 

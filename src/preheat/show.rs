@@ -5,6 +5,9 @@ use supernode::preheat::{Forecast, NodeState, NodeView, Spec, State, Target, Vie
 
 use crate::progress::bytes;
 
+/// Parts of a job that are listed.
+const FEW: usize = 40;
+
 /// A job that was just taken on.
 pub(super) fn taken_on(view: &View, json: bool) -> anyhow::Result<()> {
     if json {
@@ -32,6 +35,7 @@ pub(super) fn one(view: &View, json: bool) -> anyhow::Result<()> {
         contents.unwrap_or_default()
     );
     view.message.iter().for_each(|message| println!("{message}"));
+    parts(view);
     if view.nodes.is_empty() {
         return Ok(());
     }
@@ -50,7 +54,7 @@ pub(super) fn one(view: &View, json: bool) -> anyhow::Result<()> {
             node_state(node.state),
             node.attempts,
             bytes(node.bytes),
-            node.reason.as_deref().unwrap_or_default()
+            progress(node, view)
         );
     }
     Ok(())
@@ -85,6 +89,35 @@ pub(super) fn forecast(spec: &Spec, forecast: &Forecast, json: bool) -> anyhow::
         None => println!("time    unknown: nothing was moved in the last hour to judge by"),
     }
     Ok(())
+}
+
+/// What the job consists of, where that fits on a screen.
+fn parts(view: &View) {
+    let all = view.contents.map_or(0, |contents| contents.tasks as usize);
+    if view.parts.is_empty() || all > FEW || view.parts.len() < all {
+        return;
+    }
+    println!("\n{:>4}  {:>10}  {:<19}  MEDIA TYPE", "PART", "BYTES", "DIGEST");
+    for (number, part) in view.parts.iter().enumerate() {
+        let digest = part.digest.as_deref().map(|digest| digest.chars().take(19).collect::<String>());
+        println!(
+            "{number:>4}  {:>10}  {:<19}  {}",
+            part.size.map(bytes).unwrap_or_default(),
+            digest.unwrap_or_default(),
+            part.media_type
+        );
+    }
+}
+
+/// How far a node is with its parts, and which it is fetching.
+fn progress(node: &NodeView, view: &View) -> String {
+    let all = view.contents.map_or(0, |contents| contents.tasks);
+    let fetching: Vec<String> = node.under_way.iter().map(|part| format!("#{}", part.part)).collect();
+    let fetching = if fetching.is_empty() { String::new() } else { format!(", now {}", fetching.join(" ")) };
+    match node.state {
+        NodeState::Active if all > 0 => format!("{}/{all} parts{fetching}", node.parts_done),
+        _ => node.reason.clone().unwrap_or_default(),
+    }
 }
 
 /// All jobs, a line each.

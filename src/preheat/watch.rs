@@ -59,7 +59,7 @@ impl Screen {
         self.job.set_length(view.desired.into());
         self.job.set_position(view.succeeded.into());
         self.job.set_message(word);
-        let total = view.contents.map_or(0, |contents| contents.bytes);
+        let (total, parts) = view.contents.map_or((0, 0), |contents| (contents.bytes, contents.tasks));
         let active: Vec<&NodeView> =
             view.nodes.iter().filter(|node| node.state == NodeState::Active).take(SHOWN).collect();
         self.nodes.retain(|name, bar| {
@@ -74,7 +74,7 @@ impl Screen {
             let bar = self.nodes.entry(node.node.clone()).or_insert_with(|| {
                 let bar = self.bars.add(ProgressBar::new(total));
                 let style = ProgressStyle::with_template(
-                    "{prefix:>24} [{bar:30}] {binary_bytes:>10}/{binary_total_bytes} {binary_bytes_per_sec:>12}",
+                    "{prefix:>24} [{bar:30}] {binary_bytes:>10}/{binary_total_bytes} {binary_bytes_per_sec:>12} {msg}",
                 );
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
                 bar.set_prefix(show::called(node).chars().take(24).collect::<String>());
@@ -82,6 +82,7 @@ impl Screen {
             });
             bar.set_length(total.max(node.bytes));
             bar.set_position(node.bytes);
+            bar.set_message(format!("{}/{parts} parts", node.parts_done));
         }
     }
 

@@ -11,6 +11,9 @@ use crate::task::{Credentials, Source};
 /// The most sources of one errand.
 pub const MAX_SOURCES: usize = 256;
 
+/// The most sources under way that a report names.
+pub const MAX_UNDER_WAY: usize = 16;
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Errand {
@@ -55,6 +58,10 @@ pub enum Report {
         held: u64,
         /// Bytes that there are to be.
         total: u64,
+        /// Of the errand's sources, how many are here.
+        done: u32,
+        /// Those that are not, and have begun: by their place in the errand, with bytes that are here. At most [`MAX_UNDER_WAY`].
+        under_way: Vec<(u32, u64)>,
     },
     /// It is done: so many bytes are here.
     Done {

@@ -218,6 +218,7 @@ mod tests {
             succeeded: 0,
             failed: 0,
             failed_nodes: Vec::new(),
+            parts: Vec::new(),
             nodes: Vec::new(),
         }
     }

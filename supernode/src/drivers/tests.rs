@@ -86,6 +86,7 @@ fn pending(id: JobId, spec: Spec) -> View {
         succeeded: 0,
         failed: 0,
         failed_nodes: Vec::new(),
+        parts: Vec::new(),
         nodes: Vec::new(),
     }
 }
@@ -167,6 +168,8 @@ async fn harbors_order_is_a_job_and_says_how_it_is() {
         state,
         attempts: 1,
         bytes: 10,
+        parts_done: 0,
+        under_way: Vec::new(),
         reason: reason.map(str::to_owned),
     };
     let nodes = vec![

@@ -17,12 +17,14 @@ use peer::image::reference::Reference;
 use peer::image::registry::{Answered, Repository};
 use tokio::sync::Mutex;
 
-use super::job::{Contents, File, Spec};
+use super::job::{Contents, File, MAX_PARTS, Part, Spec};
 
 /// Manifests of one image, all platforms of it: a few dozen are known.
 const MAX_MANIFESTS: usize = 200;
 /// What registries take at most.
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+/// A media type has at most 255 characters (RFC 6838).
+const MAX_MEDIA_TYPE: usize = 255;
 /// Blobs of one job.
 const MAX_TASKS: usize = 20_000;
 
@@ -33,6 +35,8 @@ pub struct Load {
     pub sources: Arc<[Source]>,
     /// How long each is, in bytes; of files that is not known.
     pub lengths: Arc<[u64]>,
+    /// The first of them, as they are shown.
+    pub parts: Arc<[Part]>,
     /// What it comes to.
     pub contents: Contents,
     /// The image's full name, for a container runtime.
@@ -82,6 +86,7 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
     Ok(Load {
         sources: load.sources.into(),
         lengths: load.lengths.into(),
+        parts: load.parts.into(),
         contents,
         image: Some(reference.spelled()),
         own,
@@ -135,6 +140,7 @@ fn chosen(manifests: &[Descriptor], platforms: &[String]) -> Result<Vec<Descript
 struct Gathered {
     sources: Vec<Source>,
     lengths: Vec<u64>,
+    parts: Vec<Part>,
     seen: BTreeSet<String>,
 }
 
@@ -147,8 +153,16 @@ impl Gathered {
         if self.seen.insert(digest.to_string()) {
             self.sources.push(manifest(repository, digest));
             self.lengths.push(found.bytes.len() as u64);
+            self.show(digest, &found.content_type, found.bytes.len() as u64);
         }
         Manifest::read(&found.bytes, &found.content_type)
+    }
+
+    fn show(&mut self, digest: Digest, media_type: &str, size: u64) {
+        if self.parts.len() < MAX_PARTS {
+            let media_type = media_type.chars().take(MAX_MEDIA_TYPE).collect();
+            self.parts.push(Part { digest: Some(digest.to_string()), media_type, size: Some(size) });
+        }
     }
 
     fn add(&mut self, repository: &Repository, blobs: &[Descriptor]) -> Result<(), ImageError> {
@@ -157,6 +171,7 @@ impl Gathered {
             if self.sources.len() < MAX_TASKS && self.seen.insert(blob.digest.clone()) {
                 self.sources.push(Source::of_digest(repository.blob(digest), digest));
                 self.lengths.push(blob.size);
+                self.show(digest, &blob.media_type, blob.size);
             }
         }
         Ok(())
@@ -174,12 +189,14 @@ impl Load {
             tag: file.tag.clone(),
             accept: None,
         };
+        let shown = |file: &File| Part { digest: file.digest.clone(), media_type: String::new(), size: None };
         let sources: Arc<[Source]> = files.iter().map(source).collect();
         let contents = Contents { tasks: sources.len() as u32, bytes: 0 };
         let own = credentials.clone();
         Self {
             sources,
             lengths: Arc::default(),
+            parts: files.iter().take(MAX_PARTS).map(shown).collect(),
             contents,
             image: None,
             own,

@@ -19,6 +19,8 @@ pub const MAX_FILES: usize = 1000;
 pub const MAX_NAME: usize = 8 * 1024;
 /// Platforms of one job.
 pub const MAX_PLATFORMS: usize = 32;
+/// Parts of a job that are shown.
+pub const MAX_PARTS: usize = 100;
 /// The longest time that may be asked for: a year.
 const LONGEST: u64 = 366 * 24 * 3600;
 
@@ -142,9 +144,40 @@ pub struct NodeView {
     pub attempts: u32,
     /// Bytes that are there.
     pub bytes: u64,
+    /// How many of the job's parts are there, as far as it is known: a container runtime tells nothing before the end.
+    #[serde(default)]
+    pub parts_done: u32,
+    /// The parts that it is fetching; at most sixteen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub under_way: Vec<PartProgress>,
     /// What went wrong the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A part of a job: a manifest, a config, a layer, or a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PreheatPart)]
+pub struct Part {
+    /// What it must be; none for a file of which that was not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// As the manifest has it; empty for a file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    /// Bytes, where they are known before it is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// How far a node is with a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PreheatPartProgress)]
+pub struct PartProgress {
+    /// Its place among the job's parts, from 0.
+    pub part: u32,
+    /// Bytes that are there.
+    pub bytes: u64,
 }
 
 /// A job, as it is shown.
@@ -174,6 +207,9 @@ pub struct View {
     /// What it comes to on one node: number of blobs, manifests and files, and bytes; unknown at first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<Contents>,
+    /// The first hundred of its parts; only where one job is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// Nodes that are to have it.
     pub desired: u32,
     /// Nodes at work.

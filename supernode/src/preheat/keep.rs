@@ -6,7 +6,7 @@ use peer::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::job::{Contents, JobId, NodeView, Spec, State};
+use super::job::{Contents, JobId, NodeView, Part, Spec, State};
 
 const PREFIX: &str = "preheat/job/";
 /// The last number that was given: none is given twice, even after its job was forgotten.
@@ -39,6 +39,9 @@ pub(super) struct Kept {
     /// What it comes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) contents: Option<Contents>,
+    /// Its first parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) parts: Vec<Part>,
     /// The nodes that it is for, once they are chosen.
     #[serde(default)]
     pub(super) nodes: Vec<NodeView>,
@@ -132,6 +135,7 @@ mod tests {
             updated_at: at,
             finished_at: None,
             contents: None,
+            parts: Vec::new(),
             nodes: Vec::new(),
         };
         let shelf = Shelf::new(Store::open(dir.path(), options).unwrap());

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::choice::Candidate;
 use super::contents::Load;
-use super::job::{Contents, JobId, NodeState, NodeView, Spec, State, Target, View};
+use super::job::{Contents, JobId, NodeState, NodeView, Part, PartProgress, Spec, State, Target, View};
 use super::keep::Kept;
 use super::plan::{Command, Event, Leg, Limits, Plan};
 
@@ -32,6 +32,8 @@ pub(super) struct Job {
     updated_at: OffsetDateTime,
     finished_at: Option<OffsetDateTime>,
     contents: Option<Contents>,
+    /// The first of its parts.
+    parts: Vec<Part>,
     plan: Option<Plan>,
     /// How nodes are called.
     names: BTreeMap<NodeId, String>,
@@ -78,6 +80,7 @@ impl Job {
             updated_at: now.date,
             finished_at: None,
             contents: None,
+            parts: Vec::new(),
             plan: None,
             names: BTreeMap::new(),
             missing: Vec::new(),
@@ -87,12 +90,11 @@ impl Job {
 
     /// One of an earlier life of the supernode: what is not over begins anew, for the nodes that it was for.
     pub(super) fn of_kept(kept: Kept, now: Now) -> Self {
-        let Kept { id, spec, state, message, secret, created_at, updated_at, finished_at, contents, nodes } =
-            kept;
+        let Kept { id, spec, state, message, secret, created_at, updated_at, finished_at, .. } = kept;
         let mut job = Self::new(id, spec, Credentials::none(), now);
         (job.state, job.message, job.secret) = (state, message, secret);
         (job.created_at, job.updated_at, job.finished_at) = (created_at, updated_at, finished_at);
-        (job.contents, job.before) = (contents, nodes);
+        (job.contents, job.parts, job.before) = (kept.contents, kept.parts, kept.nodes);
         for view in job.before.iter_mut().filter(|view| view.state == NodeState::Active) {
             view.state = NodeState::Waiting;
         }
@@ -132,7 +134,7 @@ impl Job {
         candidates: &[Candidate],
         now: Now,
     ) -> Vec<Command> {
-        self.contents = Some(load.contents);
+        (self.contents, self.parts) = (Some(load.contents), load.parts.to_vec());
         self.load = Some(load);
         let before = std::mem::take(&mut self.before);
         let earlier: BTreeMap<NodeId, &NodeView> =
@@ -242,6 +244,7 @@ impl Job {
             updated_at: self.updated_at,
             finished_at: self.finished_at,
             contents: self.contents,
+            parts: if with_nodes { self.parts.clone() } else { Vec::new() },
             desired: (self.plan.as_ref().map_or(self.before.len(), Plan::len) + self.missing.len()) as u32,
             active: count(NodeState::Active),
             succeeded: count(NodeState::Succeeded),
@@ -263,7 +266,8 @@ impl Job {
             updated_at: self.updated_at,
             finished_at: self.finished_at,
             contents: self.contents,
-            nodes: self.nodes(),
+            parts: self.parts.clone(),
+            nodes: self.nodes().into_iter().map(|node| NodeView { under_way: Vec::new(), ..node }).collect(),
         }
     }
 
@@ -283,12 +287,15 @@ impl Job {
 
     fn nodes(&self) -> Vec<NodeView> {
         let Some(plan) = &self.plan else { return self.before.clone() };
+        let all = self.contents.map_or(0, |contents| contents.tasks);
         let seen = |(node, leg): (NodeId, &Leg)| NodeView {
             node: node.to_string(),
             name: self.names.get(&node).cloned().unwrap_or_default(),
             state: leg.state(),
             attempts: leg.attempts,
             bytes: leg.bytes,
+            parts_done: if leg.state() == NodeState::Succeeded { all } else { leg.done.min(all) },
+            under_way: leg.under_way.iter().map(|&(part, bytes)| PartProgress { part, bytes }).collect(),
             reason: leg.reason.clone(),
         };
         let missing = self.missing.iter().map(|name| NodeView {
@@ -297,6 +304,8 @@ impl Job {
             state: NodeState::Failed,
             attempts: 0,
             bytes: 0,
+            parts_done: 0,
+            under_way: Vec::new(),
             reason: Some("no node of this name is connected to this supernode".to_owned()),
         });
         plan.legs().map(seen).chain(missing).collect()
@@ -317,6 +326,7 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use common::node::Labels;
+    use peer::errand::Seen;
 
     use super::super::choice::Choice;
     use super::super::job::File;
@@ -368,6 +378,28 @@ mod tests {
         let mut none = job(&["ghost"]);
         assert_eq!(none.found(load(), SEED, &candidates(2), now), []);
         assert_eq!(none.view(false).state, State::Failed);
+    }
+
+    #[test]
+    fn a_node_tells_which_parts_it_has_and_which_it_fetches() {
+        let now = Now::read();
+        let mut job = job(&[]);
+        job.found(load(), SEED, &candidates(1), now);
+        let seen = Seen { held: 7, total: 9, done: 99, under_way: vec![(0, 7)] };
+        job.apply(Event::Progress(node(0), seen), now);
+        let view = job.view(true);
+        assert_eq!((view.parts.len(), view.nodes[0].bytes), (1, 7));
+        assert_eq!(view.nodes[0].parts_done, 1, "no more than there are");
+        assert_eq!(view.nodes[0].under_way, [PartProgress { part: 0, bytes: 7 }]);
+        assert!(job.view(false).parts.is_empty());
+        assert!(job.kept().nodes[0].under_way.is_empty(), "a restart begins anew");
+        job.pause(now);
+        assert!(job.view(true).nodes[0].under_way.is_empty());
+        job.resume(now);
+        job.apply(Event::Done(node(0), 9), now);
+        let view = job.view(true);
+        assert_eq!((view.nodes[0].parts_done, view.parts.len()), (1, 1));
+        assert_eq!(Job::of_kept(job.kept(), now).view(true).parts, view.parts);
     }
 
     #[test]

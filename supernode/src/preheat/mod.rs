@@ -34,7 +34,9 @@ use utoipa::ToSchema;
 
 pub use self::choice::Choice;
 pub use self::forecast::{Forecast, Speeds};
-pub use self::job::{File, JobId, NodeState, NodeView, Refused, Spec, State, Target, View};
+pub use self::job::{
+    File, JobId, NodeState, NodeView, Part, PartProgress, Refused, Spec, State, Target, View,
+};
 pub use self::logins::{Logins, LoginsError};
 
 use self::clerk::Clerk;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::node::NodeId;
+use peer::errand::Seen;
 
 use super::job::{NodeState, Spec};
 
@@ -33,8 +34,8 @@ pub struct Limits {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A node has so many bytes.
-    Progress(NodeId, u64),
+    /// A node is so far.
+    Progress(NodeId, Seen),
     /// A node has all, so many bytes.
     Done(NodeId, u64),
     /// A node's attempt failed.
@@ -71,6 +72,10 @@ pub struct Leg {
     pub attempts: u32,
     /// Bytes that are there.
     pub bytes: u64,
+    /// Parts that are there, as far as the node says.
+    pub done: u32,
+    /// Parts that have begun, with their bytes; none where it is not at work.
+    pub under_way: Vec<(u32, u64)>,
     /// What went wrong the last time.
     pub reason: Option<String>,
 }
@@ -126,7 +131,14 @@ impl Leg {
 impl Plan {
     /// A plan for these nodes. Nothing begins before the first event.
     pub fn new(nodes: impl IntoIterator<Item = NodeId>, limits: Limits, now: Instant) -> Self {
-        let leg = Leg { turn: Turn::Waiting { from: now }, attempts: 0, bytes: 0, reason: None };
+        let leg = Leg {
+            turn: Turn::Waiting { from: now },
+            attempts: 0,
+            bytes: 0,
+            done: 0,
+            under_way: Vec::new(),
+            reason: None,
+        };
         let legs = nodes.into_iter().map(|node| (node, leg.clone())).collect();
         Self { limits, legs, paused: false }
     }
@@ -149,9 +161,9 @@ impl Plan {
     pub fn apply(&mut self, event: Event, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
         match event {
-            Event::Progress(node, bytes) => {
+            Event::Progress(node, Seen { held, done, under_way, .. }) => {
                 if let Some(leg) = self.active(node) {
-                    leg.bytes = bytes;
+                    (leg.bytes, leg.done, leg.under_way) = (held, done, under_way);
                 }
             }
             Event::Done(node, bytes) => {
@@ -175,6 +187,8 @@ impl Plan {
         }
         self.end_late(now, &mut commands);
         self.start(now, &mut commands);
+        let idle = self.legs.values_mut().filter(|leg| !matches!(leg.turn, Turn::Active { .. }));
+        idle.for_each(|leg| leg.under_way.clear());
         commands
     }
 

@@ -7,10 +7,10 @@ use common::node::NodeId;
 use common::task::{Credentials, Source};
 use common::transport::{CONTROL_PRIORITY, Connection};
 use common::wire::codec::{self, FrameReader};
-use common::wire::errand::{Errand, MAX_SOURCES, Report as Told};
+use common::wire::errand::{Errand, MAX_SOURCES, MAX_UNDER_WAY, Report as Told};
 use common::wire::exchange::Opening;
 use peer::engine::Engine;
-use peer::errand::{Failed, Fetching};
+use peer::errand::{Failed, Fetching, Seen};
 use peer::image::ImageError;
 use peer::image::reference::Reference;
 use tokio::sync::mpsc;
@@ -133,7 +133,7 @@ impl Means {
         loop {
             tokio::select! {
                 ended = &mut fetched => return ended,
-                _ = ticks.tick() => voice.say(Event::Progress(work.node, fetching.count().0)).await,
+                _ = ticks.tick() => voice.say(Event::Progress(work.node, fetching.seen())).await,
             }
         }
     }
@@ -148,13 +148,14 @@ impl Means {
             let image = work.load.image.clone().unwrap_or_default();
             let timeout_millis = u32::try_from(work.timeout.as_millis()).unwrap_or(u32::MAX);
             let errand = Errand::Pull { image, login: login(&work.load.own), timeout_millis };
-            return carry(&connection, errand, (voice, 0)).await;
+            return carry(&connection, errand, (voice, 0, 0)).await;
         }
         let credentials = work.load.credentials(work.again).await;
-        let mut before = 0;
+        let (mut before, mut parts) = (0, 0);
         for part in Parts(&work.load.sources) {
             let errand = Errand::Fetch { sources: part.to_vec(), credentials: credentials.clone() };
-            before += carry(&connection, errand, (voice, before)).await?;
+            before = carry(&connection, errand, (voice, before, parts)).await?.saturating_add(before);
+            parts += part.len() as u32;
         }
         Ok(before)
     }
@@ -174,11 +175,12 @@ impl Means {
     }
 }
 
-/// Has a peer do an errand; gives how many bytes it has in the end. They are told on top of those of errands before.
+/// Has a peer do an errand; gives how many bytes it has in the end. They are told on top of those of errands before, and so
+/// are the parts.
 async fn carry(
     connection: &Connection,
     errand: Errand,
-    (voice, before): (&Voice, u64),
+    (voice, before, parts): (&Voice, u64, u32),
 ) -> Result<u64, Failed> {
     let lost = |error: &dyn std::fmt::Display| Failed {
         why: format!("the connection to it broke off: {error}"),
@@ -193,8 +195,15 @@ async fn carry(
     loop {
         let report = timeout(SILENCE, reports.expect::<Told>()).await;
         match report.map_err(|_| lost(&"it says nothing"))?.map_err(|error| lost(&error))? {
-            Told::Progress { held, .. } => {
-                voice.say(Event::Progress(connection.node(), before + held)).await;
+            Told::Progress { held, total, done, under_way } => {
+                let placed = under_way.into_iter().take(MAX_UNDER_WAY);
+                let seen = Seen {
+                    held: before.saturating_add(held),
+                    total,
+                    done: parts.saturating_add(done),
+                    under_way: placed.map(|(place, bytes)| (parts.saturating_add(place), bytes)).collect(),
+                };
+                voice.say(Event::Progress(connection.node(), seen)).await;
             }
             Told::Done { held } => return Ok(held),
             Told::Failed { why, passing } => return Err(Failed { why, passing }),

@@ -79,6 +79,11 @@ async fn the_cache_is_filled_without_any_peer_and_a_file_goes_to_some() {
     let done = job_that_is(&cluster, id, "succeeded").await;
     assert_eq!((&done["desired"], &done["succeeded"]), (&1.into(), &1.into()), "{done:#}");
     assert_eq!(done["contents"]["tasks"], 3, "a manifest, a config and a layer: {done:#}");
+    let layer = image.layer();
+    let part =
+        done["parts"].as_array().unwrap().iter().find(|part| part["digest"] == layer.digest.to_string());
+    assert_eq!(part.unwrap()["size"], layer.size(), "{done:#}");
+    assert_eq!(done["nodes"][0]["parts_done"], 3);
     for peer in &cluster.peers {
         assert_eq!(peer.received().await.network(), 0);
     }
@@ -140,6 +145,16 @@ async fn the_same_job_twice_is_one_and_jobs_pause_go_on_and_end() {
     let id = begin(&cluster, &[&name(&image)]).await;
     assert_eq!(begin(&cluster, &[&name(&image)]).await, id);
     job_that_is(&cluster, id, "running").await;
+    let held = eventually("both nodes at their layer", async || {
+        let job = job(&cluster, id).await;
+        let nodes = job["nodes"].as_array().unwrap();
+        nodes.iter().all(|node| node["under_way"][0]["part"] == 2).then_some(job)
+    })
+    .await;
+    let digest = image.layer().digest.to_string();
+    assert_eq!((&held["parts"][2]["digest"], &held["nodes"][0]["parts_done"]), (&digest.into(), &2.into()));
+    let (_, said) = longshore(&cluster, &["preheats", "show", &id.to_string()]).await;
+    assert!(said.contains("2/3 parts, now #2"), "{said}");
     let word = id.to_string();
     for (deed, state) in [("pause", "paused"), ("resume", "running"), ("pause", "paused")] {
         let (status, said) = longshore(&cluster, &["preheats", deed, &word]).await;
