@@ -3,6 +3,7 @@
 //! own, and all of them attack at once.
 
 mod attacks;
+mod errands;
 mod villain;
 
 use std::sync::Arc;

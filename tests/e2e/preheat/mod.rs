@@ -8,6 +8,8 @@ mod logins;
 mod notifications;
 mod runtime;
 mod schedules;
+mod storm;
+mod tokens;
 
 use serde_json::Value;
 

@@ -44,7 +44,7 @@ pub(super) async fn got(node: &Node, path: &str) -> Value {
     answer.json().await.unwrap()
 }
 
-async fn counted(node: &Node, result: &str) -> u64 {
+pub(super) async fn counted(node: &Node, result: &str) -> u64 {
     sample(&node.metrics().await, "longshore_notifications_total", &format!("result=\"{result}\""))
 }
 
