@@ -87,7 +87,7 @@ async fn create(
     spec: Result<Json<Spec>, JsonRejection>,
 ) -> Result<Response, Response> {
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
-    let (view, new) = preheats.create(spec, credentials(&headers)?).await.map_err(refused)?;
+    let (view, new) = preheats.create(spec, credentials(&headers).map_err(unfit)?).await.map_err(refused)?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view)).into_response())
 }
@@ -114,7 +114,7 @@ async fn plan(
 ) -> Result<Json<Forecast>, Response> {
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
     let present = (api.hub, api.dashboard.highest_speeds());
-    api.preheats.plan(&spec, credentials(&headers)?, present).await.map(Json).map_err(refused)
+    api.preheats.plan(&spec, credentials(&headers).map_err(unfit)?, present).await.map(Json).map_err(refused)
 }
 
 /// A job with its nodes
@@ -176,14 +176,11 @@ async fn change(
 }
 
 /// What opens the registry, as the request says it.
-pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, Response> {
+pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, String> {
     match headers.get(AUTHORIZATION).map(|value| value.to_str()) {
         None => Ok(Credentials::none()),
         Some(Ok(value)) => Ok(Credentials::authorization(value)),
-        Some(Err(_)) => {
-            let why = format!("the header {AUTHORIZATION} has characters that HTTP does not allow");
-            Err(failed(StatusCode::BAD_REQUEST, why))
-        }
+        Some(Err(_)) => Err(format!("the header {AUTHORIZATION} has characters that HTTP does not allow")),
     }
 }
 
@@ -196,6 +193,11 @@ fn refused(refused: Refused) -> Response {
         Refused::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     failed(status, refused.to_string())
+}
+
+/// What was said cannot be used.
+pub(super) fn unfit(why: String) -> Response {
+    failed(StatusCode::BAD_REQUEST, why)
 }
 
 pub(super) fn failed(status: StatusCode, error: String) -> Response {

@@ -20,7 +20,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::preheats::{credentials, failed};
+use super::preheats::{credentials, failed, unfit};
 use super::{Api, Named};
 use crate::schedules::{Change, Refused, ScheduleId, Schedules, Spec, View};
 
@@ -80,7 +80,7 @@ async fn create(
     spec: Result<Json<Spec>, JsonRejection>,
 ) -> Result<Response, Response> {
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
-    let (view, new) = schedules.create(spec, credentials(&headers)?).await.map_err(refused)?;
+    let (view, new) = schedules.create(spec, credentials(&headers).map_err(unfit)?).await.map_err(refused)?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view)).into_response())
 }

@@ -113,7 +113,7 @@ impl Clerk {
         if let Some(same) = self.schedules.values_mut().find(|standing| standing.spec.is_like(&spec)) {
             let id = same.id;
             if !credentials.is_empty() {
-                same.open_with(credentials);
+                same.open_with(credentials, OffsetDateTime::now_utc());
                 self.write(id).await?;
             }
             return Ok((self.view(id)?, false));

@@ -299,9 +299,12 @@ impl Standing {
         Ok(())
     }
 
-    /// It has these credentials from now on.
-    pub(super) fn open_with(&mut self, credentials: Credentials) {
+    /// It has these credentials from now on; what did not go without them is tried at once.
+    pub(super) fn open_with(&mut self, credentials: Credentials, now: OffsetDateTime) {
         (self.credentials, self.forgotten) = (credentials, false);
+        if self.follows() && std::mem::take(&mut self.failures) > 0 {
+            self.next = now;
+        }
     }
 
     /// As it is shown; with so many runs.
@@ -569,8 +572,9 @@ mod tests {
         standing.looked(Err(Failed { why: "401 Unauthorized".into(), rest: None }), 0.5, NOW);
         assert!(standing.view(1).message.unwrap().contains("--registry-logins"));
         assert!(standing.kept().secret, "the next restart knows it, too");
-        standing.open_with(secret);
-        assert_eq!(standing.view(1).credentials, Held::Memory);
+        assert!(standing.due(NOW).unwrap() > NOW);
+        standing.open_with(secret, NOW);
+        assert_eq!((standing.view(1).credentials, standing.due(NOW)), (Held::Memory, Some(NOW)));
         assert_eq!(following().view(1).credentials, Held::None);
     }
 

@@ -12,8 +12,8 @@ use crate::support::faulty::Origin;
 use crate::support::image::{Image, MANIFEST, TAG};
 use crate::support::{eventually, machine};
 
-/// More than may wait at once.
-const IMAGES: usize = 1_250;
+/// More than may wait at once; every fifth event is no push of one, and each is pushed some time.
+const IMAGES: usize = 1_251;
 const EVENTS: usize = 10_000;
 /// Events of one body.
 const BODY: usize = 500;

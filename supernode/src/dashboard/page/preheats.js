@@ -33,9 +33,9 @@ export default function preheats() {
     title: 'Preheats',
     element: h('div', {}, lead, h('div', { class: 'card' }, list.element, empty)),
     async load(signal) {
-      const jobs = await get('preheats', signal);
+      const [jobs, schedules] = await Promise.all([get('preheats', signal), get('preheat-schedules', signal)]);
       const open = jobs.filter(({ state }) => ['pending', 'running', 'paused'].includes(state)).length;
-      say(lead, `${many(jobs.length, 'job', 'jobs')}, ${count(open)} not done yet.`);
+      say(lead, `${many(jobs.length, 'job', 'jobs')}, ${count(open)} not done yet${schedules.length ? `; ${many(schedules.length, 'schedule begins', 'schedules begin')} jobs by ${schedules.length === 1 ? 'itself' : 'themselves'}` : ''}.`);
       list.update(jobs);
       list.element.hidden = !jobs.length;
       empty.hidden = jobs.length > 0;
