@@ -130,6 +130,7 @@ fn spec(flags: &cli::Preheat) -> anyhow::Result<Spec> {
         active_deadline_seconds: flags.deadline.map(seconds),
         ttl_seconds_after_finished: seconds(flags.ttl),
         paused: false,
+        owner: None,
     })
 }
 
