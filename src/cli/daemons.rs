@@ -188,10 +188,17 @@ pub struct Supernode {
     /// The CA of its certificate, PEM [default: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt]
     #[arg(long, value_name = "FILE")]
     pub kubernetes_ca_file: Option<String>,
-    /// The supernode's own token for it, read anew as it changes; its ServiceAccount needs the ClusterRole
+    /// The supernode's own token for it, read anew as it changes; for --kubernetes-join its ServiceAccount needs the ClusterRole
     /// system:auth-delegator [default: /var/run/secrets/kubernetes.io/serviceaccount/token]
     #[arg(long, value_name = "FILE")]
     pub kubernetes_token_file: Option<String>,
+    /// Work on the cluster's ImagePreheats, which preheat images as `longshore preheat` does. Of several supernodes one does, which a
+    /// Lease says. Its ServiceAccount needs the rights that the chart gives it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub kubernetes_controller: Option<bool>,
+    /// The namespace of that Lease [default: the pod's]
+    #[arg(long, value_name = "NAMESPACE")]
+    pub kubernetes_namespace: Option<String>,
     /// HTTPS instead of HTTP: the PEM chain, or `cluster` for a certificate of the cluster's CA
     #[arg(long, value_name = "FILE|cluster")]
     pub http_cert: Option<String>,

@@ -15,6 +15,7 @@ Examples:
   longshore preheat https://example.com/model.bin --zone a       a file, at the nodes of a zone
   longshore preheat nginx:1.29 --schedule '0 3 * * *' --time-zone Europe/Berlin       every night
   longshore preheat quay.io/team/app:main --follow               now, and each time that the tag moves
+  longshore preheat --for deployment/app --image app:2 --wait    at the nodes that run the deployment's pods
 
 It is a job of the supernode, which this command finds by its data folder: run it where the supernode runs (in a cluster:
 kubectl exec). The job goes on when the command has ended; `longshore preheats` shows, pauses, cancels. Logins are those of docker,
@@ -38,14 +39,24 @@ pub enum Target {
 #[command(after_help = PREHEAT)]
 pub struct Preheat {
     /// An image as docker pull takes it, or http:// and https:// URLs
-    #[arg(value_name = "IMAGE|URL", required = true)]
+    #[arg(value_name = "IMAGE|URL", required_unless_present = "image")]
     pub what: Vec<String>,
+    /// The image, in place of IMAGE: it reads better behind --for
+    #[arg(long, value_name = "IMAGE", conflicts_with = "what")]
+    pub image: Option<String>,
     /// Where to
     #[arg(long, value_enum, default_value_t = Target::Peers, value_name = "WHERE")]
     pub to: Target,
     /// Only these nodes: host labels or node ids, NAME,NAME… [default: all that are connected]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub nodes: Vec<String>,
+    /// Only the nodes that run a Kubernetes workload's pods now: deployment/NAME, statefulset/NAME or daemonset/NAME, of the cluster
+    /// that a kubeconfig file names, or that this pod is in
+    #[arg(long = "for", value_name = "KIND/NAME", conflicts_with = "nodes")]
+    pub workload: Option<String>,
+    /// The workload's namespace [default: the kubeconfig context's, or the pod's]
+    #[arg(short, long, value_name = "NAMESPACE", requires = "workload")]
+    pub namespace: Option<String>,
     /// Only nodes of this zone (repeatable)
     #[arg(long, value_name = "ZONE")]
     pub zone: Vec<String>,

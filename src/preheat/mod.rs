@@ -4,6 +4,7 @@
 mod schedules;
 mod show;
 mod watch;
+mod workload;
 
 use anyhow::{Context as _, bail};
 use hyper::Method;
@@ -16,7 +17,10 @@ use crate::local::{self, Daemon, Kind};
 
 /// `longshore preheat`.
 pub async fn run(flags: cli::Preheat) -> anyhow::Result<()> {
-    let spec = spec(&flags)?;
+    let mut spec = spec(&flags)?;
+    if let Some(workload) = &flags.workload {
+        spec.nodes.names = workload::nodes(workload, flags.namespace.as_deref()).await?;
+    }
     spec.check().map_err(crate::usage)?;
     let authorization = authorization(flags.header.as_deref(), &spec).await?;
     let mut daemon = daemon(&flags.at).await?;
@@ -90,7 +94,7 @@ async fn of(daemon: &mut Daemon, id: u64) -> anyhow::Result<View> {
 /// What the flags say.
 fn spec(flags: &cli::Preheat) -> anyhow::Result<Spec> {
     let is_url = |what: &String| what.starts_with("http://") || what.starts_with("https://");
-    let (urls, images): (Vec<_>, Vec<_>) = flags.what.iter().cloned().partition(is_url);
+    let (urls, images): (Vec<_>, Vec<_>) = flags.what.iter().chain(&flags.image).cloned().partition(is_url);
     let image = match (images.as_slice(), urls.is_empty()) {
         ([], _) => None,
         ([image], true) => Some(image.clone()),
@@ -130,6 +134,7 @@ fn spec(flags: &cli::Preheat) -> anyhow::Result<Spec> {
         active_deadline_seconds: flags.deadline.map(seconds),
         ttl_seconds_after_finished: seconds(flags.ttl),
         paused: false,
+        owner: None,
     })
 }
 

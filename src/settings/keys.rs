@@ -52,6 +52,8 @@ const SUPERNODE: &[Key] = &[
     Key::new("kubernetes-api", Kind::Text, "https://10.96.0.1:443"),
     Key::new("kubernetes-ca-file", Kind::Text, "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
     Key::new("kubernetes-token-file", Kind::Text, "/var/run/secrets/kubernetes.io/serviceaccount/token"),
+    Key::new("kubernetes-controller", Kind::Bool, "true"),
+    Key::new("kubernetes-namespace", Kind::Text, "longshore"),
     Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
     Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
     Key::new("max-sessions", Kind::Number, "20000"),

@@ -54,6 +54,8 @@ struct SupernodeSection {
     kubernetes_api: Option<String>,
     kubernetes_ca_file: Option<PathBuf>,
     kubernetes_token_file: Option<PathBuf>,
+    kubernetes_controller: bool,
+    kubernetes_namespace: Option<String>,
     http_cert: Option<PathBuf>,
     http_key: Option<PathBuf>,
     max_sessions: Option<NonZeroU32>,
@@ -182,8 +184,10 @@ pub fn supernode(
         api: settings.kubernetes_api,
         ca_file: settings.kubernetes_ca_file,
         token_file: settings.kubernetes_token_file,
+        controller: settings.kubernetes_controller,
+        namespace: settings.kubernetes_namespace,
     };
-    let kubernetes = kubernetes.options(|name| std::env::var(name).ok()).map_err(usage)?;
+    let kubernetes = kubernetes.plan(|name| std::env::var(name).ok()).map_err(usage)?;
     let preheat_rules = Rules::read(&settings.preheat_rule).map_err(usage)?;
     let registry_logins = settings.registry_logins.map(Logins::open).transpose().map_err(usage)?;
     let capacity = Capacity::default();

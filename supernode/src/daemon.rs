@@ -25,9 +25,11 @@ use crate::api;
 use crate::api::guard::{API_TOKEN, Door, Token};
 use crate::api::tls::{Certificate, TlsListener};
 use crate::bulletin::Bulletins;
+#[cfg(feature = "kubernetes")]
+use crate::controller::Controller;
 use crate::dashboard::Dashboard;
 use crate::drivers::{Drivers, Rules};
-use crate::enrolment::{Desks, JoinTokens, Kubernetes, KubernetesOptions, Office, Verifier};
+use crate::enrolment::{Desks, JoinTokens, Kubernetes, KubernetesOptions, KubernetesPlan, Office, Verifier};
 use crate::hub::Hub;
 use crate::membership::Membership;
 use crate::openings::Openings;
@@ -68,8 +70,8 @@ pub struct SupernodeOptions {
     pub cache: Option<CacheOptions>,
     /// Where the cluster's CA, tokens and revocations are, if not beside the supernode's own key.
     pub cluster_dir: Option<PathBuf>,
-    /// Which Kubernetes ServiceAccounts may join; none is join tokens alone.
-    pub kubernetes: Option<KubernetesOptions>,
+    /// What is done with the Kubernetes API; nothing is join tokens alone, and no custom resource.
+    pub kubernetes: KubernetesPlan,
     /// How long certificates last, in tests; none is as long as they do.
     pub certificate_life: Option<Duration>,
     /// Its HTTP port.
@@ -119,7 +121,7 @@ impl SupernodeOptions {
             limits: Limits::default(),
             cache: None,
             cluster_dir: None,
-            kubernetes: None,
+            kubernetes: KubernetesPlan::default(),
             certificate_life: None,
             web: WebOptions::default(),
             rates: Rates::default(),
@@ -202,7 +204,7 @@ impl Supernode {
         let settings = Settings { seed_labels: Labels::default(), ..Settings::default() };
         let hub = Arc::new(Hub::new(contact, settings, metrics.clone()));
         let desks = Desks::default();
-        let verifiers = verifiers(options.kubernetes, (&book, &authority), &desks)?;
+        let verifiers = verifiers(options.kubernetes.join, (&book, &authority), &desks)?;
         let roll = identity.roll().clone();
         let office = Office::new(authority.clone(), verifiers, desks, roll, metrics);
         let running = Self {
@@ -221,6 +223,12 @@ impl Supernode {
         let notary = Notary::new(&authority);
         let roster = Roster::default();
         let (preheats, schedules) = preheats(&engine, &roster, registry_logins, &running.tasks).await?;
+        #[cfg(feature = "kubernetes")]
+        if let Some(options) = options.kubernetes.controller {
+            let controller = Controller::open(options, preheats.clone(), identity.node());
+            let controller = controller.map_err(|error| DaemonError::Part(error.into()))?;
+            running.tasks.spawn(controller.run());
+        }
         let shared = Sessions {
             engine: engine.clone(),
             hub: hub.clone(),

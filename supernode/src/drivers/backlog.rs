@@ -58,7 +58,7 @@ pub(super) enum Taken {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     /// Begin this job.
-    Begin(String, Spec),
+    Begin(String, Box<Spec>),
     /// See how this job is.
     Look(String, JobId),
 }
@@ -108,7 +108,7 @@ impl Backlog {
         let (name, push) = self.waiting.iter().min_by_key(|(_, push)| push.due)?;
         (push.due.0 <= now).then(|| match push.job {
             Some(job) => Step::Look(name.clone(), job),
-            None => Step::Begin(name.clone(), push.spec.clone()),
+            None => Step::Begin(name.clone(), Box::new(push.spec.clone())),
         })
     }
 
@@ -253,8 +253,8 @@ mod tests {
             Ended::Lost(_)
         ));
         let one = image(9_999, None);
-        assert_eq!(backlog.push(&one, spec.clone(), now), Taken::New);
-        assert_eq!(backlog.push(&image(8_888, None), spec, now), Taken::Full);
+        assert_eq!(backlog.push(&one, (*spec).clone(), now), Taken::New);
+        assert_eq!(backlog.push(&image(8_888, None), *spec, now), Taken::Full);
     }
 
     #[test]
@@ -318,7 +318,11 @@ mod tests {
         let Some(Step::Begin(name, asked)) = backlog.next(now) else { panic!("nothing to do") };
         assert_eq!(backlog.push(&new, spec(&new), now), Taken::Known);
         assert_eq!(backlog.began(&name, &asked, Ok(JobId(1)), now), Ended::NotYet);
-        assert_eq!(backlog.next(now), Some(Step::Begin(name.clone(), spec(&new))), "the old job is not it");
+        assert_eq!(
+            backlog.next(now),
+            Some(Step::Begin(name.clone(), Box::new(spec(&new)))),
+            "the old job is not it"
+        );
         assert_eq!(backlog.began(&name, &spec(&new), Ok(JobId(2)), now), Ended::NotYet);
         assert_eq!(backlog.looked(&name, JobId(1), Ok(view(State::Running, None)), now), Ended::NotYet);
     }

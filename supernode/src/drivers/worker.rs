@@ -64,7 +64,7 @@ impl Waiting {
         let (name, ended) = match step {
             Step::Begin(name, spec) => {
                 // Events carry no credentials: the job has those that the supernode has for the registry.
-                let begun = jobs.create(spec.clone(), Credentials::none()).await;
+                let begun = jobs.create((*spec).clone(), Credentials::none()).await;
                 let begun = begun.map(|view| view.id);
                 let ended = self.backlog().began(&name, &spec, begun, Instant::now().into());
                 (name, ended)

@@ -23,7 +23,7 @@ use common::wire::enrol::{KUBERNETES, Reply, Request};
 
 pub use join_tokens::JoinTokens;
 pub use kubernetes::Kubernetes;
-pub use options::{KubernetesError, KubernetesFlags, KubernetesOptions};
+pub use options::{KubernetesError, KubernetesFlags, KubernetesOptions, KubernetesPlan};
 pub use verifier::{Desks, Guest, Refusal, Verifier};
 
 use tokio::time::timeout;

@@ -21,6 +21,8 @@ pub const MAX_NAME: usize = 8 * 1024;
 pub const MAX_PLATFORMS: usize = 32;
 /// Parts of a job that are shown.
 pub const MAX_PARTS: usize = 100;
+/// The longest name of an owner.
+const MAX_OWNER: usize = 256;
 /// The longest time that may be asked for: a year.
 const LONGEST: u64 = 366 * 24 * 3600;
 
@@ -83,6 +85,10 @@ pub struct Spec {
     /// Begin nothing until it is resumed.
     #[serde(default)]
     pub paused: bool,
+    /// What it is done for, as whoever keeps it in step with something calls that, for example by a Kubernetes object's uid: the same
+    /// wish of another owner is another job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// A file to bring.
@@ -312,6 +318,7 @@ impl Spec {
             active_deadline_seconds: None,
             ttl_seconds_after_finished: ttl_seconds(),
             paused: false,
+            owner: None,
         }
     }
 
@@ -368,6 +375,9 @@ impl Spec {
         if self.ttl_seconds_after_finished > LONGEST {
             return refuse(format!("ttl_seconds_after_finished must be at most {LONGEST}"));
         }
+        if self.owner.as_ref().is_some_and(|owner| owner.is_empty() || owner.len() > MAX_OWNER) {
+            return refuse(format!("owner must have from 1 to {MAX_OWNER} bytes"));
+        }
         if self.parallelism == 0 {
             return refuse("parallelism must be at least 1; `paused` holds a job back".into());
         }
@@ -400,6 +410,11 @@ impl View {
         (self.spec.image, self.spec.files, self.message) = (None, Vec::new(), None);
         self.nodes.iter_mut().for_each(|node| node.reason = None);
         self
+    }
+
+    /// Whether it failed for the sake of its credentials alone, which a restart of the supernode has lost: with them it would go on.
+    pub fn lost_credentials(&self) -> bool {
+        self.state == State::Failed && self.message.as_deref() == Some(super::ledger::FORGOTTEN)
     }
 
     /// Each node's attempts by what came of them, as a sentence for the job: the most frequent reason first.
@@ -455,6 +470,7 @@ mod tests {
             (r#"{"image":"a","platforms":["linux"]}"#, "no platform"),
             (r#"{"image":"a","parallelism":0}"#, "parallelism"),
             (r#"{"image":"a","timeout_seconds":0}"#, "timeout_seconds"),
+            (r#"{"image":"a","owner":""}"#, "owner"),
             (r#"{"image":"a","speed":1}"#, "speed"),
             (r#"{"files":[{"url":"file:///etc/passwd"}]}"#, "no http or https URL"),
             (r#"{"files":[{"url":"http://h/a","digest":"md5:1"}]}"#, "digest"),

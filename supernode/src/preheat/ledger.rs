@@ -16,7 +16,7 @@ use super::plan::{Command, Event, Leg, Limits, Plan};
 /// Failed nodes that a view names.
 const MAX_NAMED: usize = 100;
 /// What a job says whose credentials are gone.
-const FORGOTTEN: &str =
+pub(super) const FORGOTTEN: &str =
     "the supernode was restarted, and the job's credentials were in its memory only: start it again";
 
 /// A job.
@@ -427,6 +427,7 @@ mod tests {
         let spec = Spec::image("quay.test/team/app:1", Target::Cache);
         let secret = Job::new(JobId(1), spec, Credentials::authorization("Basic x"), now);
         let view = Job::of_kept(secret.kept(), now).view(false);
-        assert_eq!((view.state, view.message.as_deref()), (State::Failed, Some(FORGOTTEN)));
+        assert_eq!((view.state, view.lost_credentials()), (State::Failed, true));
+        assert!(!Job::new(JobId(2), view.spec, Credentials::none(), now).view(false).lost_credentials());
     }
 }
