@@ -1,6 +1,7 @@
 //! The controller of ImagePreheats before a Kubernetes API that keeps a Lease, resources and a watch of them, and nothing else. What a
 //! real one makes of it is `deploy/check --api-server`'s to find out.
 #![cfg(feature = "kubernetes")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
