@@ -218,10 +218,11 @@ async fn converse(mut stream: TcpStream, handler: Arc<Handler>, seen: Arc<Seen>)
         let head_only = asked.method == "HEAD";
         let end = if head_only { 0 } else { reply.cut.unwrap_or(usize::MAX).min(reply.body.len()) };
         for part in reply.body[..end].chunks(32 * 1024) {
+            // Before it goes: who has the last of it may look at once.
+            seen.sent.fetch_add(part.len() as u64, Ordering::Relaxed);
             if stream.write_all(part).await.is_err() {
                 return;
             }
-            seen.sent.fetch_add(part.len() as u64, Ordering::Relaxed);
         }
         if reply.silent {
             std::future::pending::<()>().await;
