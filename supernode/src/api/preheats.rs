@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use common::task::Credentials;
 use peer::local_api::ApiError;
+use serde::Serialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -88,8 +89,7 @@ async fn create(
 ) -> Result<Response, Response> {
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
     let (view, new) = preheats.create(spec, credentials(&headers).map_err(unfit)?).await.map_err(refused)?;
-    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view)).into_response())
+    Ok(taken_on(view, new))
 }
 
 /// What a job would come to: bytes, from where, and how long; nothing but manifests is fetched
@@ -193,6 +193,12 @@ fn refused(refused: Refused) -> Response {
         Refused::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     failed(status, refused.to_string())
+}
+
+/// What there is now, by what was asked for.
+pub(super) fn taken_on(view: impl Serialize, new: bool) -> Response {
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    (status, Json(view)).into_response()
 }
 
 /// What was said cannot be used.

@@ -20,7 +20,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::preheats::{credentials, failed, unfit};
+use super::preheats::{credentials, failed, taken_on, unfit};
 use super::{Api, Named};
 use crate::schedules::{Change, Refused, ScheduleId, Schedules, Spec, View};
 
@@ -81,8 +81,7 @@ async fn create(
 ) -> Result<Response, Response> {
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
     let (view, new) = schedules.create(spec, credentials(&headers).map_err(unfit)?).await.map_err(refused)?;
-    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view)).into_response())
+    Ok(taken_on(view, new))
 }
 
 /// A schedule with its last runs

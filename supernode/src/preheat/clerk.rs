@@ -14,11 +14,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::choice::Candidate;
 use super::contents::Load;
 use super::job::{JobId, Refused, Spec, View};
-use super::keep::Shelf;
+use super::keep::{JOBS, Kept};
 use super::ledger::{Job, Now};
 use super::plan::{Command, Event};
 use super::work::{Means, Report, Voice, Work};
 use super::{Change, Order};
+use crate::shelf::Shelf;
 
 /// Jobs that are not over; each has some thousand nodes at most.
 const MAX_OPEN: usize = 256;
@@ -57,10 +58,11 @@ pub(super) struct Clerk {
 impl Clerk {
     /// With the jobs of an earlier life. Blocks.
     pub(super) fn open(means: Means) -> Result<Self, StoreError> {
-        let shelf = Shelf::new(means.engine.store().clone());
-        let (kept, last) = shelf.read()?;
+        let shelf = Shelf::new(means.engine.store().clone(), JOBS);
+        let (kept, last) = shelf.read::<Kept>()?;
         let now = Now::read();
-        let jobs: BTreeMap<_, _> = kept.into_iter().map(|(id, kept)| (id, Job::of_kept(kept, now))).collect();
+        let jobs: BTreeMap<_, _> =
+            kept.into_iter().map(|(id, kept)| (JobId(id), Job::of_kept(kept, now))).collect();
         let (sender, receiver) = mpsc::channel(REPORTS);
         Ok(Self {
             means,
@@ -141,7 +143,8 @@ impl Clerk {
         let job = Job::new(id, spec, credentials, Now::read());
         let (shelf, kept) = (self.shelf.clone(), job.kept());
         let written =
-            tokio::task::spawn_blocking(move || shelf.give(id).and_then(|()| shelf.write(&[kept]))).await;
+            tokio::task::spawn_blocking(move || shelf.give(id.0).and_then(|()| shelf.write(id.0, &kept)))
+                .await;
         let broken = |error: &dyn std::fmt::Display| Refused::Broken(error.to_string());
         written.map_err(|error| broken(&error))?.map_err(|error| broken(&error))?;
         self.last = id.0;
@@ -173,7 +176,7 @@ impl Clerk {
         self.jobs.remove(&id);
         self.dirty.remove(&id);
         let shelf = self.shelf.clone();
-        let forgotten = tokio::task::spawn_blocking(move || shelf.forget(id)).await;
+        let forgotten = tokio::task::spawn_blocking(move || shelf.forget(id.0)).await;
         let broken = |error: &dyn std::fmt::Display| Refused::Broken(error.to_string());
         forgotten.map_err(|error| broken(&error))?.map_err(|error| broken(&error))
     }
@@ -303,8 +306,8 @@ impl Clerk {
         }
         let shelf = self.shelf.clone();
         let written = tokio::task::spawn_blocking(move || {
-            gone.into_iter().try_for_each(|id| shelf.forget(id))?;
-            shelf.write(&kept)
+            gone.into_iter().try_for_each(|id| shelf.forget(id.0))?;
+            kept.iter().try_for_each(|kept| shelf.write(kept.id.0, kept))
         });
         if let Ok(Err(error)) = written.await {
             tracing::warn!("preheat jobs cannot be written down: {error}");

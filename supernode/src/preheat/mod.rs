@@ -157,9 +157,7 @@ impl Preheats {
     }
 
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Refused> {
-        let closing = |_| Refused::Broken("the supernode is shutting down".into());
-        let (sender, answer) = oneshot::channel();
-        self.orders.send(order(sender)).await.map_err(|_| closing(()))?;
-        answer.await.map_err(|_| closing(()))
+        let closing = || Refused::Broken("the supernode is shutting down".into());
+        crate::clerk::ask(&self.orders, order).await.ok_or_else(closing)
     }
 }

@@ -12,13 +12,14 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::keep::Shelf;
+use super::keep::{Kept, SCHEDULES};
 use super::ledger::{Beginning, Standing, Step};
 use super::look::{Failed, look};
 use super::pace::Pace;
 use super::schedule::{Refused, Rule, ScheduleId, Spec, View};
 use super::{Change, Means, Order};
 use crate::preheat;
+use crate::shelf::Shelf;
 
 /// Schedules of a supernode.
 const MOST: usize = 256;
@@ -49,11 +50,12 @@ pub(super) struct Clerk {
 impl Clerk {
     /// With the schedules of an earlier life. Blocks.
     pub(super) fn open(means: Means) -> Result<Self, StoreError> {
-        let shelf = Shelf::new(means.store.clone());
-        let (kept, last) = shelf.read()?;
+        let shelf = Shelf::new(means.store.clone(), SCHEDULES);
+        let (kept, last) = shelf.read::<Kept>()?;
         let now = OffsetDateTime::now_utc();
         let mut schedules = BTreeMap::new();
-        for (id, kept) in kept {
+        for (number, kept) in kept {
+            let id = ScheduleId(number);
             match Standing::of_kept(kept, rand::random(), now) {
                 Ok(standing) => drop(schedules.insert(id, standing)),
                 Err(error) => {
@@ -124,7 +126,7 @@ impl Clerk {
         let id = ScheduleId(self.last + 1);
         let standing = Standing::new(id, spec, credentials, OffsetDateTime::now_utc())?;
         let (shelf, kept) = (self.shelf.clone(), standing.kept());
-        disk(move || shelf.give(id).and_then(|()| shelf.write(&kept))).await?;
+        disk(move || shelf.give(id.0).and_then(|()| shelf.write(id.0, &kept))).await?;
         self.last = id.0;
         let Spec { preheat, schedule, follow_seconds, .. } = &standing.spec;
         tracing::info!(schedule = %id, image = preheat.image, at = schedule, follow_seconds, "preheat schedule made");
@@ -150,7 +152,7 @@ impl Clerk {
     async fn remove(&mut self, id: ScheduleId) -> Result<(), Refused> {
         self.schedules.remove(&id).ok_or(Refused::Unknown(id))?;
         let shelf = self.shelf.clone();
-        disk(move || shelf.forget(id)).await
+        disk(move || shelf.forget(id.0)).await
     }
 
     fn view(&self, id: ScheduleId) -> Result<View, Refused> {
@@ -263,7 +265,7 @@ impl Clerk {
     async fn write(&self, id: ScheduleId) -> Result<(), Refused> {
         let Some(standing) = self.schedules.get(&id) else { return Ok(()) };
         let (shelf, kept) = (self.shelf.clone(), standing.kept());
-        disk(move || shelf.write(&kept)).await
+        disk(move || shelf.write(id.0, &kept)).await
     }
 
     /// Writes one down for which nobody waits.

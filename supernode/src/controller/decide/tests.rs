@@ -1,3 +1,5 @@
+//! What is done for a resource, and what its status says, by what its jobs are.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The kept definition of the resource is what the code makes, and refuses what makes no sense.
+
 use std::fmt::Write as _;
 use std::path::Path;
 
