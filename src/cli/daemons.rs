@@ -199,6 +199,10 @@ pub struct Supernode {
     /// The namespace of that Lease [default: the pod's]
     #[arg(long, value_name = "NAMESPACE")]
     pub kubernetes_namespace: Option<String>,
+    /// Read from the cluster's Nodes in which zone a peer is that does not say so itself; its --host is its Node's name. The
+    /// ServiceAccount must be allowed to list and watch nodes
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub kubernetes_zones: Option<bool>,
     /// HTTPS instead of HTTP: the PEM chain, or `cluster` for a certificate of the cluster's CA
     #[arg(long, value_name = "FILE|cluster")]
     pub http_cert: Option<String>,

@@ -78,6 +78,7 @@ const DOCTOR: &str = "\
 Examples:
   longshore doctor --config /etc/longshore/longshore.toml
   longshore doctor --supernode supernode.example:7700     whether it can be reached from here
+  longshore doctor --only runtimes --before-start        what `longshore setup` did, before there is a peer
   longshore doctor --json | jq '.findings[] | select(.level != \"ok\")'
 
 It changes nothing. Exit codes: 0 all works, be it with warnings; 1 something does not.";
@@ -100,9 +101,34 @@ pub struct Doctor {
     /// The directory that is the root of the runtimes' files
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
+    /// Look at this alone (repeatable) [default: at everything]
+    #[arg(long, value_enum, value_name = "PART")]
+    pub only: Vec<Part>,
+    /// The daemons of this machine are still to be started: that they do not answer is as it should be
+    #[arg(long)]
+    pub before_start: bool,
     /// For programs
     #[arg(long)]
     pub json: bool,
+}
+
+/// What the doctor looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Processor, kernel's buffers, limits
+    Machine,
+    /// Whether daemons would start with these settings
+    Settings,
+    /// The data directory and its disk
+    Disk,
+    /// Whether peer, proxy and supernode of this machine answer
+    Daemons,
+    /// Clock, certificate, and the way to the supernode
+    Cluster,
+    /// The way from containerd, docker, podman and CRI-O to the proxy
+    Runtimes,
+    /// Whether the registries can be reached
+    Registries,
 }
 
 const COMPLETIONS: &str = "\

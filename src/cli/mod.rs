@@ -11,7 +11,7 @@ use common::telemetry::LogFormat;
 
 pub use cluster::{Ca, CaDeed, ClusterFolder, Node, NodeDeed, Token, TokenDeed};
 pub use daemons::{Home, Peer, Supernode, Up};
-pub use machine::{Completions, Doctor, Man, Setup};
+pub use machine::{Completions, Doctor, Man, Part, Setup};
 pub use people::{At, Demo, Explain, Get, Log, Status, TaskDeed, TaskIds, Tasks, Top};
 pub use preheat::{
     Deed as PreheatDeed, Job as PreheatJob, Preheat, Preheats, Schedule, ScheduleDeed, Schedules,

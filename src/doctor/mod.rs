@@ -17,7 +17,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::addresses::Addresses;
-use crate::cli;
+use crate::cli::{self, Part};
 use crate::settings::{self, Flags, Outlook};
 
 /// How bad it is.
@@ -119,32 +119,56 @@ pub async fn run(flags: cli::Doctor) -> anyhow::Result<()> {
 }
 
 async fn examine(flags: &cli::Doctor) -> Vec<Finding> {
-    let mut findings = vec![machine::processor(), machine::udp_buffers()];
+    let wanted = |part| flags.only.is_empty() || flags.only.contains(&part);
+    let mut findings = Vec::new();
+    let (outlook, read) = settings_of(flags);
+    let dir = outlook.data_dir.clone().unwrap_or_else(common::config::data_dir_default);
+    let homes = Home::all(&dir);
+    if wanted(Part::Machine) {
+        findings.extend([machine::processor(), machine::udp_buffers(), machine::open_files(&homes)]);
+    }
+    if wanted(Part::Settings) {
+        findings.push(read);
+    }
+    if wanted(Part::Disk) {
+        findings.push(disk::directory(&dir));
+        findings.extend(homes.iter().filter_map(|home| disk::owner(&home.dir)));
+        findings.push(disk::space(&dir));
+    }
+    if wanted(Part::Daemons) && !flags.before_start {
+        findings.extend(daemons::all(&dir, &homes).await);
+    }
+    if wanted(Part::Cluster) {
+        findings.extend(cluster::all(&outlook, &homes).await);
+    }
+    if !wanted(Part::Runtimes) && !wanted(Part::Registries) {
+        return findings;
+    }
+    let proxy = flags.proxy.clone().or_else(|| runtimes::proxy_here(&homes)).unwrap_or_default();
+    let (judged, pulled) = runtimes::all(&flags.root, &proxy, flags.before_start).await;
+    if wanted(Part::Runtimes) {
+        findings.extend(judged);
+    }
+    if wanted(Part::Registries) {
+        findings.push(network::registries(&outlook, pulled).await);
+    }
+    findings
+}
+
+/// The daemons' settings, and whether they can be read.
+fn settings_of(flags: &cli::Doctor) -> (Outlook, Finding) {
     let told = Flags::default()
         .text("data-dir", flags.data_dir.as_ref().map(|dir| dir.display().to_string()))
         .list("supernode", flags.supernode.clone());
-    let outlook = match settings::outlook(flags.config.as_deref(), told) {
+    match settings::outlook(flags.config.as_deref(), told) {
         Ok(outlook) => {
             let read = flags.config.as_ref().map(|path| path.display().to_string());
             let read = read.unwrap_or_else(|| "flags and environment".into());
-            findings.push(Finding::ok("settings", format!("{read} can be read")));
-            outlook
+            (outlook, Finding::ok("settings", format!("{read} can be read")))
         }
         Err(error) => {
-            findings.push(Finding::fail("settings", format!("{error:#}"), "correct it; no daemon starts so"));
-            Outlook { data_dir: flags.data_dir.clone(), ..Outlook::default() }
+            let finding = Finding::fail("settings", format!("{error:#}"), "correct it; no daemon starts so");
+            (Outlook { data_dir: flags.data_dir.clone(), ..Outlook::default() }, finding)
         }
-    };
-    let dir = outlook.data_dir.clone().unwrap_or_else(common::config::data_dir_default);
-    let homes = Home::all(&dir);
-    findings.push(disk::directory(&dir));
-    findings.extend(homes.iter().filter_map(|home| disk::owner(&home.dir)));
-    findings.push(disk::space(&dir));
-    findings.push(machine::open_files(&homes));
-    findings.extend(daemons::all(&dir, &homes).await);
-    findings.extend(cluster::all(&outlook, &homes).await);
-    let proxy = flags.proxy.clone().or_else(|| runtimes::proxy_here(&homes)).unwrap_or_default();
-    let pulled = runtimes::all(&flags.root, &proxy, &mut findings).await;
-    findings.push(network::registries(&outlook, pulled).await);
-    findings
+    }
 }

@@ -17,22 +17,21 @@ pub(super) fn proxy_here(homes: &[Home]) -> Option<Proxy> {
     format!("http://{at}").parse().ok()
 }
 
-/// Looks at every runtime that is here; gives the registries that they pull through the proxy.
-pub(super) async fn all(root: &Path, proxy: &Proxy, findings: &mut Vec<Finding>) -> Vec<String> {
+/// Looks at every runtime that is here; gives the registries that they pull through the proxy, too.
+pub(super) async fn all(root: &Path, proxy: &Proxy, before_start: bool) -> (Vec<Finding>, Vec<String>) {
     let tree = match Tree::open(root) {
         Ok(tree) => tree,
         Err(error) => {
-            findings.push(Finding::fail("runtimes", error.to_string(), "correct --root"));
-            return vec![];
+            return (vec![Finding::fail("runtimes", error.to_string(), "correct --root")], vec![]);
         }
     };
-    let mut pulled = Vec::new();
+    let (mut findings, mut pulled) = (Vec::new(), Vec::new());
     for runtime in Runtime::ALL.into_iter().filter(|runtime| runtime.is_here(&tree)) {
         match setup::inspect(&tree, runtime, proxy) {
             // It pulls nothing by itself, and nobody pointed it at the proxy.
             Ok(look) if look.idle && look.registries.is_empty() => {}
             Ok(look) => {
-                findings.extend(judge(runtime, proxy, &look).await);
+                findings.extend(judge(runtime, proxy, &look, before_start).await);
                 pulled.extend(look.registries);
             }
             Err(error) => {
@@ -40,10 +39,10 @@ pub(super) async fn all(root: &Path, proxy: &Proxy, findings: &mut Vec<Finding>)
             }
         }
     }
-    pulled
+    (findings, pulled)
 }
 
-async fn judge(runtime: Runtime, proxy: &Proxy, look: &Look) -> Vec<Finding> {
+async fn judge(runtime: Runtime, proxy: &Proxy, look: &Look, before_start: bool) -> Vec<Finding> {
     let check = runtime.name();
     let finding = |flaw: &setup::Flaw| {
         let level = if flaw.fatal { Finding::fail } else { Finding::warn };
@@ -51,7 +50,8 @@ async fn judge(runtime: Runtime, proxy: &Proxy, look: &Look) -> Vec<Finding> {
     };
     let mut findings: Vec<Finding> = look.flaws.iter().map(finding).collect();
     for mirror in &look.mirrors {
-        if somebody_listens(mirror).await {
+        let awaited = before_start && mirror == proxy.authority();
+        if awaited || somebody_listens(mirror).await {
             continue;
         }
         let what = format!("its settings name {mirror}, and nobody listens there");

@@ -54,6 +54,7 @@ const SUPERNODE: &[Key] = &[
     Key::new("kubernetes-token-file", Kind::Text, "/var/run/secrets/kubernetes.io/serviceaccount/token"),
     Key::new("kubernetes-controller", Kind::Bool, "true"),
     Key::new("kubernetes-namespace", Kind::Text, "longshore"),
+    Key::new("kubernetes-zones", Kind::Bool, "true"),
     Key::new("http-cert", Kind::Text, "/etc/longshore/tls.crt"),
     Key::new("http-key", Kind::Text, "/etc/longshore/tls.key"),
     Key::new("max-sessions", Kind::Number, "20000"),

@@ -25,7 +25,7 @@ use supernode::admission::Capacity;
 use supernode::api::tls::Certificate;
 use supernode::daemon::{SupernodeOptions, WebOptions};
 use supernode::drivers::Rules;
-use supernode::enrolment::KubernetesFlags;
+use supernode::kubernetes;
 use supernode::preheat::Logins;
 use supernode::vault::CacheOptions;
 
@@ -55,6 +55,7 @@ struct SupernodeSection {
     kubernetes_ca_file: Option<PathBuf>,
     kubernetes_token_file: Option<PathBuf>,
     kubernetes_controller: bool,
+    kubernetes_zones: bool,
     kubernetes_namespace: Option<String>,
     http_cert: Option<PathBuf>,
     http_key: Option<PathBuf>,
@@ -178,7 +179,7 @@ pub fn supernode(
         token_file: settings.api_token_file,
         certificate: certificate(settings.http_cert, settings.http_key).map_err(usage)?,
     };
-    let kubernetes = KubernetesFlags {
+    let kubernetes = kubernetes::Flags {
         join: settings.kubernetes_join,
         audience: settings.kubernetes_audience,
         api: settings.kubernetes_api,
@@ -186,6 +187,7 @@ pub fn supernode(
         token_file: settings.kubernetes_token_file,
         controller: settings.kubernetes_controller,
         namespace: settings.kubernetes_namespace,
+        zones: settings.kubernetes_zones,
     };
     let kubernetes = kubernetes.plan(|name| std::env::var(name).ok()).map_err(usage)?;
     let preheat_rules = Rules::read(&settings.preheat_rule).map_err(usage)?;

@@ -29,8 +29,9 @@ use crate::bulletin::Bulletins;
 use crate::controller::Controller;
 use crate::dashboard::Dashboard;
 use crate::drivers::{Drivers, Rules};
-use crate::enrolment::{Desks, JoinTokens, Kubernetes, KubernetesOptions, KubernetesPlan, Office, Verifier};
+use crate::enrolment::{Desks, JoinTokens, Kubernetes, Office, Verifier};
 use crate::hub::Hub;
+use crate::kubernetes::{Access, JoinOptions, Plan, Zones};
 use crate::membership::Membership;
 use crate::openings::Openings;
 use crate::preheat::{Logins, Preheats};
@@ -71,7 +72,7 @@ pub struct SupernodeOptions {
     /// Where the cluster's CA, tokens and revocations are, if not beside the supernode's own key.
     pub cluster_dir: Option<PathBuf>,
     /// What is done with the Kubernetes API; nothing is join tokens alone, and no custom resource.
-    pub kubernetes: KubernetesPlan,
+    pub kubernetes: Plan,
     /// How long certificates last, in tests; none is as long as they do.
     pub certificate_life: Option<Duration>,
     /// Its HTTP port.
@@ -121,7 +122,7 @@ impl SupernodeOptions {
             limits: Limits::default(),
             cache: None,
             cluster_dir: None,
-            kubernetes: KubernetesPlan::default(),
+            kubernetes: Plan::default(),
             certificate_life: None,
             web: WebOptions::default(),
             rates: Rates::default(),
@@ -229,10 +230,12 @@ impl Supernode {
             let controller = controller.map_err(|error| DaemonError::Part(error.into()))?;
             running.tasks.spawn(controller.run());
         }
+        let zones = zones(options.kubernetes.zones, &running.tasks)?;
         let shared = Sessions {
             engine: engine.clone(),
             hub: hub.clone(),
             roster: roster.clone(),
+            zones,
             membership: membership.clone(),
             admission: Arc::new(Mutex::new(Admission::of_all(&capacity, Instant::now()))),
             capacity,
@@ -296,7 +299,7 @@ impl Supernode {
 
 /// Who checks what strangers show.
 fn verifiers(
-    kubernetes: Option<KubernetesOptions>,
+    kubernetes: Option<JoinOptions>,
     (book, authority): (&Arc<TokenBook>, &Arc<Authority>),
     desks: &Desks,
 ) -> Result<Vec<Box<dyn Verifier>>, DaemonError> {
@@ -307,6 +310,18 @@ fn verifiers(
         verifiers.push(Box::new(kubernetes.map_err(|error| DaemonError::Part(error.into()))?));
     }
     Ok(verifiers)
+}
+
+/// The zones of nodes, which are kept up to date if they are to be.
+#[cfg_attr(not(feature = "kubernetes"), expect(unused_variables, reason = "nobody keeps them up to date"))]
+fn zones(access: Option<Access>, tasks: &Tasks) -> Result<Zones, DaemonError> {
+    #[cfg(feature = "kubernetes")]
+    if let Some(access) = access {
+        let (zones, watch) = Zones::open(access).map_err(|error| DaemonError::Part(error.into()))?;
+        tasks.spawn(watch);
+        return Ok(zones);
+    }
+    Ok(Zones::default())
 }
 
 /// Who may use the API on the HTTP port.

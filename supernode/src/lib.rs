@@ -2,7 +2,7 @@
 //! [`hub`]), the seed that asks the origin ([`seed`]), the peers' [`sessions`] and what they are told ([`feeder`],
 //! [`bulletin`], [`outbox`]), what outlives a supernode
 //! ([`testimony`]), how much is taken on ([`admission`], [`openings`]), how strangers become members ([`enrolment`], [`tokens`]) and
-//! who is one ([`membership`]), who can be reached ([`roster`]) and is given something ahead of need ([`preheat`]), by [`schedules`] and by Kubernetes's API ([`controller`]) too, where
+//! who is one ([`membership`]), who can be reached ([`roster`]) and is given something ahead of need ([`preheat`]), by [`schedules`] and by ImagePreheats ([`controller`]) too, what is asked of Kubernetes ([`kubernetes`]), where
 //! jobs and schedules are kept (`shelf`) and how their keepers are asked (`clerk`), its HTTP ([`api`]) and what people see of it ([`dashboard`]), the cache in a bucket that several of them share ([`vault`]) and the
 //! [`daemon`] around them.
 
@@ -17,6 +17,7 @@ pub mod drivers;
 pub mod enrolment;
 pub mod feeder;
 pub mod hub;
+pub mod kubernetes;
 pub mod membership;
 pub mod openings;
 pub mod outbox;

@@ -8,7 +8,7 @@ use common::transport::Connection;
 
 /// Who can be reached. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Roster(Arc<Mutex<HashMap<NodeId, Connection>>>);
+pub struct Roster(Arc<Mutex<HashMap<NodeId, (Connection, Labels)>>>);
 
 /// A peer's place in it, until dropped.
 pub struct Reach {
@@ -19,24 +19,24 @@ pub struct Reach {
 // === impl Roster ===
 
 impl Roster {
-    /// A session began.
+    /// A session began, of a peer that stands there.
     #[must_use = "the peer is forgotten when this is dropped"]
-    pub fn enter(&self, connection: Connection) -> Reach {
-        self.lock().insert(connection.node(), connection.clone());
+    pub fn enter(&self, connection: Connection, labels: Labels) -> Reach {
+        self.lock().insert(connection.node(), (connection.clone(), labels));
         Reach { roster: self.clone(), connection }
     }
 
     /// A peer's connection.
     pub fn of(&self, node: NodeId) -> Option<Connection> {
-        self.lock().get(&node).cloned()
+        self.lock().get(&node).map(|(connection, _)| connection.clone())
     }
 
     /// All peers, and where they stand.
     pub fn peers(&self) -> Vec<(NodeId, Labels)> {
-        self.lock().iter().map(|(&node, connection)| (node, connection.hello().labels.clone())).collect()
+        self.lock().iter().map(|(&node, (_, labels))| (node, labels.clone())).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Connection>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, (Connection, Labels)>> {
         // A panic in between would leave a map that is still the best there is.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -49,7 +49,7 @@ impl Drop for Reach {
         let mut peers = self.roster.lock();
         // It may have a newer session, over another connection.
         let node = self.connection.node();
-        if peers.get(&node).is_some_and(|present| present.is(&self.connection)) {
+        if peers.get(&node).is_some_and(|(present, _)| present.is(&self.connection)) {
             peers.remove(&node);
         }
     }

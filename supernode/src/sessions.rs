@@ -24,6 +24,7 @@ use crate::admission::{self, Admission, Capacity};
 use crate::bulletin::Bulletins;
 use crate::feeder::Feeder;
 use crate::hub::Hub;
+use crate::kubernetes::Zones;
 use crate::membership::Membership;
 use crate::openings::Openings;
 use crate::outbox::{Letter, Outbox};
@@ -62,6 +63,8 @@ pub struct Sessions {
     pub hub: Arc<Hub>,
     /// Who can be reached.
     pub roster: Roster,
+    /// Where nodes are that do not know it themselves.
+    pub zones: Zones,
     /// Renews certificates, and has news of the cluster for all peers.
     pub membership: Arc<Membership>,
     /// How much is taken on.
@@ -125,11 +128,12 @@ impl Sessions {
         let node = contact.id;
         let (outbox, letters) = Outbox::new();
         let stop = CancellationToken::new();
-        let member = Member { contact, labels: hello.labels, slots: hello.slots.min(MAX_SLOTS) };
+        let labels = self.zones.complete(hello.labels).await;
+        let member = Member { contact, labels: labels.clone(), slots: hello.slots.min(MAX_SLOTS) };
         let (hub, version) = (self.hub.clone(), connection.version());
         let mut news = self.membership.news();
         let stays = hello.features & PASSING == 0;
-        let _reach = stays.then(|| self.roster.enter(connection.clone()));
+        let _reach = stays.then(|| self.roster.enter(connection.clone(), labels));
         let _place = hub.enter(member, outbox.clone(), stop.clone());
         tracing::info!(%node, %remote, "peer joined");
         let (engine, bulletins) = (self.engine.clone(), self.bulletins.clone());

@@ -18,7 +18,7 @@ use common::identity::Authority;
 use serde_json::{Value, json};
 use supernode::controller::ControllerOptions;
 use supernode::daemon::{Supernode, SupernodeOptions};
-use supernode::enrolment::KubernetesPlan;
+use supernode::kubernetes::{Access, Plan};
 use tokio::sync::watch;
 
 /// Far above what anything here takes.
@@ -200,14 +200,11 @@ async fn supernode(dir: &Path, api: &reqwest::Url) -> Supernode {
     // Any certificate: this API speaks plain HTTP.
     Authority::open(&dir.join("ca")).unwrap();
     std::fs::write(dir.join("token"), "a token").unwrap();
-    let controller = ControllerOptions {
-        api: api.clone(),
-        ca_file: dir.join("ca/ca.pem"),
-        token_file: dir.join("token"),
-        namespace: "longshore".into(),
-    };
+    let access =
+        Access { api: api.clone(), ca_file: dir.join("ca/ca.pem"), token_file: dir.join("token") };
+    let controller = ControllerOptions { access, namespace: "longshore".into() };
     let mut options = SupernodeOptions::local(dir.join("data"));
-    options.kubernetes = KubernetesPlan { join: None, controller: Some(controller) };
+    options.kubernetes = Plan { controller: Some(controller), ..Plan::default() };
     Supernode::start(options).await.unwrap()
 }
 

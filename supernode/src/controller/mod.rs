@@ -31,22 +31,16 @@ mod wish;
 #[cfg(feature = "kubernetes")]
 pub mod workload;
 
-use std::path::PathBuf;
-
-use reqwest::Url;
+use crate::kubernetes::Access;
 
 #[cfg(feature = "kubernetes")]
-pub use self::client::{Controller, ControllerError};
+pub use self::client::Controller;
 
 /// Where a controller finds the Kubernetes API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerOptions {
     /// The API.
-    pub api: Url,
-    /// The CA of its certificate.
-    pub ca_file: PathBuf,
-    /// The supernode's own token.
-    pub token_file: PathBuf,
+    pub access: Access,
     /// Where its Lease is kept.
     pub namespace: String,
 }

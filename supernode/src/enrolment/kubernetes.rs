@@ -23,8 +23,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::review::{Denial, Rule};
-use super::{Desks, Guest, KubernetesError, KubernetesOptions, Refusal, Verifier};
+use super::{Desks, Guest, Refusal, Verifier};
 use crate::admission::{Admission, Capacity};
+use crate::kubernetes::{Access, JoinOptions, KubernetesError};
 use peer::paces::Paces;
 
 /// Below the API's own address.
@@ -80,8 +81,8 @@ impl Kubernetes {
     ///
     /// # Errors
     /// When the CA or the supernode's own token cannot be read.
-    pub fn open(options: KubernetesOptions, desks: Desks) -> Result<Self, KubernetesError> {
-        let KubernetesOptions { accounts, audience, mut api, ca_file, token_file } = options;
+    pub fn open(options: JoinOptions, desks: Desks) -> Result<Self, KubernetesError> {
+        let JoinOptions { accounts, audience, access: Access { mut api, ca_file, token_file } } = options;
         api.path_segments_mut().map_err(|()| KubernetesError::Api)?.pop_if_empty().extend(PATH);
         let api = Api { url: api, ca_file, token_file, client: Mutex::default() };
         api.ready()?;

@@ -8,7 +8,6 @@
 pub mod account;
 mod join_tokens;
 pub mod kubernetes;
-mod options;
 mod review;
 mod verifier;
 
@@ -23,7 +22,6 @@ use common::wire::enrol::{KUBERNETES, Reply, Request};
 
 pub use join_tokens::JoinTokens;
 pub use kubernetes::Kubernetes;
-pub use options::{KubernetesError, KubernetesFlags, KubernetesOptions, KubernetesPlan};
 pub use verifier::{Desks, Guest, Refusal, Verifier};
 
 use tokio::time::timeout;
