@@ -100,6 +100,21 @@ runAsGroup: 0
 {{- end }}
 {{- end }}
 
+{{/* Where the runtime listens, on the node. */}}
+{{- define "longshore.runtimeSocket" -}}
+{{- $custom := get (dict "containerd" "/run/containerd/containerd.sock" "crio" "/run/crio/crio.sock") .Values.peer.setup.runtime -}}
+{{- .Values.peer.runtimeSocket | default $custom -}}
+{{- end }}
+
+{{/* Whether supernodes read nodes for their zones: where pods are not told, and nobody says it for all. */}}
+{{- define "longshore.nodeZones" -}}
+{{- if eq (toString .Values.supernode.nodeZones) "auto" -}}
+{{- if and (not .Values.peer.zone) (semverCompare "<1.35.0-0" .Capabilities.KubeVersion.Version) }}true{{ end -}}
+{{- else if .Values.supernode.nodeZones -}}
+true
+{{- end -}}
+{{- end }}
+
 {{/* Points the node's runtime at the peer, or back. Takes a list of the root and the action. */}}
 {{- define "longshore.setupContainer" -}}
 {{- $action := index . 1 -}}
@@ -135,19 +150,33 @@ runAsGroup: 0
 {{- end }}
 {{- end }}
 
+{{/* Looks whether that is as it should be, before there is a peer. */}}
+{{- define "longshore.verifyContainer" -}}
+- name: verify
+  image: {{ include "longshore.image" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: [doctor, --only=runtimes, --before-start, --root=/host, "--proxy=http://127.0.0.1:{{ .Values.peer.ports.proxy }}"]
+  securityContext:
+    {{- include "longshore.confinedRoot" . | nindent 4 }}
+  resources:
+    requests: { cpu: 10m, memory: 16Mi }
+    limits: { memory: 64Mi }
+  volumeMounts:
+    {{- include "longshore.settingsMounts" (list . true) | nindent 4 }}
+{{- end }}
+
 {{/*
 A runtime makes its socket anew at every start: settings that are newer than the socket have not been read yet. The shell that
 compares them is the node's own, for only there the paths mean the same.
 */}}
 {{- define "longshore.restartContainer" -}}
-{{- $socket := get (dict "containerd" "/run/containerd/containerd.sock" "crio" "/run/crio/crio.sock") .Values.peer.setup.runtime -}}
 - name: restart
   image: {{ .Values.peer.setup.restart.image }}
   imagePullPolicy: IfNotPresent
   command: [nsenter, -t, "1", -m, --, sh, -c]
   args:
     - |
-      newer=$(find {{ include "longshore.settingsPath" . }} -name '*.toml' ! -name hosts.toml -newer {{ .Values.peer.setup.restart.socket | default $socket }})
+      newer=$(find {{ include "longshore.settingsPath" . }} -name '*.toml' ! -name hosts.toml -newer {{ include "longshore.runtimeSocket" . }})
       [ -z "$newer" ] || { echo "newer than the runtime: $newer"; {{ .Values.peer.setup.restart.command }}; }
   securityContext:
     privileged: true
