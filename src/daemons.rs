@@ -9,6 +9,7 @@ use proxy::Proxy;
 use supernode::daemon::Supernode;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::field;
 
 use crate::addresses::{Addresses, Published};
 use crate::settings::{self, Flags, PeerPlan};
@@ -129,7 +130,7 @@ pub async fn peer(flags: cli::Peer) -> anyhow::Result<()> {
         Ok(())
     })?;
     tracing::info!(
-        quic = %node.peer.quic(), proxy = %node.proxy, http = ?node.peer.http(), socket = %node.peer.socket().display(),
+        quic = %node.peer.quic(), proxy = %node.proxy, http = node.peer.http().map(field::display), socket = %node.peer.socket().display(),
         "peer is up"
     );
     let _published = node.publish(&dir)?;
@@ -175,7 +176,7 @@ pub async fn up(flags: cli::Up) -> anyhow::Result<()> {
     })?;
     tracing::info!(
         quic = %supernode.quic(), http = %supernode.http(), proxy = %node.proxy, peer_quic = %node.peer.quic(),
-        peer_http = ?node.peer.http(), socket = %node.peer.socket().display(), "longshore is up"
+        peer_http = node.peer.http().map(field::display), socket = %node.peer.socket().display(), "longshore is up"
     );
     let _published = (publish(&supernode, &supernode_dir)?, node.publish(&peer_dir)?, node.publish(&base)?);
     advise(node.proxy);

@@ -27,17 +27,17 @@ pub async fn run(flags: Status) -> anyhow::Result<()> {
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 fn members(rows: &[&Value]) {
-    println!("{:<34} {:<22} {:<12} {:>5} {:>6}  STANDING", "NODE", "ADDRESS", "ZONE", "TASKS", "BLAMES");
+    let host = |peer: &Value| text(&peer["labels"]["host"]).to_owned();
+    let wide = rows.iter().map(|peer| host(peer).chars().count()).max().unwrap_or_default().clamp(4, 64);
+    let line = |cells: [&str; 7]| {
+        let [node, host, address, zone, tasks, blames, standing] = cells;
+        println!("{node:<34} {host:<wide$} {address:<22} {zone:<12} {tasks:>5} {blames:>6}  {standing}");
+    };
+    line(["NODE", "HOST", "ADDRESS", "ZONE", "TASKS", "BLAMES", "STANDING"]);
     for peer in rows {
-        println!(
-            "{:<34} {:<22} {:<12} {:>5} {:>6}  {}",
-            text(&peer["node"]),
-            text(&peer["address"]),
-            text(&peer["labels"]["zone"]),
-            peer["tasks"],
-            peer["blames"],
-            text(&peer["standing"])
-        );
+        let (tasks, blames) = (peer["tasks"].to_string(), peer["blames"].to_string());
+        let (zone, standing) = (text(&peer["labels"]["zone"]), text(&peer["standing"]));
+        line([text(&peer["node"]), &host(peer), text(&peer["address"]), zone, &tasks, &blames, standing]);
     }
 }
 

@@ -27,6 +27,14 @@ impl Tasks {
         });
     }
 
+    /// Runs `work`, which is told of [`Tasks::close`], and may still end in its grace.
+    pub fn spawn_told<W: Future<Output = ()> + Send + 'static>(
+        &self,
+        work: impl FnOnce(CancellationToken) -> W,
+    ) {
+        self.running.spawn(work(self.stop.clone()));
+    }
+
     /// Serves HTTP; requests that run at [`Tasks::close`] may still end.
     pub fn serve(&self, listener: impl Listener, router: Router) {
         self.running.spawn(http::serve(listener, router, self.stop.clone()));

@@ -228,7 +228,7 @@ impl Supernode {
         if let Some(options) = options.kubernetes.controller {
             let controller = Controller::open(options, preheats.clone(), identity.node());
             let controller = controller.map_err(|error| DaemonError::Part(error.into()))?;
-            running.tasks.spawn(controller.run());
+            running.tasks.spawn_told(|stop| controller.run(stop));
         }
         let zones = zones(options.kubernetes.zones, &running.tasks)?;
         let shared = Sessions {

@@ -32,7 +32,7 @@ pub fn first(path: &Path, tokens: &TokenBook, authority: &Authority) -> Result<(
     let options = TokenOptions { note: note.into(), ..TokenOptions::default() };
     match tokens.create(authority.fingerprint(), options, SystemTime::now()) {
         Ok(token) => identity::write_secret(path, format!("{token}\n").as_bytes())?,
-        Err(error @ IdentityError::File { .. }) => tracing::warn!("no join token is made here: {error}"),
+        Err(error @ IdentityError::File { .. }) => tracing::info!("no join token is made here: {error}"),
         Err(error) => return Err(error.into()),
     }
     Ok(())

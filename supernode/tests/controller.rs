@@ -200,8 +200,7 @@ async fn supernode(dir: &Path, api: &reqwest::Url) -> Supernode {
     // Any certificate: this API speaks plain HTTP.
     Authority::open(&dir.join("ca")).unwrap();
     std::fs::write(dir.join("token"), "a token").unwrap();
-    let access =
-        Access { api: api.clone(), ca_file: dir.join("ca/ca.pem"), token_file: dir.join("token") };
+    let access = Access { api: api.clone(), ca_file: dir.join("ca/ca.pem"), token_file: dir.join("token") };
     let controller = ControllerOptions { access, namespace: "longshore".into() };
     let mut options = SupernodeOptions::local(dir.join("data"));
     options.kubernetes = Plan { controller: Some(controller), ..Plan::default() };
@@ -262,7 +261,10 @@ async fn of_two_supernodes_one_works_and_the_other_takes_over() {
     assert_eq!(also["supernode"], led["supernode"]);
     assert_eq!((jobs(&one).await.len(), jobs(&two).await.len()), (2, 0));
 
+    let holder = || api.kept().lease.as_ref().unwrap()["spec"]["holderIdentity"].clone();
+    let held = holder();
     one.close().await;
+    assert_ne!(holder(), held, "it is given back, and nobody waits for its end");
     let taken = api.until("a", |status| status["supernode"] != led["supernode"]).await;
     assert_eq!(
         (taken["state"].as_str(), taken["startTime"].clone()),

@@ -42,7 +42,8 @@ async fn nodes(
         let metadata = json!({ "resourceVersion": "1" });
         let items = [node("node-1", "a", 1), node("node-2", "b", 1)];
         let kind = "PartialObjectMetadataList";
-        let list = json!({ "apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata, "items": items });
+        let list =
+            json!({ "apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata, "items": items });
         return Json(list).into_response();
     }
     drop(changes);

@@ -1,4 +1,4 @@
-//! The controller's life: it runs until its owner drops it. Given to the daemon.
+//! The controller's life: it runs until it is told to stop, and then gives its Lease back. Given to the daemon.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use common::node::NodeId;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::api::Api;
+
+use tokio_util::sync::CancellationToken;
 
 use super::ControllerOptions;
 use super::lease::Keeper;
@@ -35,26 +37,29 @@ impl Controller {
         Ok(Self { options, preheats, node })
     }
 
-    /// Leads, or follows, for ever.
-    pub async fn run(self) {
+    /// Leads, or follows, until it is told to stop.
+    pub async fn run(self, stop: CancellationToken) {
         let me = format!("{}_{}", host(), self.node);
-        loop {
+        while !stop.is_cancelled() {
             match self.options.access.client().await {
-                Ok(client) => self.work(client, &me).await,
+                Ok(client) => self.work(client, &me, &stop).await,
                 Err(error) => tracing::warn!("no ImagePreheat is worked on for now: {error}"),
             }
-            tokio::time::sleep(AGAIN).await;
+            stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
         }
     }
 
     /// Until the API cannot be reached for long: perhaps it has another CA now.
-    async fn work(&self, client: Client, me: &str) {
+    async fn work(&self, client: Client, me: &str, stop: &CancellationToken) {
         let leases: Api<Lease> = Api::namespaced(client.clone(), &self.options.namespace);
         let node = self.node.to_string();
         let reign = || Reign::new(client.clone(), self.preheats.clone(), node.clone(), me.to_owned());
         let lead = || Box::pin(reign().run());
         let follow = || reign::forsake(&self.preheats);
-        Keeper::new(leases, me.to_owned()).run(lead, follow).await;
+        let mut keeper = Keeper::new(leases, me.to_owned());
+        if stop.run_until_cancelled(keeper.run(lead, follow)).await.is_none() {
+            keeper.give_back().await;
+        }
     }
 }
 

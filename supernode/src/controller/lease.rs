@@ -79,6 +79,30 @@ impl Keeper {
         }
     }
 
+    /// Leaves it to the others at once, who would otherwise wait for its end. Said when the work has ended.
+    pub(super) async fn give_back(&mut self) {
+        if self.elector.leads_until().is_none() {
+            return;
+        }
+        self.elector.lost();
+        let giving = async {
+            let Some(lease) = self.api.get_opt(NAME).await? else { return Ok(()) };
+            // Somebody may have been faster.
+            if record(&lease).holder != self.elector.me() {
+                return Ok(());
+            }
+            let mut lease = self.ours(lease, false);
+            // Nobody holds it, as Kubernetes's own controllers write it.
+            lease.spec.get_or_insert_default().holder_identity = Some(String::new());
+            self.api.replace(NAME, &PostParams::default(), &lease).await.map(drop)
+        };
+        match timeout(REQUEST, giving).await {
+            Ok(Ok(())) => tracing::info!("the Lease {NAME} is given back"),
+            Ok(Err(error)) => tracing::info!("the Lease {NAME} is left to run out: {error}"),
+            Err(_) => tracing::info!("the Lease {NAME} is left to run out: no answer"),
+        }
+    }
+
     /// Looks, and takes it where that is right: whether we lead; `None` where nobody could tell.
     async fn attempt(&mut self) -> Option<bool> {
         let told = match timeout(REQUEST, self.api.get_opt(NAME)).await {

@@ -115,10 +115,7 @@ impl Flags {
     ///
     /// # Errors
     /// When a setting is not what it should be.
-    pub fn plan(
-        self,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Plan, KubernetesError> {
+    pub fn plan(self, environment: impl Fn(&str) -> Option<String>) -> Result<Plan, KubernetesError> {
         self.company()?;
         let wanted = [(!self.join.is_empty(), JOIN), (self.controller, CONTROLLER), (self.zones, ZONES)];
         let Some((_, first)) = wanted.into_iter().find(|(wanted, _)| *wanted) else {
@@ -292,7 +289,9 @@ mod tests {
         let api = Some("https://10.0.0.1:6443".to_owned());
         let controller = Flags { controller: true, api: api.clone(), ..Flags::default() };
         let zones = Flags { zones: true, api, ..Flags::default() };
-        for (flags, named) in [(controller, "--kubernetes-controller needs"), (zones, "--kubernetes-zones needs")] {
+        for (flags, named) in
+            [(controller, "--kubernetes-controller needs"), (zones, "--kubernetes-zones needs")]
+        {
             let words = flags.plan(|_| None).unwrap_err().to_string();
             assert!(words.starts_with(named) && words.contains("the feature `kubernetes`"), "{words}");
         }
