@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use common::config::{Rate, Span};
 use peer::local_api::Excerpt;
 
-use crate::get::query::Filter;
 use crate::get::tree::Depth;
 use crate::settings::permissions;
 use peer::image::manifest::Platform;
+use peer::origin::query::Filter;
 
 const DEMO: &str = "\
 Examples:

@@ -18,7 +18,6 @@ mod list;
 mod names;
 mod output;
 mod part;
-pub mod query;
 mod report;
 pub mod tree;
 mod wanted;

@@ -18,11 +18,11 @@ use reqwest::Url;
 use super::bucket::{Object, Place};
 use super::image::Image;
 use super::list::{self, Entry};
-use super::query::{Filter, Parted};
 use super::{names, output};
 use crate::{cli, usage};
 use peer::image::manifest::Platform;
 use peer::image::reference::{ReferenceError, is_image};
+use peer::origin::query::{Filter, Parted};
 
 /// Standard output, as a file's name.
 const STDOUT: &str = "-";

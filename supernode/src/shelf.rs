@@ -44,13 +44,13 @@ impl Shelf {
         Self { store, kind }
     }
 
-    /// All things by their numbers, and the last number given.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<(BTreeMap<u64, T>, u64), StoreError> {
+    /// All things by their numbers, and the last number given; none where nothing was ever written.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<(BTreeMap<u64, T>, Option<u64>), StoreError> {
         let Kind { word, one, last } = self.kind;
-        let (mut things, mut highest) = (BTreeMap::new(), 0);
+        let (mut things, mut highest) = (BTreeMap::new(), None);
         for (name, text) in self.store.notes(one)? {
             let number = name.strip_prefix(one).and_then(|number| number.parse().ok());
-            highest = highest.max(number.unwrap_or(0));
+            highest = highest.max(number);
             match (number, serde_json::from_slice(&text)) {
                 (Some(number), Ok(thing)) => drop(things.insert(number, thing)),
                 (None, _) => tracing::warn!("the {word} {name:?} has no number and rests"),
@@ -59,7 +59,7 @@ impl Shelf {
         }
         let notes = self.store.notes(last)?.into_iter();
         let last = notes.filter_map(|(_, text)| String::from_utf8(text).ok()?.parse().ok()).next();
-        Ok((things, last.unwrap_or(0).max(highest)))
+        Ok((things, last.max(highest)))
     }
 
     /// Notes that a number is given.
@@ -100,11 +100,11 @@ mod tests {
         shelf.forget(12).unwrap();
         shelf.store.write_note("test/thing/x", b"\"no number\"").unwrap();
         drop(shelf);
-        assert_eq!(read(KIND), (BTreeMap::from([(2, "two".to_owned())]), 12));
+        assert_eq!(read(KIND), (BTreeMap::from([(2, "two".to_owned())]), Some(12)));
         // What this release cannot read has its number all the same, and stays.
         Shelf::new(open(), KIND).write(14, &14).unwrap();
-        assert_eq!(read(KIND), (BTreeMap::from([(2, "two".to_owned())]), 14));
+        assert_eq!(read(KIND), (BTreeMap::from([(2, "two".to_owned())]), Some(14)));
         assert_eq!(Shelf::new(open(), KIND).store.notes(KIND.one).unwrap().len(), 3);
-        assert_eq!(read(Kind { one: "test/other/", last: "test/others", ..KIND }), (BTreeMap::new(), 0));
+        assert_eq!(read(Kind { one: "test/other/", last: "test/others", ..KIND }), (BTreeMap::new(), None));
     }
 }

@@ -53,6 +53,20 @@ pub enum ImageError {
 
 // === impl ImageError ===
 
+impl ImageError {
+    /// Whether it may go better another time, with the same credentials.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Fetch(FetchError::Origin(failure)) => {
+                matches!(failure.status, 408 | 429) || failure.status >= 500
+            }
+            Self::Fetch(FetchError::Unavailable(_) | FetchError::Swarm(_) | FetchError::Closing)
+            | Self::Slow => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<FetchError> for ImageError {
     fn from(error: FetchError) -> Self {
         Self::Fetch(error)

@@ -1,7 +1,7 @@
 //! All that is asked of an origin (a registry, or any HTTP(S) server): by the seed, by a peer that must do
 //! without its supernode, by the proxy (HEADs, manifests, pass-through) and by a lone `get`.
 //!
-//! [`client`] asks and gives an [`Answer`], [`folders`] answers for files that nodes share, [`pass`] hands on what is the client's own affair, [`guard`] says who may be asked, [`registry`] where a registry's name is reached, [`retry`]
+//! [`client`] asks and gives an [`Answer`], [`folders`] answers for files that nodes share, [`pass`] hands on what is the client's own affair, [`guard`] says who may be asked, [`query`] what of a URL is a key, [`registry`] where a registry's name is reached, [`retry`]
 //! when to ask again, and [`ranges`] brings the bytes of a whole task ([`plan`] cuts it, [`segment`] reads one cut).
 //!
 //! # Invariants
@@ -19,6 +19,7 @@ pub mod fuzz;
 pub mod guard;
 mod pass;
 pub(crate) mod plan;
+pub mod query;
 pub mod ranges;
 pub mod registry;
 pub mod retry;

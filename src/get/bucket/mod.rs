@@ -16,9 +16,9 @@ use common::task::Credentials;
 use futures_util::stream::BoxStream;
 use supernode::vault::{check_bucket, check_endpoint};
 
-use super::query::Filter;
 use super::wanted::Remote;
 use crate::{cli, usage};
+use peer::origin::query::Filter;
 
 const SCHEME: &str = "s3://";
 

@@ -19,9 +19,9 @@ use supernode::vault::s3::{self, cause};
 use supernode::vault::{CacheError, CacheOptions};
 
 use super::{Buckets, Object, Place};
-use crate::get::query::Parted;
 use crate::get::wanted::Remote;
 use crate::usage;
+use peer::origin::query::Parted;
 
 /// A long download may ask for its last range so much later; temporary credentials end their signatures earlier.
 const SIGNED_FOR: Duration = Duration::from_secs(12 * 60 * 60);

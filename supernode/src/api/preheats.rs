@@ -114,7 +114,7 @@ async fn plan(
 ) -> Result<Json<Forecast>, Response> {
     let Json(spec) = spec.map_err(IntoResponse::into_response)?;
     let present = (api.hub, api.dashboard.highest_speeds());
-    api.preheats.plan(&spec, credentials(&headers).map_err(unfit)?, present).await.map(Json).map_err(refused)
+    api.preheats.plan(spec, credentials(&headers).map_err(unfit)?, present).await.map(Json).map_err(refused)
 }
 
 /// A job with its nodes

@@ -1,5 +1,8 @@
 //! Which nodes a job is for. Pure.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound::{Included, Unbounded};
+
 use common::node::{Labels, NodeId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -69,14 +72,18 @@ impl Choice {
         let placed = |candidate: &&Candidate| {
             one_of(&self.zones, &candidate.labels.zone) && one_of(&self.racks, &candidate.labels.rack)
         };
-        let named = |candidate: &&Candidate| {
-            self.names.is_empty() || self.names.iter().any(|name| is_called(candidate, name))
-        };
+        let names = Names::of(candidates);
+        let (mut named, mut unknown) = (HashSet::new(), Vec::new());
+        for name in &self.names {
+            let called: Vec<NodeId> = names.called(name).collect();
+            if called.is_empty() {
+                unknown.push(name.clone());
+            }
+            named.extend(called);
+        }
+        let named = |candidate: &&Candidate| self.names.is_empty() || named.contains(&candidate.node);
         let mut fit: Vec<&Candidate> = candidates.iter().filter(placed).filter(named).collect();
         fit.sort_unstable_by_key(|candidate| candidate.node);
-        let unknown =
-            self.names.iter().filter(|name| !candidates.iter().any(|candidate| is_called(candidate, name)));
-        let unknown = unknown.cloned().collect();
         let most = match (self.count, self.percent) {
             (Some(count), _) => count as usize,
             (None, Some(percent)) => (fit.len() * usize::from(percent)).div_ceil(100),
@@ -94,13 +101,34 @@ impl Choice {
 /// How short the beginning of a node id may be.
 const LEAST: usize = 8;
 
-fn is_called(candidate: &Candidate, name: &str) -> bool {
-    candidate.labels.host == name || name.len() >= LEAST && candidate.node.to_string().starts_with(name)
+/// How nodes can be called: thousands of names are looked up among thousands of nodes.
+struct Names<'a> {
+    hosts: HashMap<&'a str, Vec<NodeId>>,
+    ids: BTreeMap<String, NodeId>,
+}
+
+impl<'a> Names<'a> {
+    fn of(candidates: &'a [Candidate]) -> Self {
+        let mut hosts = HashMap::<&str, Vec<NodeId>>::new();
+        for Candidate { node, labels } in candidates {
+            hosts.entry(&labels.host).or_default().push(*node);
+        }
+        Self { hosts, ids: candidates.iter().map(|one| (one.node.to_string(), one.node)).collect() }
+    }
+
+    /// Those of this host, and those whose ids begin so.
+    fn called(&self, name: &str) -> impl Iterator<Item = NodeId> {
+        let hosts = self.hosts.get(name).into_iter().flatten();
+        let ids = (name.len() >= LEAST).then(|| self.ids.range::<str, _>((Included(name), Unbounded)));
+        let name = name.to_owned();
+        let ids = ids.into_iter().flatten().take_while(move |(id, _)| id.starts_with(&name));
+        hosts.copied().chain(ids.map(|(_, &node)| node))
+    }
 }
 
 /// So many of them, from each zone in turn: what is brought to a few is near to all.
 fn spread(fit: Vec<&Candidate>, most: usize) -> Vec<&Candidate> {
-    let mut turns = std::collections::BTreeMap::<&str, usize>::new();
+    let mut turns = BTreeMap::<&str, usize>::new();
     let mut by_turn: Vec<(usize, &Candidate)> = fit
         .into_iter()
         .map(|candidate| {

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use common::node::NodeId;
 use common::task::Credentials;
+use peer::errand::Failed;
 use peer::image::ImageError;
 use peer::store::StoreError;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::choice::Candidate;
 use super::contents::Load;
-use super::job::{JobId, Refused, Spec, View};
+use super::job::{JobId, Refused, Spec, Target, View};
 use super::keep::{JOBS, Kept};
 use super::ledger::{Job, Now};
 use super::plan::{Command, Event};
@@ -23,19 +24,23 @@ use crate::shelf::Shelf;
 
 /// Jobs that are not over; each has some thousand nodes at most.
 const MAX_OPEN: usize = 256;
-/// Jobs that are over and still shown.
+/// Jobs that are over and still shown, and nodes of all of them: some hundred bytes each.
 const MAX_OVER: usize = 1000;
+const MAX_OVER_NODES: usize = 200_000;
+/// Registries are asked about so many jobs at once.
+const MAX_FINDERS: usize = 16;
 /// Reports of nodes that wait to be heard.
 const REPORTS: usize = 1024;
-/// Progress is written down so often, and old jobs forgotten.
+/// What changed is written down so often, and old jobs forgotten; a large job more rarely, by so much for each node.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-/// Jobs of an earlier life wait so long for peers to come back: whoever is there then can be chosen.
-const SETTLE: Duration = Duration::from_secs(5);
+const WRITE_A_NODE: Duration = Duration::from_millis(1);
+/// After a restart jobs wait so long for peers to come back, which takes them ten seconds: whoever is there then can be chosen.
+const SETTLE: Duration = Duration::from_secs(15);
 /// What a registry may take to say what an image is, retries and tokens included.
 pub(super) const FIND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What was found out about a job's image.
-type Found = (JobId, Result<Load, String>);
+type Found = (JobId, Result<Load, Failed>);
 
 /// The clerk.
 pub(super) struct Clerk {
@@ -43,6 +48,8 @@ pub(super) struct Clerk {
     shelf: Shelf,
     jobs: BTreeMap<JobId, Job>,
     last: u64,
+    /// Whether the peers of an earlier life had time to come back.
+    settled: bool,
     finding: JoinSet<Found>,
     finders: HashMap<JobId, AbortHandle>,
     working: JoinSet<()>,
@@ -60,6 +67,10 @@ impl Clerk {
     pub(super) fn open(means: Means) -> Result<Self, StoreError> {
         let shelf = Shelf::new(means.engine.store().clone(), JOBS);
         let (kept, last) = shelf.read::<Kept>()?;
+        if last.is_none() {
+            // The next life will know that it is not the first.
+            shelf.give(0)?;
+        }
         let now = Now::read();
         let jobs: BTreeMap<_, _> =
             kept.into_iter().map(|(id, kept)| (JobId(id), Job::of_kept(kept, now))).collect();
@@ -69,7 +80,8 @@ impl Clerk {
             shelf,
             dirty: jobs.keys().copied().collect(),
             jobs,
-            last,
+            settled: last.is_none(),
+            last: last.unwrap_or_default(),
             finding: JoinSet::new(),
             finders: HashMap::new(),
             working: JoinSet::new(),
@@ -82,10 +94,11 @@ impl Clerk {
     /// Keeps the jobs until the caller drops the future, or nobody can ask any more.
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut reports = self.reports.1.take().expect("invariant: a clerk runs once");
-        let (mut settled, mut settling) = (false, std::pin::pin!(tokio::time::sleep(SETTLE)));
+        let mut settling = std::pin::pin!(tokio::time::sleep(SETTLE));
         let mut write = tokio::time::interval(WRITE_EVERY);
         write.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.seek();
             let wake = self.jobs.values().filter_map(Job::wake).min();
             tokio::select! {
                 order = orders.recv() => {
@@ -93,18 +106,17 @@ impl Clerk {
                     self.obey(order).await;
                 }
                 Some(report) = reports.recv() => self.hear(report),
-                Some(found) = self.finding.join_next() => {
-                    if let Ok((id, found)) = found {
-                        self.found(id, found);
+                Some(found) = self.finding.join_next() => match found {
+                    Ok((id, found)) => self.found(id, found),
+                    Err(error) => self.no_answer(&error),
+                },
+                Some(ended) = self.working.join_next() => {
+                    if let Err(error) = ended {
+                        self.no_report(&error);
                     }
                 }
-                Some(_) = self.working.join_next() => {}
                 () = until(wake) => self.tick(),
-                () = &mut settling, if !settled => {
-                    settled = true;
-                    let open: Vec<JobId> = self.jobs.keys().copied().collect();
-                    open.into_iter().for_each(|id| self.find(id));
-                }
+                () = &mut settling, if !self.settled => self.settled = true,
                 _ = write.tick() => self.write().await,
             }
         }
@@ -131,11 +143,12 @@ impl Clerk {
     }
 
     async fn create(&mut self, spec: Spec, credentials: Credentials) -> Result<(View, bool), Refused> {
-        let open = || self.jobs.values().filter(|job| !job.state().is_over());
-        if let Some(same) = open().find(|job| job.spec == spec) {
+        let mut open = self.jobs.values_mut().filter(|job| !job.state().is_over());
+        if let Some(same) = open.find(|job| job.is_for(&spec)) {
+            same.wish_again(credentials);
             return Ok((same.view(true), false));
         }
-        let count = open().count();
+        let count = self.jobs.values().filter(|job| !job.state().is_over()).count();
         if count >= MAX_OPEN {
             return Err(Refused::Crowded(count));
         }
@@ -151,7 +164,6 @@ impl Clerk {
         tracing::info!(job = %id, image = job.spec.image, to = ?job.spec.to, "preheat job taken on");
         let view = job.view(true);
         self.jobs.insert(id, job);
-        self.find(id);
         Ok((view, true))
     }
 
@@ -167,7 +179,6 @@ impl Clerk {
             Change::Cancel => job.cancel(now),
         };
         self.carry_out(id, commands);
-        self.find(id);
         self.job(id).map(|job| job.view(true))
     }
 
@@ -187,25 +198,37 @@ impl Clerk {
 
     // --- what an image is --------------------------------------------------------------------------------------------
 
-    /// Finds out what a job comes to, if that is not known, and it is not paused.
-    fn find(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.is_to_be_found()) else { return };
-        if self.finders.contains_key(&id) {
-            return;
+    /// Has it found out what jobs come to where that is not known, the oldest first.
+    fn seek(&mut self) {
+        let now = Instant::now();
+        let nodes_are_here = |job: &Job| self.settled || job.spec.to == Target::Cache;
+        let sought = self.jobs.values().filter(|job| job.is_to_be_found(now) && nodes_are_here(job));
+        let sought = sought.filter(|job| !self.finders.contains_key(&job.id));
+        let sought = sought.take(MAX_FINDERS.saturating_sub(self.finders.len()));
+        let sought: Vec<_> = sought.map(|job| (job.id, job.spec.clone(), job.credentials.clone())).collect();
+        for (id, spec, credentials) in sought {
+            let means = self.means.clone();
+            let finder = self.finding.spawn(async move {
+                let found = tokio::time::timeout(FIND_TIMEOUT, means.find(&spec, credentials)).await;
+                let failed = |error: ImageError| Failed { why: error.to_string(), passing: error.may_pass() };
+                (id, found.unwrap_or(Err(ImageError::Slow)).map_err(failed))
+            });
+            self.finders.insert(id, finder);
         }
-        let (spec, credentials) = (job.spec.clone(), job.credentials.clone());
-        let means = self.means.clone();
-        let finder = self.finding.spawn(async move {
-            let found = tokio::time::timeout(FIND_TIMEOUT, means.find(&spec, credentials)).await;
-            (id, found.unwrap_or_else(|_| Err(ImageError::Slow)).map_err(|error| error.to_string()))
-        });
-        self.finders.insert(id, finder);
     }
 
-    fn found(&mut self, id: JobId, found: Result<Load, String>) {
+    /// Nobody answers any more: who was asked broke off, or was broken off by us.
+    fn no_answer(&mut self, error: &JoinError) {
+        let asked = self.finders.iter().find(|(_, finder)| finder.id() == error.id());
+        if let Some(id) = asked.map(|(&id, _)| id) {
+            self.found(id, Err(Failed { why: format!("looking for it broke off: {error}"), passing: true }));
+        }
+    }
+
+    fn found(&mut self, id: JobId, found: Result<Load, Failed>) {
         self.finders.remove(&id);
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.is_to_be_found()) else { return };
         let now = Now::read();
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.is_to_be_found(now.instant)) else { return };
         let commands = match found {
             Ok(load) => {
                 let peers = self.means.roster.peers().into_iter();
@@ -223,18 +246,34 @@ impl Clerk {
     // --- what nodes do -----------------------------------------------------------------------------------------------
 
     fn hear(&mut self, Report { job: id, attempt, event }: Report) {
-        let (Event::Progress(node, _) | Event::Done(node, _) | Event::Failed { node, .. }) = event else {
+        let (Event::Began(node)
+        | Event::Progress(node, _)
+        | Event::Done(node, _)
+        | Event::Failed { node, .. }) = event
+        else {
             return;
         };
         if self.workers.get(&(id, node)).is_none_or(|(present, _)| *present != attempt) {
             return;
         }
-        if !matches!(event, Event::Progress(..)) {
-            self.workers.remove(&(id, node));
-        }
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Event::Began(_) | Event::Progress(..) = event {
+            // Nothing follows from it, and a restart begins these nodes anew.
+            job.apply(event, Now::read());
+            return;
+        }
+        self.workers.remove(&(id, node));
         let commands = job.apply(event, Now::read());
         self.carry_out(id, commands);
+    }
+
+    /// An attempt that ended without a word, or was broken off by us.
+    fn no_report(&mut self, error: &JoinError) {
+        let worked = self.workers.iter().find(|(_, (_, worker))| worker.id() == error.id());
+        if let Some((&(job, node), &(attempt, _))) = worked {
+            let why = format!("its attempt broke off: {error}");
+            self.hear(Report { job, attempt, event: Event::Failed { node, why, passing: true } });
+        }
     }
 
     fn tick(&mut self) {
@@ -288,8 +327,8 @@ impl Clerk {
 
     /// Writes down what changed, and forgets what is old.
     async fn write(&mut self) {
-        let now = Now::read().date;
-        let expired = |job: &Job| job.expires().is_some_and(|at| at <= now);
+        let now = Now::read();
+        let expired = |job: &Job| job.expires().is_some_and(|at| at <= now.date);
         let mut gone: Vec<JobId> = self.jobs.values().filter(|job| expired(job)).map(|job| job.id).collect();
         let over: Vec<JobId> = self
             .jobs
@@ -297,10 +336,30 @@ impl Clerk {
             .filter(|job| job.state().is_over() && !expired(job))
             .map(|job| job.id)
             .collect();
-        gone.extend(over.iter().take(over.len().saturating_sub(MAX_OVER)));
+        let mut nodes = 0;
+        let fits = |id: &&JobId| {
+            let before = nodes;
+            nodes += self.jobs.get(*id).map_or(0, Job::len);
+            before < MAX_OVER_NODES
+        };
+        let shown = over.iter().rev().take(MAX_OVER).take_while(fits).count();
+        gone.extend(&over[..over.len() - shown]);
         gone.iter().for_each(|id| drop(self.jobs.remove(id)));
-        let dirty = std::mem::take(&mut self.dirty);
-        let kept: Vec<_> = dirty.iter().filter_map(|id| self.jobs.get(id)).map(Job::kept).collect();
+        let rests = |job: &Job| {
+            let pause = WRITE_A_NODE * job.len() as u32;
+            !job.state().is_over() && job.written.is_some_and(|at| now.instant < at + pause)
+        };
+        self.dirty.retain(|id| self.jobs.contains_key(id));
+        let due = |id: &JobId| !self.jobs.get(id).is_some_and(rests);
+        let (dirty, later): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut self.dirty).into_iter().partition(due);
+        self.dirty = later;
+        let mut kept = Vec::new();
+        for id in &dirty {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
+            job.written = Some(now.instant);
+            kept.push(job.kept());
+        }
         if kept.is_empty() && gone.is_empty() {
             return;
         }
@@ -309,10 +368,13 @@ impl Clerk {
             gone.into_iter().try_for_each(|id| shelf.forget(id.0))?;
             kept.iter().try_for_each(|kept| shelf.write(kept.id.0, kept))
         });
-        if let Ok(Err(error)) = written.await {
-            tracing::warn!("preheat jobs cannot be written down: {error}");
-            self.dirty.extend(dirty);
-        }
+        let error = match written.await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!("preheat jobs cannot be written down: {error}");
+        self.dirty.extend(dirty);
     }
 }
 

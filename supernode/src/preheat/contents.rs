@@ -9,12 +9,14 @@ use common::piece::ByteRange;
 use common::task::{Credentials, Source};
 use common::wire::errand::Login;
 use common::wire::swarm::Priority;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use peer::engine::{Engine, Request};
+use peer::error::FetchError;
 use peer::image::ImageError;
 use peer::image::manifest::{ACCEPT, Descriptor, Manifest, Platform, choose};
 use peer::image::reference::Reference;
 use peer::image::registry::{Answered, Repository};
+use peer::origin::{OriginClient, look};
 use tokio::sync::Mutex;
 
 use super::job::{Contents, File, MAX_PARTS, Part, Spec};
@@ -25,6 +27,8 @@ const MAX_MANIFESTS: usize = 200;
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
 /// A media type has at most 255 characters (RFC 6838).
 const MAX_MEDIA_TYPE: usize = 255;
+/// Files that an origin is asked about at once.
+const LOOKS: usize = 8;
 /// Blobs of one job.
 const MAX_TASKS: usize = 20_000;
 
@@ -33,7 +37,7 @@ const MAX_TASKS: usize = 20_000;
 pub struct Load {
     /// Manifests first, then what they name; each once.
     pub sources: Arc<[Source]>,
-    /// How long each is, in bytes; of files that is not known.
+    /// How long each is, in bytes; zero where an origin does not say it.
     pub lengths: Arc<[u64]>,
     /// The first of them, as they are shown.
     pub parts: Arc<[Part]>,
@@ -59,7 +63,7 @@ enum Opener {
 /// When the image is not there, or not for us, or for no such platform.
 pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Result<Load, ImageError> {
     let Some(image) = &spec.image else {
-        return Ok(Load::of_files(&spec.files, credentials));
+        return Load::of_files(&spec.files, credentials, engine.origin()).await;
     };
     let reference = Reference::of_image(image).map_err(|_| ImageError::NoManifest)?;
     let own = credentials.clone();
@@ -181,27 +185,48 @@ impl Gathered {
 // === impl Load ===
 
 impl Load {
-    /// What a job for files comes to.
-    pub(super) fn of_files(files: &[File], credentials: Credentials) -> Self {
+    /// What a job for files comes to: the revisions that the origin has now, as whoever fetches the URLs will be told.
+    async fn of_files(
+        files: &[File],
+        credentials: Credentials,
+        client: &OriginClient,
+    ) -> Result<Self, ImageError> {
         let source = |file: &File| Source {
             url: file.url.clone(),
             digest: file.digest.as_ref().and_then(|digest| digest.parse().ok()),
             tag: file.tag.clone(),
             accept: None,
         };
-        let shown = |file: &File| Part { digest: file.digest.clone(), media_type: String::new(), size: None };
-        let sources: Arc<[Source]> = files.iter().map(source).collect();
-        let contents = Contents { tasks: sources.len() as u32, bytes: 0 };
-        let own = credentials.clone();
+        let looks = stream::iter(files.iter().map(source)).map(|source| look(client, source, &credentials));
+        let looks: Vec<_> = looks.buffered(LOOKS).try_collect().await.map_err(FetchError::from)?;
+        let found = looks.into_iter().map(|look| (look.source, look.length)).collect();
+        Ok(Self::of_sources(found, credentials))
+    }
+
+    /// What these sources come to, whose lengths may be known.
+    pub(super) fn of_sources(found: Vec<(Source, Option<u64>)>, credentials: Credentials) -> Self {
+        let shown = |(source, size): &(Source, Option<u64>)| Part {
+            digest: source.digest.as_ref().map(ToString::to_string),
+            media_type: String::new(),
+            size: *size,
+        };
+        let lengths: Vec<u64> = found.iter().map(|(_, length)| length.unwrap_or_default()).collect();
+        let bytes = lengths.iter().fold(0, |sum: u64, length| sum.saturating_add(*length));
         Self {
-            sources,
-            lengths: Arc::default(),
-            parts: files.iter().take(MAX_PARTS).map(shown).collect(),
-            contents,
+            parts: found.iter().take(MAX_PARTS).map(shown).collect(),
+            contents: Contents { tasks: found.len() as u32, bytes },
+            sources: found.into_iter().map(|(source, _)| source).collect(),
+            lengths: lengths.into(),
             image: None,
-            own,
+            own: credentials.clone(),
             opener: Opener::Credentials(credentials),
         }
+    }
+
+    /// What it means, in short: a tag that has moved, or a file that was changed, is another load.
+    pub(super) fn meaning(&self) -> String {
+        let tasks: Vec<u8> = self.sources.iter().flat_map(|source| source.task().0).collect();
+        Digest::of(&tasks).hex()
     }
 
     /// What opens the sources now; `again` for another try, which may need a new token.

@@ -6,7 +6,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use common::task::Credentials;
 use peer::image::reference::Reference;
+use peer::origin::query::{Filter, Parted};
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -400,6 +403,41 @@ impl Spec {
         }
         Ok(())
     }
+
+    /// Takes what opens files out of their URLs, for a job is written down and shown: the signature of a signed URL becomes a
+    /// credential. Said of a spec that makes sense.
+    ///
+    /// # Errors
+    /// When a login is in a URL, or several files have keys of their own: a job has one.
+    pub fn take_keys(&mut self, credentials: &mut Credentials) -> Result<(), Refused> {
+        let refuse = |why: String| Err(Refused::Nonsense(why));
+        let filter = Filter::default();
+        let alone = self.files.len() == 1;
+        for file in &mut self.files {
+            let shown = common::telemetry::redact(&file.url.chars().take(200).collect::<String>());
+            let Ok(mut url) = file.url.parse::<Url>() else {
+                return refuse(format!("{shown:?} is no http or https URL"));
+            };
+            if !url.username().is_empty() || url.password().is_some() {
+                return refuse(format!(
+                    "there is a login in {shown:?}: send it as Authorization (--header) instead"
+                ));
+            }
+            let Parted { name, key } = filter.part(url.query().unwrap_or_default());
+            if key.is_empty() {
+                continue;
+            }
+            if !alone {
+                return refuse(format!(
+                    "{shown:?} is signed, and its key is not for the other files: make a job of it alone"
+                ));
+            }
+            url.set_query((!name.is_empty()).then_some(name.as_str()));
+            file.url = url.into();
+            credentials.add_query(key);
+        }
+        Ok(())
+    }
 }
 
 // === impl View ===
@@ -481,5 +519,33 @@ mod tests {
         }
         let secret = read(r#"{"files":[{"url":"ftp://u:secret@h/a"}]}"#).unwrap_err();
         assert!(!secret.contains("secret"), "{secret}");
+    }
+
+    #[test]
+    fn what_opens_a_file_is_not_written_down() {
+        let taken = |text: &str| {
+            let (mut spec, mut credentials) = (read(text).unwrap(), Credentials::none());
+            let taken = spec.take_keys(&mut credentials).map_err(|error| error.to_string());
+            taken.map(|()| (spec.files, credentials))
+        };
+        let signed = r#"{"files":[{"url":"https://h/a?part=1&X-Amz-Signature=secret&X-Amz-Date=now"}]}"#;
+        let (files, credentials) = taken(signed).unwrap();
+        assert_eq!(files[0].url, "https://h/a?part=1");
+        let key = ("?", "X-Amz-Signature=secret&X-Amz-Date=now");
+        assert_eq!(credentials.expose().collect::<Vec<_>>(), [key]);
+        let (files, credentials) =
+            taken(r#"{"files":[{"url":"https://h/a?b=c"},{"url":"https://h/d"}]}"#).unwrap();
+        assert_eq!((files[0].url.as_str(), credentials.is_empty()), ("https://h/a?b=c", true));
+        for (text, word) in [
+            (r#"{"files":[{"url":"https://u:secret@h/a"}]}"#, "--header"),
+            (r#"{"files":[{"url":"https://h/a?sig=secret&sv=1"},{"url":"https://h/b"}]}"#, "alone"),
+            (r#"{"files":[{"url":"https://h:x/secret"}]}"#, "no http or https URL"),
+        ] {
+            let error = taken(text).unwrap_err();
+            assert!(
+                error.contains(word) && !error.contains("secret@") && !error.contains("=secret"),
+                "{error}"
+            );
+        }
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct Kept {
     /// When it was asked for.
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,
+    /// When it was first not paused.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub(super) started_at: Option<OffsetDateTime>,
     /// When it was written.
     #[serde(with = "time::serde::rfc3339")]
     pub(super) updated_at: OffsetDateTime,
@@ -39,6 +42,9 @@ pub(super) struct Kept {
     /// Its first parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) parts: Vec<Part>,
+    /// What its nodes have, or are to have: another meaning of a tag has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) meaning: Option<String>,
     /// The nodes that it is for, once they are chosen.
     #[serde(default)]
     pub(super) nodes: Vec<NodeView>,
@@ -64,10 +70,12 @@ mod tests {
             message: None,
             secret: true,
             created_at: at,
+            started_at: None,
             updated_at: at,
             finished_at: None,
             contents: None,
             parts: Vec::new(),
+            meaning: None,
             nodes: Vec::new(),
         };
         let shelf = Shelf::new(Store::open(dir.path(), options).unwrap(), JOBS);
@@ -75,7 +83,7 @@ mod tests {
         drop(shelf);
         let (jobs, last) =
             Shelf::new(Store::open(dir.path(), options).unwrap(), JOBS).read::<Kept>().unwrap();
-        assert_eq!((jobs.keys().copied().collect::<Vec<_>>(), last), (vec![2], 2));
+        assert_eq!((jobs.keys().copied().collect::<Vec<_>>(), last), (vec![2], Some(2)));
         assert_eq!((jobs[&2].id, &jobs[&2].spec), (JobId(2), &kept(2).spec));
     }
 }

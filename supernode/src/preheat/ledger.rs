@@ -3,21 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use common::digest::Digest;
 use common::node::NodeId;
 use common::task::Credentials;
+use peer::errand::Failed;
 use time::OffsetDateTime;
 
 use super::choice::Candidate;
 use super::contents::Load;
 use super::job::{Contents, JobId, NodeState, NodeView, Part, PartProgress, Spec, State, Target, View};
 use super::keep::Kept;
-use super::plan::{Command, Event, Leg, Limits, Plan};
+use super::plan::{self, Command, Event, Leg, Limits, Plan};
 
 /// Failed nodes that a view names.
 const MAX_NAMED: usize = 100;
 /// What a job says whose credentials are gone.
 pub(super) const FORGOTTEN: &str =
     "the supernode was restarted, and the job's credentials were in its memory only: start it again";
+
+const LATE: &str =
+    "the job's deadline was reached (active_deadline_seconds) before it was known what it comes to";
 
 /// A job.
 pub(super) struct Job {
@@ -30,10 +35,21 @@ pub(super) struct Job {
     message: Option<String>,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
+    /// When it was first not paused.
+    started_at: Option<OffsetDateTime>,
     finished_at: Option<OffsetDateTime>,
+    /// When it ends, done or not.
+    deadline: Option<Instant>,
+    /// How often it was asked in vain what it comes to, and when it may be asked again.
+    tries: u32,
+    next_try: Option<Instant>,
+    /// It was wished for once more since it was found out what it comes to: that is asked again at its end.
+    again: bool,
     contents: Option<Contents>,
     /// The first of its parts.
     parts: Vec<Part>,
+    /// Of what its nodes have, or are to have ([`Load::meaning`]).
+    meaning: Option<String>,
     plan: Option<Plan>,
     /// How nodes are called.
     names: BTreeMap<NodeId, String>,
@@ -42,6 +58,8 @@ pub(super) struct Job {
     /// The nodes of an earlier run, or of one that is over.
     before: Vec<NodeView>,
     secret: bool,
+    /// When it was written down last.
+    pub(super) written: Option<Instant>,
 }
 
 /// The wall clock and the other one.
@@ -68,7 +86,7 @@ impl Job {
     /// A new one.
     pub(super) fn new(id: JobId, spec: Spec, credentials: Credentials, now: Now) -> Self {
         let state = if spec.paused { State::Paused } else { State::Pending };
-        Self {
+        let mut job = Self {
             id,
             spec,
             secret: !credentials.is_empty(),
@@ -78,14 +96,33 @@ impl Job {
             message: None,
             created_at: now.date,
             updated_at: now.date,
+            started_at: None,
             finished_at: None,
+            deadline: None,
+            tries: 0,
+            next_try: None,
+            again: false,
             contents: None,
             parts: Vec::new(),
+            meaning: None,
             plan: None,
             names: BTreeMap::new(),
             missing: Vec::new(),
             before: Vec::new(),
+            written: None,
+        };
+        if state == State::Pending {
+            job.start(now);
         }
+        job
+    }
+
+    /// Its time runs from now on, or has run for a while.
+    fn start(&mut self, now: Now) {
+        let started = *self.started_at.get_or_insert(now.date);
+        let Some(seconds) = self.spec.active_deadline_seconds else { return };
+        let gone = Duration::try_from(now.date - started).unwrap_or_default();
+        self.deadline = now.instant.checked_add(Duration::from_secs(seconds).saturating_sub(gone));
     }
 
     /// One of an earlier life of the supernode: what is not over begins anew, for the nodes that it was for.
@@ -94,9 +131,16 @@ impl Job {
         let mut job = Self::new(id, spec, Credentials::none(), now);
         (job.state, job.message, job.secret) = (state, message, secret);
         (job.created_at, job.updated_at, job.finished_at) = (created_at, updated_at, finished_at);
-        (job.contents, job.parts, job.before) = (kept.contents, kept.parts, kept.nodes);
+        (job.contents, job.parts, job.before, job.meaning) =
+            (kept.contents, kept.parts, kept.nodes, kept.meaning);
         for view in job.before.iter_mut().filter(|view| view.state == NodeState::Active) {
-            view.state = NodeState::Waiting;
+            // Broken off by us.
+            (view.state, view.attempts) = (NodeState::Waiting, view.attempts.saturating_sub(1));
+        }
+        (job.started_at, job.deadline) = (kept.started_at, None);
+        if matches!(state, State::Pending | State::Running) {
+            job.started_at.get_or_insert(created_at);
+            job.start(now);
         }
         if !state.is_over() && secret {
             job.end(State::Failed, Some(FORGOTTEN.to_owned()), now);
@@ -110,9 +154,24 @@ impl Job {
         self.state
     }
 
-    /// Whether it is to be found out what it comes to.
-    pub(super) fn is_to_be_found(&self) -> bool {
-        self.state == State::Pending && self.load.is_none()
+    /// Whether it is to be found out now what it comes to.
+    pub(super) fn is_to_be_found(&self, now: Instant) -> bool {
+        let rests = self.next_try.is_some_and(|at| at > now);
+        self.state == State::Pending && self.load.is_none() && !rests
+    }
+
+    /// Whether this is the same wish: one that waits to be resumed is another than one that is to begin.
+    pub(super) fn is_for(&self, spec: &Spec) -> bool {
+        let paused = self.spec.paused;
+        (self.state == State::Paused) == spec.paused && self.spec == Spec { paused, ..spec.clone() }
+    }
+
+    /// Somebody wishes the same, perhaps by other credentials. What a tag means is asked again, at the latest at the end.
+    pub(super) fn wish_again(&mut self, credentials: Credentials) {
+        if !credentials.is_empty() {
+            (self.credentials, self.secret, self.next_try) = (credentials, true, None);
+        }
+        self.again = self.load.is_some();
     }
 
     /// When it is forgotten.
@@ -123,7 +182,11 @@ impl Job {
 
     /// When it must be looked at again at the latest.
     pub(super) fn wake(&self) -> Option<Instant> {
-        self.plan.as_ref().filter(|_| self.state == State::Running)?.wake()
+        match self.state {
+            State::Pending => self.deadline.into_iter().chain(self.next_try).min(),
+            State::Running => self.plan.as_ref()?.wake(),
+            State::Paused | State::Succeeded | State::Failed | State::Cancelled => None,
+        }
     }
 
     /// It is known what it comes to: its nodes begin. `seed` is the supernode's own node.
@@ -135,6 +198,9 @@ impl Job {
         now: Now,
     ) -> Vec<Command> {
         (self.contents, self.parts) = (Some(load.contents), load.parts.to_vec());
+        (self.tries, self.next_try, self.message) = (0, None, None);
+        let meaning = load.meaning();
+        let moved = self.meaning.replace(meaning.clone()).is_some_and(|before| before != meaning);
         self.load = Some(load);
         let before = std::mem::take(&mut self.before);
         let earlier: BTreeMap<NodeId, &NodeView> =
@@ -161,12 +227,15 @@ impl Job {
             self.end(State::Failed, Some(why.to_owned()), now);
             return Vec::new();
         }
-        let mut plan = Plan::new(nodes, Limits::of(&self.spec, now.instant), now.instant);
-        for (node, view) in earlier {
+        let mut plan = Plan::new(nodes, Limits::of(&self.spec, self.deadline, first(self.id)), now.instant);
+        // What nodes have of something else does not count.
+        for (node, view) in earlier.into_iter().filter(|_| !moved) {
             match view.state {
                 NodeState::Succeeded => plan.has(node, view.bytes),
                 NodeState::Failed => plan.cannot(node, view.reason.as_deref().unwrap_or_default()),
-                NodeState::Waiting | NodeState::Active => {}
+                NodeState::Waiting | NodeState::Active => {
+                    plan.tried(node, view.attempts, view.reason.as_deref());
+                }
             }
         }
         self.plan = Some(plan);
@@ -174,27 +243,51 @@ impl Job {
         self.apply(Event::Tick, now)
     }
 
-    /// It cannot be found out what it comes to.
-    pub(super) fn lost(&mut self, why: String, now: Now) {
-        self.end(State::Failed, Some(why), now);
+    /// It cannot be found out what it comes to, for now or at all.
+    pub(super) fn lost(&mut self, Failed { why, passing }: Failed, now: Now) {
+        self.tries += 1;
+        if !passing || self.tries > self.spec.backoff_limit {
+            return self.end(State::Failed, Some(why), now);
+        }
+        (self.message, self.updated_at) = (Some(why), now.date);
+        self.next_try = now.instant.checked_add(plan::backoff(self.tries));
     }
 
     /// Something happened to one of its nodes, or time went by.
     pub(super) fn apply(&mut self, event: Event, now: Now) -> Vec<Command> {
+        self.next_try = self.next_try.filter(|at| *at > now.instant);
+        if self.state == State::Pending && self.deadline.is_some_and(|deadline| deadline <= now.instant) {
+            let why = self.message.take().map_or_else(String::new, |why| format!("; before that: {why}"));
+            self.end(State::Failed, Some(format!("{LATE}{why}")), now);
+        }
         let Some(plan) = self.plan.as_mut().filter(|_| self.state == State::Running) else {
             return Vec::new();
         };
         let commands = plan.apply(event, now.instant);
         self.updated_at = now.date;
-        if plan.is_over() {
-            let failed = plan.count(NodeState::Failed) + self.missing.len();
+        if plan.is_over() && std::mem::take(&mut self.again) {
+            self.look_again(now);
+        } else if self.plan.as_ref().is_some_and(Plan::is_over) {
             let nodes = self.nodes();
-            match failed {
+            match self.count(NodeState::Failed) {
                 0 => self.end(State::Succeeded, None, now),
                 _ => self.end(State::Failed, View::reasons(&nodes), now),
             }
         }
         commands
+    }
+
+    /// Its nodes are through, and it may mean something else by now. Who failed tries again.
+    fn look_again(&mut self, now: Now) {
+        self.before = self.nodes();
+        for view in self.before.iter_mut().filter(|view| view.state == NodeState::Failed) {
+            if !view.node.is_empty() {
+                (view.state, view.attempts) = (NodeState::Waiting, 0);
+            }
+        }
+        self.missing.clear();
+        (self.plan, self.load) = (None, None);
+        self.set(State::Pending, now);
     }
 
     /// Nobody works on it for now.
@@ -203,7 +296,10 @@ impl Job {
             return Vec::new();
         }
         let commands = self.apply(Event::Pause, now);
-        self.set(State::Paused, now);
+        // Its deadline may have come just now.
+        if !self.state.is_over() {
+            self.set(State::Paused, now);
+        }
         commands
     }
 
@@ -212,6 +308,7 @@ impl Job {
         if self.state != State::Paused {
             return Vec::new();
         }
+        self.start(now);
         self.set(if self.plan.is_some() { State::Running } else { State::Pending }, now);
         self.apply(Event::Resume, now)
     }
@@ -245,7 +342,7 @@ impl Job {
             finished_at: self.finished_at,
             contents: self.contents,
             parts: if with_nodes { self.parts.clone() } else { Vec::new() },
-            desired: (self.plan.as_ref().map_or(self.before.len(), Plan::len) + self.missing.len()) as u32,
+            desired: self.len() as u32,
             active: count(NodeState::Active),
             succeeded: count(NodeState::Succeeded),
             failed,
@@ -264,11 +361,18 @@ impl Job {
             secret: self.secret,
             created_at: self.created_at,
             updated_at: self.updated_at,
+            started_at: self.started_at,
             finished_at: self.finished_at,
             contents: self.contents,
             parts: self.parts.clone(),
+            meaning: self.meaning.clone(),
             nodes: self.nodes().into_iter().map(|node| NodeView { under_way: Vec::new(), ..node }).collect(),
         }
+    }
+
+    /// Number of its nodes.
+    pub(super) fn len(&self) -> usize {
+        self.plan.as_ref().map_or(self.before.len(), Plan::len) + self.missing.len()
     }
 
     /// Number of nodes that are so; those that nobody is called by have failed.
@@ -280,9 +384,15 @@ impl Job {
 
     /// The first of the nodes that failed, by name where they have one.
     fn failed_nodes(&self) -> Vec<String> {
-        let failed = self.nodes().into_iter().filter(|node| node.state == NodeState::Failed);
-        let called = |view: NodeView| if view.name.is_empty() { view.node } else { view.name };
-        failed.take(MAX_NAMED).map(called).collect()
+        let called = |node: NodeId| match self.names.get(&node).filter(|name| !name.is_empty()) {
+            Some(name) => name.clone(),
+            None => node.to_string(),
+        };
+        let legs = self.plan.iter().flat_map(Plan::legs);
+        let failed = legs.filter(|(_, leg)| leg.state() == NodeState::Failed).map(|(node, _)| called(node));
+        let before = self.before.iter().filter(|view| view.state == NodeState::Failed && self.plan.is_none());
+        let before = before.map(|view| if view.name.is_empty() { &view.node } else { &view.name }.clone());
+        failed.chain(before).chain(self.missing.iter().cloned()).take(MAX_NAMED).collect()
     }
 
     fn nodes(&self) -> Vec<NodeView> {
@@ -323,111 +433,11 @@ impl Job {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use common::node::Labels;
-    use peer::errand::Seen;
-
-    use super::super::choice::Choice;
-    use super::super::job::File;
-    use super::*;
-
-    const SEED: NodeId = NodeId([255; 16]);
-
-    fn node(number: u8) -> NodeId {
-        NodeId([number; 16])
-    }
-
-    fn candidates(count: u8) -> Vec<Candidate> {
-        let labels = |number: u8| Labels { host: format!("node-{number}"), ..Labels::default() };
-        (0..count).map(|number| Candidate { node: node(number), labels: labels(number) }).collect()
-    }
-
-    fn load() -> Load {
-        let file = File { url: "https://origin.example/a".into(), digest: None, tag: String::new() };
-        Load::of_files(&[file], Credentials::none())
-    }
-
-    fn job(names: &[&str]) -> Job {
-        let mut spec = Spec::image("quay.test/team/app:1", Target::Peers);
-        spec.nodes =
-            Choice { names: names.iter().map(|&name| name.to_owned()).collect(), ..Choice::default() };
-        Job::new(JobId(7), spec, Credentials::none(), Now::read())
-    }
-
-    #[test]
-    fn a_job_ends_when_all_its_nodes_have_it_and_names_those_that_have_not() {
-        let now = Now::read();
-        let mut all = job(&[]);
-        assert_eq!(all.found(load(), SEED, &candidates(2), now).len(), 2);
-        for number in 0..2 {
-            all.apply(Event::Done(node(number), 5), now);
-        }
-        let view = all.view(true);
-        assert_eq!((view.state, view.succeeded, view.nodes.len()), (State::Succeeded, 2, 2));
-        assert!(all.load.is_none() && all.expires().is_some());
-
-        let mut some = job(&["node-1", "ghost"]);
-        some.found(load(), SEED, &candidates(2), now);
-        some.apply(Event::Done(node(1), 5), now);
-        let view = some.view(false);
-        assert_eq!((view.state, view.desired, view.succeeded, view.failed), (State::Failed, 2, 1, 1));
-        assert_eq!((view.failed_nodes, view.nodes.len()), (vec!["ghost".to_owned()], 0));
-        assert!(view.message.unwrap().contains("no node of this name"));
-
-        let mut none = job(&["ghost"]);
-        assert_eq!(none.found(load(), SEED, &candidates(2), now), []);
-        assert_eq!(none.view(false).state, State::Failed);
-    }
-
-    #[test]
-    fn a_node_tells_which_parts_it_has_and_which_it_fetches() {
-        let now = Now::read();
-        let mut job = job(&[]);
-        job.found(load(), SEED, &candidates(1), now);
-        let seen = Seen { held: 7, total: 9, done: 99, under_way: vec![(0, 7)] };
-        job.apply(Event::Progress(node(0), seen), now);
-        let view = job.view(true);
-        assert_eq!((view.parts.len(), view.nodes[0].bytes), (1, 7));
-        assert_eq!(view.nodes[0].parts_done, 1, "no more than there are");
-        assert_eq!(view.nodes[0].under_way, [PartProgress { part: 0, bytes: 7 }]);
-        assert!(job.view(false).parts.is_empty());
-        assert!(job.kept().nodes[0].under_way.is_empty(), "a restart begins anew");
-        job.pause(now);
-        assert!(job.view(true).nodes[0].under_way.is_empty());
-        job.resume(now);
-        job.apply(Event::Done(node(0), 9), now);
-        let view = job.view(true);
-        assert_eq!((view.nodes[0].parts_done, view.parts.len()), (1, 1));
-        assert_eq!(Job::of_kept(job.kept(), now).view(true).parts, view.parts);
-    }
-
-    #[test]
-    fn after_a_restart_it_goes_on_with_the_nodes_that_it_was_for() {
-        let now = Now::read();
-        let mut before = job(&["node-0", "node-1", "ghost"]);
-        before.found(load(), SEED, &candidates(3), now);
-        before.apply(Event::Done(node(0), 5), now);
-        let mut after = Job::of_kept(before.kept(), now);
-        let view = after.view(false);
-        assert_eq!((view.state, view.desired, view.active), (State::Pending, 3, 0));
-        assert!(after.is_to_be_found());
-        assert_eq!(after.found(load(), SEED, &[], now), [Command::Start(node(1))]);
-        after.apply(Event::Done(node(1), 5), now);
-        let view = after.view(false);
-        assert_eq!((view.state, view.succeeded), (State::Failed, 2));
-        assert_eq!(view.failed_nodes, ["ghost"]);
-        // What is over stays as it was.
-        assert_eq!(Job::of_kept(after.kept(), now).view(true), after.view(true));
-    }
-
-    #[test]
-    fn credentials_that_are_gone_end_a_job() {
-        let now = Now::read();
-        let spec = Spec::image("quay.test/team/app:1", Target::Cache);
-        let secret = Job::new(JobId(1), spec, Credentials::authorization("Basic x"), now);
-        let view = Job::of_kept(secret.kept(), now).view(false);
-        assert_eq!((view.state, view.lost_credentials()), (State::Failed, true));
-        assert!(!Job::new(JobId(2), view.spec, Credentials::none(), now).view(false).lost_credentials());
-    }
+/// At which node a job begins.
+fn first(id: JobId) -> NodeId {
+    let hashed = Digest::of(&id.0.to_le_bytes()).0;
+    NodeId(std::array::from_fn(|at| hashed[at]))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@
 //! - Credentials live in memory only: a job that was given some and is not done when the supernode restarts fails, and says so.
 //!   One that was given none uses the supernode's own login for the registry ([`logins`]), and goes on.
 //! - Preheating gives way to pulls: everything is fetched as [`common::wire::swarm::Priority::Preheat`].
-//! - The same wish, while it is not done, is the same job.
+//! - The same wish, while it is not done, is the same job; it ends with what its tag means after the last such wish.
 
 pub mod choice;
 mod clerk;
@@ -100,8 +100,13 @@ impl Preheats {
     ///
     /// # Errors
     /// When it makes no sense, or too much is going on.
-    pub async fn create(&self, spec: Spec, credentials: Credentials) -> Result<(View, bool), Refused> {
+    pub async fn create(
+        &self,
+        mut spec: Spec,
+        mut credentials: Credentials,
+    ) -> Result<(View, bool), Refused> {
         spec.check()?;
+        spec.take_keys(&mut credentials)?;
         self.ask(|answer| Order::Create(Box::new(spec), credentials, answer)).await?
     }
 
@@ -111,12 +116,13 @@ impl Preheats {
     /// When it makes no sense, or the origin does not say what it is.
     pub async fn plan(
         &self,
-        spec: &Spec,
-        credentials: Credentials,
+        mut spec: Spec,
+        mut credentials: Credentials,
         present: (Arc<Hub>, Speeds),
     ) -> Result<Forecast, Refused> {
         spec.check()?;
-        self.scout.plan(spec, credentials, present).await
+        spec.take_keys(&mut credentials)?;
+        self.scout.plan(&spec, credentials, present).await
     }
 
     /// A job with its nodes.

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - No more nodes are at work than the job allows, and none while it is paused or over.
 //! - A node begins at most `backoff_limit + 1` attempts, those that a pause broke off not counted.
+//! - An attempt's time counts from when it is the node's turn: other jobs may be at work there.
 //! - Once no event is missing and time goes on, every plan ends.
 
 use std::collections::BTreeMap;
@@ -29,11 +30,15 @@ pub struct Limits {
     pub timeout: Duration,
     /// When all ends.
     pub deadline: Option<Instant>,
+    /// Nodes begin from this one on, and round: not all jobs queue at the same.
+    pub first: NodeId,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// It is the node's turn.
+    Began(NodeId),
     /// A node is so far.
     Progress(NodeId, Seen),
     /// A node has all, so many bytes.
@@ -82,8 +87,13 @@ pub struct Leg {
 
 #[derive(Clone, Copy, Debug)]
 enum Turn {
-    Waiting { from: Instant },
-    Active { until: Instant },
+    Waiting {
+        from: Instant,
+    },
+    /// Until then; none while others are at work there.
+    Active {
+        until: Option<Instant>,
+    },
     Succeeded,
     Failed,
 }
@@ -99,15 +109,14 @@ pub struct Plan {
 // === impl Limits ===
 
 impl Limits {
-    /// A job's, begun now.
-    pub fn of(spec: &Spec, now: Instant) -> Self {
+    /// A job's.
+    pub fn of(spec: &Spec, deadline: Option<Instant>, first: NodeId) -> Self {
         Self {
             parallelism: spec.parallelism as usize,
             backoff_limit: spec.backoff_limit,
             timeout: spec.timeout(),
-            deadline: spec
-                .active_deadline_seconds
-                .and_then(|seconds| now.checked_add(Duration::from_secs(seconds))),
+            deadline,
+            first,
         }
     }
 }
@@ -150,6 +159,13 @@ impl Plan {
         }
     }
 
+    /// A node that tried so often before this plan began.
+    pub fn tried(&mut self, node: NodeId, attempts: u32, why: Option<&str>) {
+        if let Some(leg) = self.legs.get_mut(&node) {
+            (leg.attempts, leg.reason) = (attempts.min(self.limits.backoff_limit), why.map(str::to_owned));
+        }
+    }
+
     /// A node that was to have it and cannot.
     pub fn cannot(&mut self, node: NodeId, why: &str) {
         if let Some(leg) = self.legs.get_mut(&node) {
@@ -161,10 +177,19 @@ impl Plan {
     pub fn apply(&mut self, event: Event, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
         match event {
+            // What comes often, and nothing follows from.
             Event::Progress(node, Seen { held, done, under_way, .. }) => {
                 if let Some(leg) = self.active(node) {
                     (leg.bytes, leg.done, leg.under_way) = (held, done, under_way);
                 }
+                return commands;
+            }
+            Event::Began(node) => {
+                let until = now.checked_add(self.limits.timeout);
+                if let Some(leg) = self.active(node) {
+                    leg.turn = Turn::Active { until };
+                }
+                return commands;
             }
             Event::Done(node, bytes) => {
                 if let Some(leg) = self.active(node) {
@@ -195,7 +220,7 @@ impl Plan {
     /// When it must be asked again at the latest.
     pub fn wake(&self) -> Option<Instant> {
         let due = |leg: &Leg| match leg.turn {
-            Turn::Active { until } => Some(until),
+            Turn::Active { until } => until,
             // It may be somebody's turn who waits for a place; then an end wakes it.
             Turn::Waiting { from } if leg.attempts > 0 && !self.paused => Some(from),
             Turn::Waiting { .. } | Turn::Succeeded | Turn::Failed => None,
@@ -254,7 +279,7 @@ impl Plan {
         let late: Vec<NodeId> = self
             .legs
             .iter()
-            .filter(|(_, leg)| matches!(leg.turn, Turn::Active { until } if over || until <= now))
+            .filter(|(_, leg)| matches!(leg.turn, Turn::Active { until } if over || until.is_some_and(|until| until <= now)))
             .map(|(&node, _)| node)
             .collect();
         for node in late {
@@ -281,18 +306,22 @@ impl Plan {
             return;
         }
         let room = self.limits.parallelism.saturating_sub(self.count(NodeState::Active));
-        let until = now + self.limits.timeout;
-        let due =
-            self.legs.iter_mut().filter(|(_, leg)| matches!(leg.turn, Turn::Waiting { from } if from <= now));
-        for (&node, leg) in due.take(room) {
-            leg.turn = Turn::Active { until };
+        let first = self.limits.first;
+        let waits = |leg: &Leg| matches!(leg.turn, Turn::Waiting { from } if from <= now);
+        let round = self.legs.range(first..).chain(self.legs.range(..first));
+        let due: Vec<NodeId> =
+            round.filter(|(_, leg)| waits(leg)).map(|(&node, _)| node).take(room).collect();
+        for node in due {
+            let Some(leg) = self.legs.get_mut(&node) else { continue };
+            leg.turn = Turn::Active { until: None };
             leg.attempts += 1;
             commands.push(Command::Start(node));
         }
     }
 }
 
-fn backoff(attempts: u32) -> Duration {
+/// How long to wait after so many attempts.
+pub(super) fn backoff(attempts: u32) -> Duration {
     let doubled = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
     BACKOFF.saturating_mul(doubled).min(MAX_BACKOFF)
 }
@@ -309,8 +338,8 @@ mod tests {
 
     fn plan(nodes: u8, parallelism: usize, now: Instant) -> Plan {
         let timeout = Duration::from_secs(10);
-        let limits =
-            Limits { parallelism, backoff_limit: 1, timeout, deadline: now.checked_add(timeout * 10) };
+        let deadline = now.checked_add(timeout * 10);
+        let limits = Limits { parallelism, backoff_limit: 1, timeout, deadline, first: node(0) };
         Plan::new((0..nodes).map(node), limits, now)
     }
 
@@ -339,6 +368,12 @@ mod tests {
         let mut plan = plan(3, 2, now);
         plan.apply(Event::Tick, now);
         let late = now + Duration::from_secs(10);
+        assert_eq!(plan.apply(Event::Tick, late), [], "it is not their turn yet");
+        for number in 0..2 {
+            assert_eq!(plan.apply(Event::Began(node(number)), late), []);
+        }
+        assert_eq!(plan.wake(), Some(late + Duration::from_secs(10)));
+        let late = late + Duration::from_secs(10);
         let commands = plan.apply(Event::Tick, late);
         assert_eq!(commands, [Command::Stop(node(0)), Command::Stop(node(1)), Command::Start(node(2))]);
         let end = now + Duration::from_secs(100);
@@ -360,8 +395,21 @@ mod tests {
         assert_eq!(plan.legs().map(|(_, leg)| leg.attempts).collect::<Vec<_>>(), [1]);
     }
 
+    #[test]
+    fn jobs_begin_at_different_nodes_and_attempts_of_before_count() {
+        let now = Instant::now();
+        let mut plan = plan(3, 2, now);
+        plan.limits.first = node(2);
+        plan.tried(node(2), 9, Some("no"));
+        assert_eq!(plan.apply(Event::Tick, now), [Command::Start(node(2)), Command::Start(node(0))]);
+        assert_eq!(plan.leg(node(2)).map(|leg| leg.attempts), Some(2), "its last one");
+        plan.apply(failed(2, true), now);
+        assert_eq!(plan.count(NodeState::Failed), 1);
+    }
+
     #[derive(Clone, Debug)]
     enum Deed {
+        Began(u8),
         Done(u8),
         Failed(u8, bool),
         Pause,
@@ -371,6 +419,7 @@ mod tests {
 
     fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         let deed = prop_oneof![
+            (0..6_u8).prop_map(Deed::Began),
             (0..6_u8).prop_map(Deed::Done),
             (0..6_u8, any::<bool>()).prop_map(|(node, passing)| Deed::Failed(node, passing)),
             Just(Deed::Pause),
@@ -390,6 +439,7 @@ mod tests {
             let ends = [Deed::Resume, Deed::Wait(101_000)];
             for deed in deeds.into_iter().chain(ends) {
                 let event = match deed {
+                    Deed::Began(number) => Event::Began(node(number)),
                     Deed::Done(number) => { working.remove(&node(number)); Event::Done(node(number), 1) }
                     Deed::Failed(number, passing) => { working.remove(&node(number)); failed(number, passing) }
                     Deed::Pause => Event::Pause,

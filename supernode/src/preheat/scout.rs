@@ -4,14 +4,11 @@
 use std::sync::Arc;
 
 use common::task::Credentials;
-use futures_util::{StreamExt as _, stream};
 use peer::image::ImageError;
-use peer::origin;
 use tokio::sync::Semaphore;
 
 use super::choice::Candidate;
 use super::clerk::FIND_TIMEOUT;
-use super::contents::Load;
 use super::forecast::{Forecast, Part, Speeds};
 use super::job::{Refused, Spec, Target};
 use super::work::Means;
@@ -19,8 +16,6 @@ use crate::hub::Hub;
 
 /// Plans that are made at once: each may ask a registry.
 const AT_ONCE: usize = 4;
-/// Files that an origin is asked about at once.
-const LOOKS: usize = 8;
 
 /// Makes plans.
 #[derive(Clone)]
@@ -67,28 +62,13 @@ impl Scout {
     async fn parts(&self, spec: &Spec, credentials: Credentials) -> Result<Vec<Part>, Refused> {
         let unsaid = |error: &dyn std::fmt::Display| Refused::Origin(error.to_string());
         let load = self.means.find(spec, credentials).await.map_err(|error| unsaid(&error))?;
-        let mut parts: Vec<Part> = match &load.image {
-            Some(_) => {
-                let parts = load.sources.iter().zip(load.lengths.iter());
-                parts.map(|(source, &length)| Part { task: source.task(), length, cached: 0 }).collect()
-            }
-            None => self.files(&load).await?,
-        };
+        let parts = load.sources.iter().zip(load.lengths.iter());
+        let parts = parts.map(|(source, &length)| Part { task: source.task(), length, cached: 0 });
+        let mut parts: Vec<Part> = parts.collect();
         for part in &mut parts {
             let here = self.means.engine.local(part.task).await.map_err(|error| unsaid(&error))?;
             part.cached = if here.is_some() { part.length } else { 0 };
         }
         Ok(parts)
-    }
-
-    /// How long files are, and which revisions are meant.
-    async fn files(&self, load: &Load) -> Result<Vec<Part>, Refused> {
-        let (credentials, client) = (load.credentials(false).await, self.means.engine.origin());
-        let looks = stream::iter(load.sources.iter().cloned()).map(async |source| {
-            let look = origin::look(client, source, &credentials).await?;
-            Ok(Part { task: look.source.task(), length: look.length.unwrap_or_default(), cached: 0 })
-        });
-        let looks: Vec<Result<Part, origin::OriginError>> = looks.buffered(LOOKS).collect().await;
-        looks.into_iter().collect::<Result<_, _>>().map_err(|error| Refused::Origin(error.to_string()))
     }
 }

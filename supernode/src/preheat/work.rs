@@ -112,6 +112,7 @@ impl Means {
     pub(super) async fn attempt(&self, work: Work, voice: Voice) {
         let node = work.node;
         let _turn = self.turns.take(node).await;
+        voice.say(Event::Began(node)).await;
         let done = match work.to {
             Target::Cache => self.at_seed(&work, &voice).await,
             Target::Peers | Target::Runtime => self.at_peer(&work, &voice).await,

@@ -63,7 +63,14 @@ impl Clerk {
                 }
             }
         }
-        Ok(Self { means, shelf, schedules, last, pace: Pace::default(), looking: JoinSet::new() })
+        Ok(Self {
+            means,
+            shelf,
+            schedules,
+            last: last.unwrap_or_default(),
+            pace: Pace::default(),
+            looking: JoinSet::new(),
+        })
     }
 
     /// Keeps the schedules until the caller drops the future, or nobody can ask any more.
@@ -224,7 +231,7 @@ impl Clerk {
         let Some(standing) = self.schedules.get_mut(&id) else { return };
         let job = (*beginning.job).clone();
         let begun = self.means.preheats.create(job, standing.credentials.clone()).await;
-        let begun = begun.map(|(view, _)| view.id).map_err(|refused| refused.to_string());
+        let begun = begun.map(|(view, _)| view.id);
         match &begun {
             Ok(job) => {
                 tracing::info!(schedule = %id, %job, reason = ?beginning.reason, "a preheat schedule begins a job")

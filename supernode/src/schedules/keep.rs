@@ -72,6 +72,6 @@ mod tests {
         shelf.write(2, &kept(2)).unwrap();
         drop(shelf);
         let shelf = Shelf::new(Store::open(dir.path(), options).unwrap(), SCHEDULES);
-        assert_eq!(shelf.read().unwrap(), (std::collections::BTreeMap::from([(2, kept(2))]), 2));
+        assert_eq!(shelf.read().unwrap(), (std::collections::BTreeMap::from([(2, kept(2))]), Some(2)));
     }
 }

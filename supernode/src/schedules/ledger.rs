@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //! - At most one job of it is under way, and at most one look.
-//! - A tag's meaning is brought once: it is noted when its job begins, and forgotten if that job could not even read it.
+//! - A tag's meaning is brought once: it is noted when its job begins, and forgotten if that job brought it to nobody.
 
 use std::collections::VecDeque;
 
@@ -15,12 +15,14 @@ use super::keep::Kept;
 use super::look::Failed;
 use super::schedule::{Held, Reason, Refused, Rule, Run, RunResult, ScheduleId, Spec, View};
 use crate::preheat::job;
-use crate::preheat::{JobId, State};
+use crate::preheat::{self, JobId, State};
 
 /// Runs that are remembered.
 const MOST_RUNS: usize = 10;
 /// A run that is later than this was missed: the supernode was away.
 const LATE: Duration = Duration::MINUTE;
+/// When there are too many jobs.
+const CROWDED: Duration = Duration::MINUTE;
 /// A registry that does not answer is asked ever less often, down to this.
 const RARELY: Duration = Duration::HOUR;
 /// After a restart tags are looked at within so long, not all at once.
@@ -223,7 +225,7 @@ impl Standing {
     pub(super) fn began(
         &mut self,
         Beginning { reason, digest, .. }: &Beginning,
-        job: Result<JobId, String>,
+        job: Result<JobId, preheat::Refused>,
         now: OffsetDateTime,
     ) {
         match job {
@@ -231,10 +233,16 @@ impl Standing {
                 (self.job, self.digest, self.message) = (Some(job), *digest, None);
                 self.note(*reason, RunResult::Running, Some(job), None, now);
             }
-            Err(why) => {
+            // A storm of jobs is over soon, and the run is not lost.
+            Err(full @ preheat::Refused::Crowded(_)) => {
+                (self.message, self.next) = (Some(full.to_string()), self.next.min(now + CROWDED));
+                self.asked = self.follows() && *reason == Reason::Asked;
+                return;
+            }
+            Err(refused) => {
                 self.failures += 1;
-                self.message = Some(why.clone());
-                self.note(*reason, RunResult::Failed, None, Some(why), now);
+                self.message = Some(refused.to_string());
+                self.note(*reason, RunResult::Failed, None, Some(refused.to_string()), now);
             }
         }
         if let Some(run) = self.runs.front_mut() {
@@ -254,8 +262,8 @@ impl Standing {
             _ => RunResult::Cancelled,
         };
         let message = view.and_then(|view| view.message.clone());
-        if result == RunResult::Failed && view.is_some_and(|view| view.contents.is_none()) {
-            // It was not even found out what it is: what the tag means is not brought.
+        if result == RunResult::Failed && view.is_some_and(|view| view.succeeded == 0) {
+            // Nobody has what the tag means.
             (self.failures, self.digest) = (self.failures + 1, None);
         } else {
             self.failures = 0;

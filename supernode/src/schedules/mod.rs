@@ -90,8 +90,14 @@ impl Schedules {
     ///
     /// # Errors
     /// When it makes no sense, or there are too many.
-    pub async fn create(&self, spec: Spec, credentials: Credentials) -> Result<(View, bool), Refused> {
+    pub async fn create(
+        &self,
+        mut spec: Spec,
+        mut credentials: Credentials,
+    ) -> Result<(View, bool), Refused> {
         spec.check()?;
+        let taken = spec.preheat.take_keys(&mut credentials);
+        taken.map_err(|error| Refused::Nonsense(error.to_string()))?;
         self.ask(|answer| Order::Create(Box::new(spec), credentials, answer)).await?
     }
 

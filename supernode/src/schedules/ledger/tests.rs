@@ -22,6 +22,7 @@ fn following() -> Standing {
     Standing::new(ScheduleId(2), spec(None, Some(300)), Credentials::none(), NOW).unwrap()
 }
 
+/// How a job of one node is; what it comes to is known where it has begun.
 fn view(state: State, contents: Option<Contents>) -> crate::preheat::View {
     crate::preheat::View {
         id: JobId(1),
@@ -34,7 +35,7 @@ fn view(state: State, contents: Option<Contents>) -> crate::preheat::View {
         contents,
         desired: 0,
         active: 0,
-        succeeded: 0,
+        succeeded: u32::from(state == State::Succeeded),
         failed: 0,
         failed_nodes: Vec::new(),
         parts: Vec::new(),
@@ -126,7 +127,9 @@ fn a_tag_is_brought_at_once_and_each_time_that_it_moves() {
     now += Duration::seconds(300);
     let beginning = look(&mut standing, b"b", now).expect("it has moved");
     standing.began(&beginning, Ok(JobId(2)), now);
-    standing.seen(Some(&view(State::Failed, Some(Contents::default()))));
+    let some_have_it =
+        crate::preheat::View { succeeded: 1, ..view(State::Failed, Some(Contents::default())) };
+    standing.seen(Some(&some_have_it));
     assert_eq!(standing.view(1).message, None);
 
     // It is there, or is not for good: neither another look nor a restart brings it again.
@@ -145,14 +148,39 @@ fn a_tag_is_brought_at_once_and_each_time_that_it_moves() {
 fn what_could_not_be_read_or_begun_is_tried_again() {
     let (mut standing, mut now) = (following(), NOW);
     let beginning = look(&mut standing, b"a", now).unwrap();
-    standing.began(&beginning, Err("there are 256 unfinished preheat jobs already".into()), now);
-    assert!(standing.view(1).message.unwrap().contains("256"));
+    standing.began(&beginning, Err(preheat::Refused::Broken("the disk".into())), now);
+    assert!(standing.view(1).message.unwrap().contains("the disk"));
     now += Duration::seconds(300);
     let beginning = look(&mut standing, b"a", now).expect("it was not brought");
     standing.began(&beginning, Ok(JobId(1)), now);
     standing.seen(Some(&view(State::Failed, None)));
     now = standing.due(now).unwrap();
-    assert!(look(&mut standing, b"a", now).is_some(), "its manifest could not be read");
+    let beginning = look(&mut standing, b"a", now).expect("its manifest could not be read");
+    standing.began(&beginning, Ok(JobId(2)), now);
+    standing.seen(Some(&view(State::Failed, Some(Contents::default()))));
+    now = standing.due(now).unwrap();
+    assert!(look(&mut standing, b"a", now).is_some(), "nobody was there to have it");
+}
+
+#[test]
+fn a_run_for_which_there_is_no_room_comes_a_minute_later() {
+    let crowded = || Err(preheat::Refused::Crowded(256));
+    let mut standing = daily();
+    let at = standing.due(NOW).unwrap();
+    let Some(Step::Begin(beginning)) = standing.step(at) else { panic!("nothing begins") };
+    standing.began(&beginning, crowded(), at);
+    assert_eq!((standing.due(at), results(&standing)), (Some(at + CROWDED), vec![]));
+    assert_eq!(begin(&mut standing, at + CROWDED), Reason::Due);
+
+    let mut standing = following();
+    standing.ask(NOW).unwrap();
+    let beginning = look(&mut standing, b"a", NOW).unwrap();
+    standing.began(&beginning, crowded(), NOW);
+    assert_eq!(standing.due(NOW), Some(NOW + CROWDED));
+    assert_eq!(
+        look(&mut standing, b"a", NOW + CROWDED).map(|beginning| beginning.reason),
+        Some(Reason::Asked)
+    );
 }
 
 #[test]
