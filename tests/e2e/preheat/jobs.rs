@@ -2,7 +2,7 @@
 
 use super::{MIB, REGISTRY, begin, job, job_that_is, longshore};
 use crate::support::client;
-use crate::support::cluster::{Cluster, World};
+use crate::support::cluster::{Cluster, World, run};
 use crate::support::faulty::Origin;
 use crate::support::image::{Image, TAG};
 use crate::support::registry::{Registry, User};
@@ -107,6 +107,49 @@ async fn the_cache_is_filled_without_any_peer_and_a_file_goes_to_some() {
     let nodes = done["nodes"].as_array().unwrap();
     assert_eq!(nodes.len(), 2);
     assert!(nodes.iter().all(|node| node["bytes"] == 2 * MIB as u64), "{done:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preheated_file_is_the_one_that_is_fetched_then_and_its_key_is_written_down_nowhere() {
+    let origin = Origin::start().await;
+    let cluster = Cluster::start(1, World::registry(REGISTRY, &origin.url())).await;
+    let url = origin.add_file("model.bin", vec![7; 2 * MIB]);
+    let signed = format!("{url}?X-Amz-Signature=opensesame-7350");
+    let id = begin(&cluster, &[&signed]).await;
+    let done = job_that_is(&cluster, id, "succeeded").await;
+    assert_eq!(
+        (&done["contents"]["bytes"], &done["parts"][0]["size"]),
+        (&(2 * MIB).into(), &(2 * MIB).into())
+    );
+    let peer = &cluster.peers[0];
+    let moved = peer.received().await.network();
+    assert!(moved as usize >= 2 * MIB, "it is there: {moved}");
+    let data = peer.data.display().to_string();
+    let to = cluster.root().join("model.bin").display().to_string();
+    for url in [&url, &signed] {
+        let (code, said) =
+            run(cluster.root(), &["get", url, "-o", &to, "--overwrite", "--data-dir", &data]).await;
+        assert_eq!(code, Some(0), "{said}");
+    }
+    assert_eq!(peer.received().await.network(), moved, "another task was fetched than was brought");
+
+    // It changes, and the same wish brings the new one.
+    origin.add_file("model.bin", vec![8; 2 * MIB]);
+    let again = begin(&cluster, &[&url]).await;
+    job_that_is(&cluster, again, "succeeded").await;
+    let moved = peer.received().await.network();
+    let (code, said) =
+        run(cluster.root(), &["get", &url, "-o", &to, "--overwrite", "--data-dir", &data]).await;
+    assert_eq!((code, peer.received().await.network()), (Some(0), moved), "{said}");
+    assert_eq!(std::fs::read(&to).unwrap(), vec![8; 2 * MIB]);
+
+    let (_, listed) = longshore(&cluster, &["preheats", "--json"]).await;
+    assert!(listed.contains("model.bin") && !listed.contains("opensesame-7350"), "{listed}");
+    for file in crate::support::files_below(cluster.root()) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        let key = b"opensesame-7350";
+        assert!(!bytes.windows(key.len()).any(|part| part == key), "{} holds the key", file.display());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
