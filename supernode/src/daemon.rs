@@ -341,10 +341,11 @@ async fn preheats(
     tasks: &Tasks,
 ) -> Result<(Preheats, Schedules), DaemonError> {
     let (store, origin) = (engine.store().clone(), engine.origin().clone());
+    let metrics = engine.metrics().clone();
     let (engine, roster) = (engine.clone(), roster.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let (preheats, clerk) = Preheats::open(engine, roster, logins.clone())?;
-        let means = schedules::Means { preheats: preheats.clone(), origin, logins, store };
+        let means = schedules::Means { preheats: preheats.clone(), origin, logins, store, metrics };
         let (schedules, keeper) = Schedules::open(means)?;
         Ok::<_, StoreError>(((preheats, schedules), (clerk, keeper)))
     });

@@ -89,6 +89,30 @@ label! {
 }
 
 label! {
+    /// What became of a preheat job.
+    Preheated as "result" {
+        /// All its nodes have it.
+        Succeeded = "succeeded",
+        /// Some have not.
+        Failed = "failed",
+        /// Somebody ended it.
+        Cancelled = "cancelled",
+    }
+}
+
+label! {
+    /// What became of a preheat schedule's run.
+    Scheduled as "result" {
+        /// A job began.
+        Begun = "begun",
+        /// The job of the run before was still under way.
+        Skipped = "skipped",
+        /// No job could begin, or it could not be found out what a tag means.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Why a task had to leave the store.
     Eviction as "reason" {
         /// The quota.

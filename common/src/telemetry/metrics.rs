@@ -13,8 +13,8 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result, TextEncoder};
 
 use super::labels::{
-    ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Notified, Outcome, Recipient, RejectReason,
-    RequestKind, TurnedAway,
+    ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Notified, Outcome, Preheated, Recipient,
+    RejectReason, RequestKind, Scheduled, TurnedAway,
 };
 use super::process::Process;
 use super::trace;
@@ -87,6 +87,12 @@ pub struct Series {
     pub turned_away: Counters<TurnedAway>,
     /// Events that registries told of.
     pub notifications: Counters<Notified>,
+    /// Preheat jobs that ended.
+    pub preheat_jobs: Counters<Preheated>,
+    /// Preheat jobs that have not.
+    pub preheat_jobs_open: IntGauge,
+    /// Runs of preheat schedules.
+    pub preheat_runs: Counters<Scheduled>,
     /// Pieces asked of a second neighbour because the first was slow.
     pub hedged_requests: IntCounter,
     /// When this node's certificate ends, in Unix time; 0 while it has none.
@@ -189,6 +195,9 @@ impl Series {
             enrolments: Counters::new(r, "enrolments_total", "Requests for membership")?,
             turned_away: Counters::new(r, "turned_away_total", "Neighbours and requests turned away")?,
             notifications: Counters::new(r, "notifications_total", "Events that registries told of")?,
+            preheat_jobs: Counters::new(r, "preheat_jobs_total", "Preheat jobs that ended")?,
+            preheat_jobs_open: gauge(r, "preheat_jobs_open", "Preheat jobs that have not ended")?,
+            preheat_runs: Counters::new(r, "preheat_runs_total", "Runs of preheat schedules")?,
             hedged_requests: counter(r, "hedged_requests_total", "Pieces asked of a second neighbour")?,
             certificate_expiry: gauge(
                 r,
@@ -312,6 +321,9 @@ mod tests {
             "longshore_joins_total 0",
             r#"longshore_enrolments_total{result="issued"} 0"#,
             r#"longshore_turned_away_total{reason="version"} 0"#,
+            r#"longshore_preheat_jobs_total{result="failed"} 0"#,
+            "longshore_preheat_jobs_open 0",
+            r#"longshore_preheat_runs_total{result="skipped"} 0"#,
             "longshore_hedged_requests_total 0",
             "longshore_certificate_expiry_timestamp_seconds 0",
             concat!("longshore_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

@@ -13,8 +13,8 @@ mod redact;
 pub mod trace;
 
 pub use labels::{
-    ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Notified, Outcome, Recipient, RejectReason,
-    RequestKind, TurnedAway,
+    ByteSource, Code, Enrolment, Eviction, FaultKind, Label, Notified, Outcome, Preheated, Recipient,
+    RejectReason, RequestKind, Scheduled, TurnedAway,
 };
 pub use logging::{LogFormat, init_logging, log_from_now_on, logged};
 pub use metrics::{Counters, Held, Metrics, ProxyRequests, Series, hold};

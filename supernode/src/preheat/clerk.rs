@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::node::NodeId;
 use common::task::Credentials;
+use common::telemetry::Preheated;
 use peer::errand::Failed;
 use peer::image::ImageError;
 use peer::store::StoreError;
@@ -14,7 +15,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::choice::Candidate;
 use super::contents::Load;
-use super::job::{JobId, Refused, Spec, Target, View};
+use super::job::{JobId, Refused, Spec, State, Target, View};
 use super::keep::{JOBS, Kept};
 use super::ledger::{Job, Now};
 use super::plan::{Command, Event};
@@ -298,11 +299,20 @@ impl Clerk {
                 }
             }
         }
-        if let Some(job) = self.jobs.get(&id).filter(|job| job.state().is_over()) {
+        if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.state().is_over()) {
+            if !job.is_over_now() {
+                return;
+            }
             if let Some(finder) = self.finders.remove(&id) {
                 finder.abort();
             }
             let view = job.view(false);
+            let result = match view.state {
+                State::Succeeded => Preheated::Succeeded,
+                State::Cancelled => Preheated::Cancelled,
+                _ => Preheated::Failed,
+            };
+            self.means.engine.metrics().preheat_jobs.of(result).inc();
             tracing::info!(
                 job = %id, state = ?view.state, succeeded = view.succeeded, failed = view.failed,
                 "preheat job over{}", view.message.map(|why| format!(": {why}")).unwrap_or_default()
@@ -328,6 +338,8 @@ impl Clerk {
     /// Writes down what changed, and forgets what is old.
     async fn write(&mut self) {
         let now = Now::read();
+        let open = self.jobs.values().filter(|job| !job.state().is_over()).count();
+        self.means.engine.metrics().preheat_jobs_open.set(open as i64);
         let expired = |job: &Job| job.expires().is_some_and(|at| at <= now.date);
         let mut gone: Vec<JobId> = self.jobs.values().filter(|job| expired(job)).map(|job| job.id).collect();
         let over: Vec<JobId> = self

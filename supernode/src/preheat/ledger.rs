@@ -60,6 +60,8 @@ pub(super) struct Job {
     secret: bool,
     /// When it was written down last.
     pub(super) written: Option<Instant>,
+    /// Whether its end was told.
+    told: bool,
 }
 
 /// The wall clock and the other one.
@@ -110,6 +112,7 @@ impl Job {
             missing: Vec::new(),
             before: Vec::new(),
             written: None,
+            told: false,
         };
         if state == State::Pending {
             job.start(now);
@@ -129,6 +132,7 @@ impl Job {
     pub(super) fn of_kept(kept: Kept, now: Now) -> Self {
         let Kept { id, spec, state, message, secret, created_at, updated_at, finished_at, .. } = kept;
         let mut job = Self::new(id, spec, Credentials::none(), now);
+        job.told = state.is_over();
         (job.state, job.message, job.secret) = (state, message, secret);
         (job.created_at, job.updated_at, job.finished_at) = (created_at, updated_at, finished_at);
         (job.contents, job.parts, job.before, job.meaning) =
@@ -172,6 +176,11 @@ impl Job {
             (self.credentials, self.secret, self.next_try) = (credentials, true, None);
         }
         self.again = self.load.is_some();
+    }
+
+    /// Whether it is over, and that is news.
+    pub(super) fn is_over_now(&mut self) -> bool {
+        self.state.is_over() && !std::mem::replace(&mut self.told, true)
     }
 
     /// When it is forgotten.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::digest::Digest;
 use common::task::Credentials;
+use common::telemetry::Scheduled;
 use peer::origin::registry::canonical;
 use peer::store::StoreError;
 use time::OffsetDateTime;
@@ -194,7 +195,10 @@ impl Clerk {
             match standing.step(now) {
                 Some(Step::Look) => self.look(id, now),
                 Some(Step::Begin(beginning)) => self.begin(id, beginning).await,
-                None => self.note(id).await,
+                None => {
+                    self.means.metrics.preheat_runs.of(Scheduled::Skipped).inc();
+                    self.note(id).await;
+                }
             }
         }
     }
@@ -222,6 +226,9 @@ impl Clerk {
             tracing::info!(schedule = %id, registry = image.registry, seconds = rest.whole_seconds(), "the registry is left alone: {why}");
             self.pace.rest(&canonical(&image.registry), *rest, now);
         }
+        if seen.is_err() {
+            self.means.metrics.preheat_runs.of(Scheduled::Failed).inc();
+        }
         if let Some(beginning) = standing.looked(seen, rand::random(), now) {
             self.begin(id, beginning).await;
         }
@@ -232,11 +239,14 @@ impl Clerk {
         let job = (*beginning.job).clone();
         let begun = self.means.preheats.create(job, standing.credentials.clone()).await;
         let begun = begun.map(|(view, _)| view.id);
+        let runs = &self.means.metrics.preheat_runs;
         match &begun {
             Ok(job) => {
+                runs.of(Scheduled::Begun).inc();
                 tracing::info!(schedule = %id, %job, reason = ?beginning.reason, "a preheat schedule begins a job")
             }
             Err(why) => {
+                runs.of(Scheduled::Failed).inc();
                 tracing::warn!(schedule = %id, reason = ?beginning.reason, "a preheat schedule begins no job: {why}")
             }
         }

@@ -19,6 +19,7 @@ mod pace;
 pub mod schedule;
 
 use common::task::Credentials;
+use common::telemetry::Metrics;
 use peer::origin::OriginClient;
 use peer::store::{Store, StoreError};
 use serde::Deserialize;
@@ -71,6 +72,8 @@ pub struct Means {
     pub logins: Logins,
     /// Where schedules are written down.
     pub store: Store,
+    /// Where their runs are counted.
+    pub metrics: Metrics,
 }
 
 // === impl Schedules ===

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{MIB, REGISTRY, begin, job_that_is, longshore};
-use crate::support::cluster::{Cluster, World};
+use crate::support::cluster::{Cluster, World, sample};
 use crate::support::eventually;
 use crate::support::faulty::{Fault, Origin};
 use crate::support::image::{Image, TAG};
@@ -118,6 +118,13 @@ async fn a_job_begins_when_it_is_time_or_asked_for_and_never_beside_itself() {
     })
     .await;
     assert_ne!(due["runs"][0]["job"], job);
+    let metrics = cluster.supernode.metrics().await;
+    let counted = |name: &str, result: &str| {
+        sample(&metrics, &format!("longshore_preheat_{name}_total"), &format!("result=\"{result}\""))
+    };
+    assert!(counted("jobs", "succeeded") >= 2 && counted("runs", "begun") >= 2, "{metrics}");
+    assert!(counted("runs", "skipped") >= 1, "{metrics}");
+    assert_eq!((counted("jobs", "failed"), counted("runs", "failed")), (0, 0));
 
     let paused = schedule(&cluster, "pause", &id).await;
     assert_eq!((&paused["spec"]["paused"], &paused["next_at"]), (&true.into(), &Value::Null));
