@@ -70,14 +70,14 @@ pub struct Spec {
     #[serde(default = "parallelism")]
     #[schema(minimum = 1)]
     pub parallelism: u32,
-    /// How long one attempt of one node may take.
+    /// How long one attempt of one node may take, from when no other job is in its way there.
     #[serde(default = "timeout_seconds")]
     #[schema(minimum = 1, maximum = 31_622_400)]
     pub timeout_seconds: u64,
     /// How often a node tries again after a failure.
     #[serde(default = "backoff_limit")]
     pub backoff_limit: u32,
-    /// When it ends, done or not, counted from its start; none is never.
+    /// When it ends, done or not, counted from when it was first not paused; none is never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 31_622_400)]
     pub active_deadline_seconds: Option<u64>,
