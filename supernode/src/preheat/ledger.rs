@@ -15,6 +15,8 @@ use super::job::{Contents, JobId, NodeState, NodeView, Part, PartProgress, Spec,
 use super::keep::Kept;
 use super::plan::{self, Command, Event, Leg, Limits, Plan};
 
+/// Letters of a node's reason that outlive a restart.
+const LONGEST_REASON: usize = 300;
 /// Failed nodes that a view names.
 const MAX_NAMED: usize = 100;
 /// What a job says whose credentials are gone.
@@ -375,7 +377,7 @@ impl Job {
             contents: self.contents,
             parts: self.parts.clone(),
             meaning: self.meaning.clone(),
-            nodes: self.nodes().into_iter().map(|node| NodeView { under_way: Vec::new(), ..node }).collect(),
+            nodes: self.nodes().into_iter().map(noted).collect(),
         }
     }
 
@@ -440,6 +442,13 @@ impl Job {
         // What opens an origin is not kept longer than it is needed.
         (self.credentials, self.load) = (Credentials::none(), None);
     }
+}
+
+/// A node as it is written down: a note of thousands of them has an end.
+fn noted(mut node: NodeView) -> NodeView {
+    node.under_way.clear();
+    node.reason = node.reason.map(|reason| reason.chars().take(LONGEST_REASON).collect());
+    node
 }
 
 /// At which node a job begins.

@@ -104,6 +104,8 @@ pub struct Plan {
     limits: Limits,
     legs: BTreeMap<NodeId, Leg>,
     paused: bool,
+    /// When it must be asked again at the latest: looked up far more often than it changes.
+    wake: Option<Instant>,
 }
 
 // === impl Limits ===
@@ -149,7 +151,7 @@ impl Plan {
             reason: None,
         };
         let legs = nodes.into_iter().map(|node| (node, leg.clone())).collect();
-        Self { limits, legs, paused: false }
+        Self { limits, legs, paused: false, wake: None }
     }
 
     /// Nodes that had it before this plan began, by an earlier life of the job.
@@ -188,6 +190,7 @@ impl Plan {
                 let until = now.checked_add(self.limits.timeout);
                 if let Some(leg) = self.active(node) {
                     leg.turn = Turn::Active { until };
+                    self.wake = self.wake.into_iter().chain(until).min();
                 }
                 return commands;
             }
@@ -214,11 +217,16 @@ impl Plan {
         self.start(now, &mut commands);
         let idle = self.legs.values_mut().filter(|leg| !matches!(leg.turn, Turn::Active { .. }));
         idle.for_each(|leg| leg.under_way.clear());
+        self.wake = self.next();
         commands
     }
 
-    /// When it must be asked again at the latest.
+    /// When it must be asked again at the latest; nothing before the first event.
     pub fn wake(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    fn next(&self) -> Option<Instant> {
         let due = |leg: &Leg| match leg.turn {
             Turn::Active { until } => until,
             // It may be somebody's turn who waits for a place; then an end wakes it.
