@@ -218,6 +218,19 @@ async fn doctor_is_content_with_what_setup_did_and_misses_a_proxy_that_is_gone()
         are_all(&report, runtime, "fail");
         assert!(of(&report, runtime)[0]["what"].as_str().unwrap().contains("nobody listens"), "{report}");
     }
+
+    // Whoever is about to start the peer wants to know what setup did, and nothing else.
+    let before = ["--root", &at, "--proxy", &proxy, "--only", "runtimes", "--before-start"];
+    let (code, report) = doctor(&home, &before).await;
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(report["findings"].as_array().unwrap().len(), runtimes.len(), "{report}");
+    for runtime in runtimes {
+        are_all(&report, runtime, "ok");
+    }
+    write(root.path(), &[("etc/docker/daemon.json", "{,}".into())]);
+    let (code, report) = doctor(&home, &before).await;
+    assert_eq!(code, Some(1));
+    are_all(&report, "docker", "fail");
 }
 
 #[tokio::test(flavor = "multi_thread")]
