@@ -41,6 +41,8 @@ pub struct Load {
     pub contents: Contents,
     /// The image's full name, for a container runtime.
     pub image: Option<String>,
+    /// The same by its digest: what the name means now.
+    pub pinned: Option<String>,
     /// What the job was given: a container runtime gets its own tokens by it.
     pub own: Credentials,
     opener: Opener,
@@ -83,12 +85,14 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
     let bytes = load.lengths.iter().fold(0, |sum: u64, length| sum.saturating_add(*length));
     let contents = Contents { tasks: load.sources.len() as u32, bytes };
     let opener = Opener::Registry(Arc::new(Mutex::new(repository)));
+    let pinned = Reference { tag: None, digest: Some(digest), ..reference.clone() };
     Ok(Load {
         sources: load.sources.into(),
         lengths: load.lengths.into(),
         parts: load.parts.into(),
         contents,
         image: Some(reference.spelled()),
+        pinned: Some(pinned.spelled()),
         own,
         opener,
     })
@@ -199,6 +203,7 @@ impl Load {
             parts: files.iter().take(MAX_PARTS).map(shown).collect(),
             contents,
             image: None,
+            pinned: None,
             own,
             opener: Opener::Credentials(credentials),
         }

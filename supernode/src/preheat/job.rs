@@ -150,7 +150,7 @@ pub struct NodeView {
     pub attempts: u32,
     /// Bytes that are there.
     pub bytes: u64,
-    /// How many of the job's parts are there, as far as it is known: a container runtime tells nothing before the end.
+    /// How many of the job's parts are there, as far as it is known; a container runtime's parts are at its peer first.
     #[serde(default)]
     pub parts_done: u32,
     /// The parts that it is fetching; at most sixteen.
