@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::notifications::{asking, counted, got, supernode};
+use super::notifications::{asking, counted, got, memory, supernode};
 use crate::support::cluster::Node;
 use crate::support::faulty::Origin;
 use crate::support::image::{Image, MANIFEST, TAG};
@@ -24,9 +24,7 @@ const MORE: u64 = 48 << 20;
 
 /// Bytes of a process that are in memory.
 fn resident(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    memory(node, "VmRSS")
 }
 
 /// The event of a push, or of a blob, as distribution tells it.
