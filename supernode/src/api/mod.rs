@@ -40,6 +40,8 @@ use crate::schedules::Schedules;
 
 /// A request is a few words.
 const MAX_BODY: usize = 64 * 1024;
+/// But a preheat may name thousands of nodes, or a thousand files.
+const MAX_SPEC: usize = 1024 * 1024;
 /// Peers and swarms shown at once.
 const MOST: usize = 1000;
 

@@ -15,7 +15,7 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use common::task::Credentials;
@@ -25,7 +25,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Api, Named};
+use super::{Api, MAX_SPEC, Named};
 use crate::preheat::{Change, Forecast, JobId, Preheats, Refused, Spec, View};
 
 /// The header with the `Authorization` that the registry is to see.
@@ -45,6 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list, create))
         .routes(routes!(plan))
+        .layer(DefaultBodyLimit::max(MAX_SPEC))
         .routes(routes!(show, remove))
         .routes(routes!(change))
 }
