@@ -417,7 +417,11 @@ impl Engine {
     }
 
     /// Whether the task is here, whole. Its session knows that a moment before the store does.
-    async fn is_here(&self, task: TaskId) -> Result<bool, FetchError> {
+    /// Whether a task is here, whole. Asks nobody, and begins nothing.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_here(&self, task: TaskId) -> Result<bool, FetchError> {
         let proven = self.live(task).is_some_and(|live| matches!(live.shared.phase(), Phase::Proven));
         Ok(self.is_stored(task).await? || proven)
     }
