@@ -51,7 +51,7 @@ pub struct Spec {
     /// An image, as `docker pull` takes it; or none, and `files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// `OS/ARCHITECTURE[/VARIANT]`, or `all`; none is the platform of the supernode.
+    /// `OS/ARCHITECTURE[/VARIANT]`, or `all`; none is the platform of the supernode, or all of an image that is not for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
     /// Files by URL, `http` or `https`.
