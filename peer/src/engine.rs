@@ -354,7 +354,7 @@ impl Engine {
         };
         match live {
             Some(live) => {
-                let _ = live.inputs.send(Input::Link(link, geometry)).await;
+                let _ = live.inputs.send(Input::Link(Box::new(link), geometry)).await;
             }
             None => link::refuse(link, Refusal::UnknownTask).await,
         }
@@ -417,7 +417,11 @@ impl Engine {
     }
 
     /// Whether the task is here, whole. Its session knows that a moment before the store does.
-    async fn is_here(&self, task: TaskId) -> Result<bool, FetchError> {
+    /// Whether a task is here, whole. Asks nobody, and begins nothing.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_here(&self, task: TaskId) -> Result<bool, FetchError> {
         let proven = self.live(task).is_some_and(|live| matches!(live.shared.phase(), Phase::Proven));
         Ok(self.is_stored(task).await? || proven)
     }
@@ -441,7 +445,7 @@ impl Engine {
             let mut begin = || {
                 let shared = Arc::new(Shared::new(task));
                 let (inputs, receiver) = mpsc::channel(INPUTS);
-                begun = Some(Session::new(self.inner.context.clone(), shared.clone(), receiver));
+                begun = Some(Box::new(Session::new(self.inner.context.clone(), shared.clone(), receiver)));
                 Live { shared, inputs }
             };
             let mut entry = self.inner.live.entry(task).or_insert_with(&mut begin);
@@ -453,12 +457,13 @@ impl Engine {
         };
         if let Some(session) = begun {
             let (engine, mine) = (self.clone(), shared.clone());
-            self.spawn(async move {
+            // In a box: each layer around it would make room for it anew.
+            self.spawn(Box::pin(async move {
                 // Removed however the session ends, or the task could never be asked for again.
                 let _registration = Registration { engine: &engine, shared: mine };
                 let _active = hold(&engine.metrics().downloads_active);
                 session.run(start).await;
-            });
+            }));
         }
         shared
     }

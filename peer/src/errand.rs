@@ -146,6 +146,10 @@ impl Errands {
                 Err(Failed { why: format!("more than {MAX_SOURCES} tasks in one errand"), passing: false })
             }
             Errand::Fetch { sources, credentials } => seen.run(&self.engine, sources, &credentials).await,
+            Errand::Pull { image, timeout_millis: 0, .. } => {
+                let here = self.runtime.has(&image).await.map_err(unpulled)?;
+                Ok(here.map_or(0, |ready| ready.size.0.max(1)))
+            }
             Errand::Pull { image, login, timeout_millis } => {
                 let login = login.map(|login| match login {
                     Login::Password { user, password } => runtime::Login::Password { user, password },
@@ -153,11 +157,7 @@ impl Errands {
                 });
                 let limit = Duration::from_millis(timeout_millis.into());
                 let pulled = self.runtime.pull(&image, login.as_ref(), limit).await;
-                let failed = |error: RuntimeError| Failed {
-                    why: error.to_string(),
-                    passing: error.is_worth_another_try(),
-                };
-                pulled.map(|ready| ready.size.0).map_err(failed)
+                pulled.map(|ready| ready.size.0).map_err(unpulled)
             }
         }
     }
@@ -222,6 +222,10 @@ fn may_pass(error: &FetchError) -> bool {
         FetchError::Forbidden(_) | FetchError::Poisoned { .. } => false,
         FetchError::StoreFull(_) | FetchError::Store(_) => false,
     }
+}
+
+fn unpulled(error: RuntimeError) -> Failed {
+    Failed { why: error.to_string(), passing: error.is_worth_another_try() }
 }
 
 async fn say(stream: &mut SessionStream, report: &Report) -> Result<(), CodecError> {

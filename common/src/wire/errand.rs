@@ -30,7 +30,8 @@ pub enum Errand {
         image: String,
         /// Who to be at the registry.
         login: Option<Login>,
-        /// How long the runtime may take, in milliseconds.
+        /// How long the runtime may take, in milliseconds. In no time nothing is pulled: it is only looked whether the image is
+        /// there, and 0 bytes are where it is not.
         timeout_millis: u32,
     },
 }

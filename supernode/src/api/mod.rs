@@ -14,10 +14,12 @@ mod schedules;
 pub mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRef, State};
+use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use guard::{Asker, Door};
@@ -27,6 +29,7 @@ use peer::local_api::refusal::in_json;
 use peer::local_api::{self, log, pulls, stored};
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -40,6 +43,10 @@ use crate::schedules::Schedules;
 
 /// A request is a few words.
 const MAX_BODY: usize = 64 * 1024;
+/// But a preheat may name thousands of nodes, or a thousand files.
+const MAX_SPEC: usize = 1024 * 1024;
+/// An answer is a page; who computes longer on it has lost its way.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Peers and swarms shown at once.
 const MOST: usize = 1000;
 
@@ -154,7 +161,7 @@ pub fn router(parts: Parts, door: Door) -> Router {
         })
     };
     let routes = routes.with_state(api).layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded(Asker::Client));
-    let drivers = drivers::router(drivers).layer(guarded(Asker::Sender));
+    let drivers = drivers::router(drivers).layer(middleware::from_fn(in_time)).layer(guarded(Asker::Sender));
     health.merge(page::router()).merge(routes.merge(drivers).layer(middleware::map_response(in_json)))
 }
 
@@ -170,6 +177,15 @@ fn routes() -> OpenApiRouter<Api> {
         .nest("/preheat-schedules", schedules::routes())
         .merge(dashboard::routes::routes())
         .fallback(async || StatusCode::NOT_FOUND)
+        .layer(middleware::from_fn(in_time))
+        // Registries are asked for it, and it has its own limit.
+        .nest("/preheats/plan", preheats::plan_routes())
+}
+
+/// Answers, or says after [`TIME_LIMIT`] that it cannot.
+async fn in_time(request: Request, next: Next) -> Response {
+    let late = |_| (StatusCode::GATEWAY_TIMEOUT, "it takes too long\n").into_response();
+    timeout(TIME_LIMIT, next.run(request)).await.unwrap_or_else(late)
 }
 
 /// The same, where it is.

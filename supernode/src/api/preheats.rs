@@ -15,7 +15,7 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use common::task::Credentials;
@@ -25,7 +25,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Api, Named};
+use super::{Api, MAX_SPEC, Named};
 use crate::preheat::{Change, Forecast, JobId, Preheats, Refused, Spec, View};
 
 /// The header with the `Authorization` that the registry is to see.
@@ -44,9 +44,14 @@ struct Id(
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list, create))
-        .routes(routes!(plan))
+        .layer(DefaultBodyLimit::max(MAX_SPEC))
         .routes(routes!(show, remove))
         .routes(routes!(change))
+}
+
+/// All that is under `/api/v1/preheats/plan`, which may take longer than other answers.
+pub(super) fn plan_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(plan)).layer(DefaultBodyLimit::max(MAX_SPEC))
 }
 
 /// All jobs, the newest first, without their nodes
@@ -95,7 +100,7 @@ async fn create(
 /// What a job would come to: bytes, from where, and how long; nothing but manifests is fetched
 #[utoipa::path(
     post,
-    path = "/plan",
+    path = "/",
     operation_id = "plan_preheat",
     tag = "preheats",
     params(("x-registry-authorization" = Option<String>, Header, description = "What the registry is to see as `Authorization`")),

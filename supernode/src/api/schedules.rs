@@ -12,7 +12,7 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use peer::local_api::ApiError;
@@ -21,7 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::preheats::{credentials, failed, taken_on, unfit};
-use super::{Api, Named};
+use super::{Api, MAX_SPEC, Named};
 use crate::schedules::{Change, Refused, ScheduleId, Schedules, Spec, View};
 
 /// Which schedule.
@@ -37,6 +37,7 @@ struct Id(
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(list, create))
+        .layer(DefaultBodyLimit::max(MAX_SPEC))
         .routes(routes!(show, remove))
         .routes(routes!(change))
 }

@@ -5,6 +5,7 @@
 //!
 //! # Invariants
 //! - An event that is not understood spoils no other.
+//! - A body costs little more than itself: each event is read where it lies, and what it says is all that is kept.
 
 use std::fmt;
 
@@ -12,12 +13,15 @@ use common::digest::Digest;
 use peer::image::reference::Reference;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::image_of::{image_of, reference};
 use super::refusal::{Refusal, json};
 
-/// Events of one body: registries send one or a few.
-pub(super) const MAX_EVENTS: usize = 10_000;
+/// Events of one body: registries send one or a few. All of them have room in an empty backlog, so that any body is taken whole
+/// some time.
+pub(super) const MAX_EVENTS: usize = 1000;
+const _: () = assert!(MAX_EVENTS <= super::backlog::MOST);
 /// What may be a manifest: what can be preheated, images and indexes.
 const MANIFESTS: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -56,15 +60,8 @@ struct Envelope {
 
 #[derive(Default)]
 struct Entries {
-    read: Vec<Entry>,
+    read: Vec<Event>,
     more: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Entry {
-    Event(Box<Said>),
-    Other(IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -111,16 +108,10 @@ pub(super) fn read(body: &[u8]) -> Result<Notification, Refusal> {
             ));
         }
     };
-    if entries.more {
-        return Err(Refusal::Unfit(format!(
-            "the body has more than {MAX_EVENTS} events: send fewer in a request"
-        )));
+    match entries.more {
+        true => Err(Refusal::Many(MAX_EVENTS)),
+        false => Ok(Notification { events: entries.read, wish }),
     }
-    let events = entries.read.into_iter().map(|entry| match entry {
-        Entry::Event(said) => said.event(),
-        Entry::Other(_) => Event::Other,
-    });
-    Ok(Notification { events: events.collect(), wish })
 }
 
 /// Text that is there and says something.
@@ -131,6 +122,11 @@ fn given(text: &Option<String>) -> Option<&str> {
 // === impl Said ===
 
 impl Said {
+    /// What an entry says, which may be anything.
+    fn read(entry: &RawValue) -> Event {
+        serde_json::from_str::<Self>(entry.get()).map_or(Event::Other, |said| said.event())
+    }
+
     fn event(&self) -> Event {
         let Some(target) = self.target.as_ref().filter(|_| given(&self.action) == Some("push")) else {
             return Event::Other;
@@ -198,8 +194,8 @@ impl<'de> Deserialize<'de> for Entries {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
                 let mut entries = Entries::default();
                 while entries.read.len() < MAX_EVENTS {
-                    match list.next_element()? {
-                        Some(entry) => entries.read.push(entry),
+                    match list.next_element::<&RawValue>()? {
+                        Some(entry) => entries.read.push(Said::read(entry)),
                         None => return Ok(entries),
                     }
                 }

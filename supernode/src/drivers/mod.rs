@@ -49,7 +49,7 @@ pub use rules::{RuleError, Rules};
 
 /// An order is a URL and a token.
 const MAX_BODY: usize = 64 * 1024;
-/// Bodies that are read at once: with the largest, some ten megabytes.
+/// Bodies that are read at once: with the largest, a few megabytes.
 const AT_ONCE: usize = 4;
 /// The header that a token is taken from.
 const AUTHORIZATION: &str = "authorization";

@@ -13,8 +13,8 @@ use super::events::{self, Event};
 use super::refusal::{Refusal, body};
 use super::{Drivers, Jobs};
 
-/// Ten thousand events of the usual size; registries send one in a request.
-const MAX_BODY: usize = 8 * 1024 * 1024;
+/// A thousand events of the usual size; registries send one in a request.
+const MAX_BODY: usize = 1024 * 1024;
 /// What a stranger's name is cut to in an error.
 const MAX_SHOWN: usize = 200;
 

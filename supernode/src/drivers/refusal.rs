@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use peer::local_api::ApiError;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::error::Category;
 
 use crate::preheat::job::Refused;
@@ -26,6 +26,9 @@ pub(super) enum Refusal {
     /// More than is read.
     #[error("the body is larger than {0} bytes: send fewer events in a request")]
     Large(usize),
+    /// More than are taken at once.
+    #[error("the body has more than {0} events: send fewer in a request")]
+    Many(usize),
     /// It broke off.
     #[error("the body broke off")]
     Broken,
@@ -49,7 +52,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Large(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Large(_) | Self::Many(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Broken | Self::Unread(..) => StatusCode::BAD_REQUEST,
             Self::Unfit(_) | Self::Job(Refused::Nonsense(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Job(Refused::Unknown(_)) => StatusCode::NOT_FOUND,
@@ -97,7 +100,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// What a body says.
-pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         let what = match error.classify() {
             Category::Data => "is not of the expected shape",

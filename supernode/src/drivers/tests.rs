@@ -292,7 +292,7 @@ async fn what_cannot_be_done_is_said_and_nothing_is_made() {
             let (said, answer) = rules.ask(Method::POST, path, kind, ORDER.to_owned()).await;
             assert_eq!(said, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{path} {kind} {answer}");
         }
-        let huge = " ".repeat(9 * 1024 * 1024);
+        let huge = " ".repeat(1024 * 1024 + 1);
         let (said, answer) = rules.post(path, huge).await;
         assert_eq!(said, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
         assert!(answer["error"].as_str().unwrap().contains("larger than"), "{answer}");
@@ -431,14 +431,20 @@ async fn a_push_that_cannot_be_read_yet_is_tried_again() {
 async fn a_storm_is_answered_and_held_to_what_fits() {
     let desk = Desk::open(&["*/**=cache"]).await;
     desk.engine.seen().refuse = Some(Refused::Crowded(1));
-    let one = vec![pushed("team/app", "v1"); 5_000];
+    let most = events::MAX_EVENTS;
+    let one = vec![pushed("team/app", "v1"); most];
     let (status, done) = desk.notify(&one).await;
-    assert_eq!((status, &done["queued"], &done["known"]), (StatusCode::ACCEPTED, &json!(1), &json!(4_999)));
-    let many: Vec<_> = (0..5_000).map(|number| pushed(&format!("team/app{number}"), "v1")).collect();
-    assert_eq!(desk.notify(&many).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let known = json!(most - 1);
+    assert_eq!((status, &done["queued"], &done["known"]), (StatusCode::ACCEPTED, &json!(1), &known));
+    let many: Vec<_> = (0..2 * most).map(|number| pushed(&format!("team/app{number}"), "v1")).collect();
+    assert_eq!(desk.notify(&many[..most]).await.0, StatusCode::ACCEPTED, "the largest body has room");
+    assert_eq!(desk.notify(&many[most..]).await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(desk.counted(Notified::Queued), backlog::MOST as u64);
     assert_eq!(desk.notify(&one[..1]).await.0, StatusCode::OK, "what waits already is no harm");
-    assert_eq!(desk.notify(&many[4_999..]).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(desk.notify(&many[2 * most - 1..]).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let (status, said) = desk.notify(&many[..=most]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(said["error"].as_str().unwrap().contains("more than 1000 events"), "{said}");
     // Another webhook's body, and one without a rule that could fit.
     let (status, said) = desk.post("/registry/notifications", r#"{"type":"PUSH_ARTIFACT"}"#).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{said}");

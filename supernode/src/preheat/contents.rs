@@ -45,6 +45,8 @@ pub struct Load {
     pub contents: Contents,
     /// The image's full name, for a container runtime.
     pub image: Option<String>,
+    /// The same by its digest: what the name means now.
+    pub pinned: Option<String>,
     /// What the job was given: a container runtime gets its own tokens by it.
     pub own: Credentials,
     opener: Opener,
@@ -87,12 +89,14 @@ pub async fn find(spec: &Spec, credentials: Credentials, engine: &Engine) -> Res
     let bytes = load.lengths.iter().fold(0, |sum: u64, length| sum.saturating_add(*length));
     let contents = Contents { tasks: load.sources.len() as u32, bytes };
     let opener = Opener::Registry(Arc::new(Mutex::new(repository)));
+    let pinned = Reference { tag: None, digest: Some(digest), ..reference.clone() };
     Ok(Load {
         sources: load.sources.into(),
         lengths: load.lengths.into(),
         parts: load.parts.into(),
         contents,
         image: Some(reference.spelled()),
+        pinned: Some(pinned.spelled()),
         own,
         opener,
     })
@@ -126,17 +130,21 @@ fn manifest(repository: &Repository, digest: Digest) -> Source {
     source
 }
 
-/// The manifests of an index that are wanted: those of the platforms, of this machine's where none is said, or all.
+/// The manifests of an index that are wanted: those of the platforms, or all. Where nothing is said it is this machine's; an image
+/// that is for others alone is not meant for this machine, and all of it is wanted.
 fn chosen(manifests: &[Descriptor], platforms: &[String]) -> Result<Vec<Descriptor>, ImageError> {
+    let all = || manifests.iter().take(MAX_MANIFESTS).cloned().collect();
     if platforms.iter().any(|platform| platform == "all") {
-        return Ok(manifests.iter().take(MAX_MANIFESTS).cloned().collect());
+        return Ok(all());
     }
-    let read = platforms.iter().filter_map(|platform| platform.parse::<Platform>().ok());
-    let mut wanted: Vec<Platform> = read.collect();
-    if wanted.is_empty() {
-        wanted.push(Platform::default());
+    if platforms.is_empty() {
+        return Ok(match choose(manifests, &Platform::default()) {
+            Ok(own) => vec![own.clone()],
+            Err(_) => all(),
+        });
     }
-    wanted.iter().map(|platform| choose(manifests, platform).cloned()).collect()
+    let wanted = platforms.iter().filter_map(|platform| platform.parse::<Platform>().ok());
+    wanted.map(|platform| choose(manifests, &platform).cloned()).collect()
 }
 
 /// What was found so far.
@@ -218,6 +226,7 @@ impl Load {
             sources: found.into_iter().map(|(source, _)| source).collect(),
             lengths: lengths.into(),
             image: None,
+            pinned: None,
             own: credentials.clone(),
             opener: Opener::Credentials(credentials),
         }
@@ -290,7 +299,9 @@ mod tests {
         let index = br#"{"manifests":[
             {"digest":"sha256:1","size":1,"platform":{"os":"linux","architecture":"amd64"}},
             {"digest":"sha256:2","size":1,"platform":{"os":"linux","architecture":"arm64"}},
-            {"digest":"sha256:3","size":1,"platform":{"os":"unknown","architecture":"unknown"}}]}"#;
+            {"digest":"sha256:3","size":1,"platform":{"os":"unknown","architecture":"unknown"}},
+            {"digest":"sha256:4","size":1,"platform":{"os":"linux","architecture":"s390x"}},
+            {"digest":"sha256:5","size":1,"platform":{"os":"windows","architecture":"amd64"}}]}"#;
         let Ok(Manifest::Index(manifests)) = Manifest::read(index, "") else { panic!("an index") };
         let names = |platforms: &[&str]| {
             let platforms: Vec<String> = platforms.iter().map(|&name| name.to_owned()).collect();
@@ -298,8 +309,10 @@ mod tests {
                 .map(|all| all.into_iter().map(|one| one.digest).collect::<Vec<_>>())
         };
         assert_eq!(names(&["linux/arm64"]).unwrap(), ["sha256:2"]);
-        assert_eq!(names(&["all"]).unwrap().len(), 3);
+        assert_eq!(names(&["all"]).unwrap().len(), 5);
         assert_eq!(names(&[]).unwrap().len(), 1);
+        let foreign = chosen(&manifests[3..], &[]).unwrap();
+        assert_eq!(foreign.len(), 2, "an image that is for other machines is for those");
         assert!(names(&["linux/riscv64"]).unwrap_err().to_string().contains("linux/arm64"));
     }
 }

@@ -24,6 +24,7 @@ pub(super) struct Part {
 
 /// The highest speeds of late, in bytes a second; nothing was moved, where one is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PreheatSpeeds)]
 pub struct Speeds {
     /// From origins to the supernode.
     pub origin: u64,

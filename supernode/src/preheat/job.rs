@@ -54,7 +54,7 @@ pub struct Spec {
     /// An image, as `docker pull` takes it; or none, and `files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// `OS/ARCHITECTURE[/VARIANT]`, or `all`; none is the platform of the supernode.
+    /// `OS/ARCHITECTURE[/VARIANT]`, or `all`; none is the platform of the supernode, or all of an image that is not for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
     /// Files by URL, `http` or `https`.
@@ -153,7 +153,7 @@ pub struct NodeView {
     pub attempts: u32,
     /// Bytes that are there.
     pub bytes: u64,
-    /// How many of the job's parts are there, as far as it is known: a container runtime tells nothing before the end.
+    /// How many of the job's parts are there, as far as it is known; a container runtime's parts are at its peer first.
     #[serde(default)]
     pub parts_done: u32,
     /// The parts that it is fetching; at most sixteen.

@@ -42,9 +42,12 @@ impl Scout {
         (hub, speeds): (Arc<Hub>, Speeds),
     ) -> Result<Forecast, Refused> {
         let closing = |_| Refused::Broken("the supernode is shutting down".into());
-        let _turn = self.desk.acquire().await.map_err(closing)?;
-        let parts = tokio::time::timeout(FIND_TIMEOUT, self.parts(spec, credentials)).await;
-        let parts = parts.unwrap_or_else(|_| Err(Refused::Origin(ImageError::Slow.to_string())))?;
+        let finding = tokio::time::timeout(FIND_TIMEOUT, async {
+            let turn = self.desk.acquire().await.map_err(closing)?;
+            Ok((turn, self.parts(spec, credentials).await?))
+        });
+        let found = finding.await;
+        let (_turn, parts) = found.unwrap_or_else(|_| Err(Refused::Origin(ImageError::Slow.to_string())))?;
         if spec.to == Target::Cache {
             return Ok(Forecast::of_cache(&parts, speeds));
         }
@@ -66,8 +69,8 @@ impl Scout {
         let parts = parts.map(|(source, &length)| Part { task: source.task(), length, cached: 0 });
         let mut parts: Vec<Part> = parts.collect();
         for part in &mut parts {
-            let here = self.means.engine.local(part.task).await.map_err(|error| unsaid(&error))?;
-            part.cached = if here.is_some() { part.length } else { 0 };
+            let here = self.means.engine.is_here(part.task).await.map_err(|error| unsaid(&error))?;
+            part.cached = if here { part.length } else { 0 };
         }
         Ok(parts)
     }

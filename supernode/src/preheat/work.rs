@@ -145,20 +145,34 @@ impl Means {
             let why = "its peer is of an older release, which cannot preheat: update it".to_owned();
             return Err(Failed { why, passing: false });
         }
-        if work.to == Target::Runtime {
-            let image = work.load.image.clone().unwrap_or_default();
-            let timeout_millis = u32::try_from(work.timeout.as_millis()).unwrap_or(u32::MAX);
-            let errand = Errand::Pull { image, login: login(&work.load.own), timeout_millis };
-            return carry(&connection, errand, (voice, 0, 0)).await;
+        if work.to == Target::Peers {
+            return self.fetch(&connection, work, voice).await.map(|(bytes, _)| bytes);
         }
+        let pull = |image: &Option<String>, timeout: Duration| Errand::Pull {
+            image: image.clone().unwrap_or_default(),
+            login: login(&work.load.own),
+            timeout_millis: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+        };
+        // A runtime asks its proxy like for a container, and so gives way to nobody: what it will ask for is brought before, as
+        // anything that is preheated. Where it has the image, or no runtime is there, nothing is to be brought.
+        let look = pull(&work.load.pinned, Duration::ZERO);
+        let so_far = match carry(&connection, look, (voice, 0, 0)).await? {
+            0 => self.fetch(&connection, work, voice).await?,
+            _ => (0, 0),
+        };
+        carry(&connection, pull(&work.load.image, work.timeout), (voice, so_far.0, so_far.1)).await
+    }
+
+    /// Has a peer fetch all parts; gives how many bytes and parts it has.
+    async fn fetch(&self, connection: &Connection, work: &Work, voice: &Voice) -> Result<(u64, u32), Failed> {
         let credentials = work.load.credentials(work.again).await;
         let (mut before, mut parts) = (0, 0);
         for part in Parts(&work.load.sources) {
             let errand = Errand::Fetch { sources: part.to_vec(), credentials: credentials.clone() };
-            before = carry(&connection, errand, (voice, before, parts)).await?.saturating_add(before);
+            before = carry(connection, errand, (voice, before, parts)).await?.saturating_add(before);
             parts += part.len() as u32;
         }
-        Ok(before)
+        Ok((before, parts))
     }
 
     /// The node's connection, once there is one.

@@ -3,7 +3,7 @@
 use super::{MIB, REGISTRY, begin, job, job_that_is, longshore};
 use crate::support::cluster::{Cluster, World};
 use crate::support::eventually;
-use crate::support::faulty::Origin;
+use crate::support::faulty::{Fault, Origin};
 use crate::support::image::{Image, TAG};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,4 +72,20 @@ async fn a_node_that_vanishes_fails_alone_and_is_named() {
     assert_eq!((&failed["succeeded"], &failed["failed"]), (&1.into(), &1.into()), "{failed:#}");
     assert!(failed["message"].as_str().unwrap().contains("not connected"), "{failed:#}");
     assert_eq!(failed["failed_nodes"].as_array().unwrap().len(), 1);
+}
+
+/// Longer than any other answer may take.
+const BUSY: u32 = 32;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_waits_for_a_registry_longer_than_other_answers_wait() {
+    let origin = Origin::start().await;
+    let cluster = Cluster::start(0, World::registry(REGISTRY, &origin.url())).await;
+    let image = Image::single("team/app", MIB, 8400);
+    origin.add(&image);
+    origin.fault(&format!("/v2/team/app/manifests/{TAG}"), Fault::Busy(BUSY), 1);
+    let (status, said) =
+        longshore(&cluster, &["preheat", &format!("{REGISTRY}/team/app:{TAG}"), "--plan"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("in 3 parts"), "{said}");
 }

@@ -1,5 +1,10 @@
 //! What a job brings, and to whom.
 
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::notifications::{asking, supernode};
 use super::{MIB, REGISTRY, begin, job, job_that_is, longshore};
 use crate::support::client;
 use crate::support::cluster::{Cluster, World, run};
@@ -223,4 +228,35 @@ async fn the_same_job_twice_is_one_and_jobs_pause_go_on_and_end() {
     longshore(&cluster, &["preheats", "remove", &id.to_string()]).await;
     let (status, said) = longshore(&cluster, &["preheats", "show", &id.to_string()]).await;
     assert!(status == Some(1) && said.contains("there is no preheat job"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_may_name_thousands_of_nodes_and_a_thousand_files() {
+    let (origin, root) = (Origin::start().await, TempDir::new().unwrap());
+    let mut node = supernode(root.path(), 0, &["--insecure-registry", &origin.address]);
+    node.ready().await;
+    let image = Image::single("team/app", MIB, 7900);
+    origin.add(&image);
+    let names: Vec<String> =
+        (0..5000).map(|number| format!("node-{number}.rack-{}.example", number % 40)).collect();
+    let nodes = json!({"image": format!("{}/team/app:{TAG}", origin.address), "nodes": {"names": names}, "paused": true});
+    let file = |number: usize| json!({"url": format!("http://{}/files/{number}?{}", origin.address, "k".repeat(100))});
+    let files = json!({"files": (0..1000).map(file).collect::<Vec<_>>(), "paused": true});
+    let post = async |path: &str, body: &Value| {
+        let answer = asking(&node, Method::POST, path).json(body).send().await.unwrap();
+        (answer.status(), answer.json::<Value>().await.unwrap())
+    };
+    assert!(nodes.to_string().len() > 128 * 1024 && files.to_string().len() > 128 * 1024);
+    for spec in [&nodes, &files] {
+        let (status, job) = post("/api/v1/preheats", spec).await;
+        assert_eq!(status, StatusCode::CREATED, "{job}");
+        let mut schedule = json!({"preheat": spec, "schedule": "@yearly"});
+        schedule["preheat"]["paused"] = false.into();
+        let (status, schedule) = post("/api/v1/preheat-schedules", &schedule).await;
+        assert_eq!(status, StatusCode::CREATED, "{schedule}");
+    }
+    let (status, plan) = post("/api/v1/preheats/plan", &nodes).await;
+    assert_eq!((status, &plan["contents"]["tasks"]), (StatusCode::OK, &3.into()), "{plan}");
+    let large = json!({"files": [{"url": format!("http://h.example/{}", "x".repeat(MIB))}]});
+    assert_eq!(post("/api/v1/preheats", &large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
 }

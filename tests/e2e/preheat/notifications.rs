@@ -32,6 +32,13 @@ pub(super) fn supernode(root: &Path, port: u16, more: &[&str]) -> Node {
     Node::spawn("supernode", own.map(|word| (*word).to_owned()).collect(), root, None)
 }
 
+/// A figure of a process's memory, in bytes, as the kernel calls it.
+pub(super) fn memory(node: &Node, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
 /// A request with the token.
 pub(super) fn asking(node: &Node, method: Method, path: &str) -> RequestBuilder {
     client::http().request(method, node.url(path)).bearer_auth(TOKEN)
@@ -110,6 +117,58 @@ async fn what_is_pushed_to_a_registry_is_in_the_cache_before_anybody_asks() {
     assert_eq!([counted(&node, "nameless").await, counted(&node, "lost").await], [0, 0]);
     assert!(registry.copies(unwanted.layer()) < 0.001);
     assert!(!node.said().contains(TOKEN));
+}
+
+/// Bodies as large as may be, and of what costs a reader most.
+fn hostile() -> Vec<String> {
+    let most = (1 << 20) - 100;
+    let full = |one: &str| vec![one; most / (one.len() + 1)].join(",");
+    let nested = format!("{}{}", "[".repeat(most / 2), "]".repeat(most / 2));
+    let entry = |inner: &str| format!(r#"{{"events":[{inner}]}}"#);
+    let keys: Vec<String> = (0..most / 12).map(|number| format!("\"{number:06}\":0")).collect();
+    let many = format!(r#"{{"action":"push","target":{{"url":"x","tag":"{}"}}}}"#, "y".repeat(980));
+    vec![
+        entry(&format!("[{}]", full("1"))),
+        entry(&format!("[{}]", full("{}"))),
+        entry(&nested),
+        entry(&format!(r#"{{"x":{nested}}}"#)),
+        entry(&format!("{{{}}}", keys.join(","))),
+        entry(&format!(r#"{{"target":{{"url":"{}"}}}}"#, "x".repeat(most - 50))),
+        entry(&vec![format!("[{}]", vec!["1"; 500].join(",")); 1000].join(",")),
+        entry(&vec![many; 1000].join(",")),
+        entry(&full("1")),
+    ]
+}
+
+/// How much all of them may cost: four are read at a time.
+const COST: u64 = 24 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_notifications_cost_little_more_than_themselves() {
+    let root = TempDir::new().unwrap();
+    let mut node = supernode(root.path(), 0, &["--preheat-rule", "*/**=cache"]);
+    node.ready().await;
+    let post = |body: String| {
+        let kind = [(header::CONTENT_TYPE.as_str(), "application/json")];
+        let post = asking(&node, Method::POST, "/registry/notifications").header(kind[0].0, kind[0].1);
+        async { post.body(body).send().await.unwrap().status() }
+    };
+    assert_eq!(post(r#"{"events":[]}"#.to_owned()).await, StatusCode::OK);
+    let before = memory(&node, "VmHWM");
+    for body in hostile() {
+        let (most, shape) = (body.len() <= 1 << 20, body[..30].to_owned());
+        assert!(most && body.len() > 512 * 1024, "{shape}: {}", body.len());
+        let answers = futures_util::future::join_all((0..8).map(|_| post(body.clone()))).await;
+        let expected = [StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE];
+        assert!(answers.iter().all(|status| expected.contains(status)), "{shape}: {answers:?}");
+    }
+    let cost = memory(&node, "VmHWM").saturating_sub(before);
+    println!("{} KiB at most, on top of {}", cost >> 10, before >> 10);
+    assert!(cost < COST, "{cost} bytes");
+    let large = format!(r#"{{"events":[{}]}}"#, " ".repeat(1 << 20));
+    assert_eq!(post(large).await, StatusCode::PAYLOAD_TOO_LARGE);
+    let full = format!(r#"{{"events":[{}]}}"#, vec!["1"; 1000].join(","));
+    assert_eq!(post(full).await, StatusCode::OK, "a thousand are fine");
 }
 
 #[tokio::test(flavor = "multi_thread")]

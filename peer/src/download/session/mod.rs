@@ -66,7 +66,9 @@ const PARALLEL: usize = 4;
 /// From outside to a session.
 pub enum Input {
     /// A neighbour opened a link, and names the task's geometry.
-    Link(LinkStream, Geometry),
+    ///
+    /// In a box: a channel has room for dozens, and there may be thousands of sessions.
+    Link(Box<LinkStream>, Geometry),
 }
 
 /// What a session is begun with.
@@ -134,6 +136,8 @@ pub struct Session {
     /// When other parents were last asked for.
     nagged: Option<Instant>,
     idle_since: Option<Instant>,
+    /// It was whole when somebody here asked for it, and no neighbour has.
+    looked_for: bool,
     ended: bool,
     /// The download, until it is proven or failed, if whoever began it is traced.
     span: Span,
@@ -172,13 +176,16 @@ impl Session {
             moved: now,
             nagged: None,
             idle_since: None,
+            looked_for: false,
             ended: false,
             span: Span::none(),
         }
     }
 
     /// Runs until the task failed, or is whole and no neighbour needs it.
-    pub async fn run(mut self, start: Start) {
+    ///
+    /// In a box: a future keeps several copies of what it is given by value, and there may be thousands of them.
+    pub async fn run(mut self: Box<Self>, start: Start) {
         if let Err(error) = self.begin(start).await {
             self.fail(error).await;
         }
@@ -206,6 +213,7 @@ impl Session {
             let mut mesh = Mesh::new(self.context.clone(), self.shared.clone(), geometry);
             mesh.offer_all();
             self.mesh = Some(mesh);
+            self.looked_for = matches!(start, Start::Wanted { .. });
             self.shared.set_phase(Phase::Proven);
             return Ok(());
         }
@@ -245,11 +253,12 @@ impl Session {
             let since = *self.idle_since.get_or_insert(now);
             let closing = self.shared.scribe().close(now);
             if linked {
-                self.idle_since = None;
+                (self.idle_since, self.looked_for) = (None, false);
                 return closing;
             }
-            self.ended = since + LINGER <= now;
-            return closing.into_iter().chain([since + LINGER]).min();
+            let until = since + self.linger();
+            self.ended = until <= now;
+            return closing.into_iter().chain([until]).min();
         }
         if self.feed.is_some() || self.is_whole() || !self.finding.is_empty() {
             return None;
@@ -283,6 +292,12 @@ impl Session {
         [Some(self.moved + patience), Some(now + NAG), hanging].into_iter().flatten().min()
     }
 
+    /// How long it stays ready for neighbours. A preheat that finds all of its parts here, thousands of them, has brought nothing
+    /// that neighbours wait for.
+    fn linger(&self) -> Duration {
+        if self.looked_for && !self.shared.is_urgent() { Duration::ZERO } else { LINGER }
+    }
+
     /// A time of this node's own, so that a thousand nodes that wait for one thing do not lose patience at once.
     fn spread(&self) -> Duration {
         ORIGIN_PATIENCE.mul_f64(self.context.seed_for(self.shared.task()) as f64 / u64::MAX as f64)
@@ -307,7 +322,11 @@ impl Session {
             Some(_) = self.background.join_next() => Ok(()),
             input = self.inputs.recv() => {
                 match input {
-                    Some(Input::Link(link, geometry)) => self.incoming(link, geometry),
+                    Some(Input::Link(link, geometry)) => {
+                        self.incoming(*link, geometry);
+                        // It may have been about to go.
+                        self.ended = false;
+                    }
                     // The engine let go of the task: it closes.
                     None => return Err(FetchError::Closing),
                 }
