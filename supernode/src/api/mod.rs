@@ -37,7 +37,7 @@ use utoipa_axum::routes;
 use crate::dashboard::{self, Dashboard, page};
 use crate::drivers::{self, Drivers};
 use crate::hub::Hub;
-use crate::preheat::Preheats;
+use crate::preheat::{FIND_TIMEOUT, Preheats};
 use crate::scheduler::{PeerView, TaskSummary};
 use crate::schedules::Schedules;
 
@@ -178,14 +178,23 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(dashboard::routes::routes())
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(middleware::from_fn(in_time))
-        // Registries are asked for it, and it has its own limit.
-        .nest("/preheats/plan", preheats::plan_routes())
+        // Registries are asked for it, and that has a limit of its own.
+        .nest("/preheats/plan", preheats::plan_routes().layer(middleware::from_fn(in_longer_time)))
 }
 
 /// Answers, or says after [`TIME_LIMIT`] that it cannot.
 async fn in_time(request: Request, next: Next) -> Response {
+    within(TIME_LIMIT, request, next).await
+}
+
+/// The same for a plan, whose wish is read in that time, and then found out about.
+async fn in_longer_time(request: Request, next: Next) -> Response {
+    within(TIME_LIMIT + FIND_TIMEOUT, request, next).await
+}
+
+async fn within(limit: Duration, request: Request, next: Next) -> Response {
     let late = |_| (StatusCode::GATEWAY_TIMEOUT, "it takes too long\n").into_response();
-    timeout(TIME_LIMIT, next.run(request)).await.unwrap_or_else(late)
+    timeout(limit, next.run(request)).await.unwrap_or_else(late)
 }
 
 /// The same, where it is.

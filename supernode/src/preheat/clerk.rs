@@ -38,7 +38,7 @@ const WRITE_A_NODE: Duration = Duration::from_millis(1);
 /// After a restart jobs wait so long for peers to come back, which takes them ten seconds: whoever is there then can be chosen.
 const SETTLE: Duration = Duration::from_secs(15);
 /// What a registry may take to say what an image is, retries and tokens included.
-pub(super) const FIND_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const FIND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What was found out about a job's image.
 type Found = (JobId, Result<Load, Failed>);

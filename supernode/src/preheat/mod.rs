@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
 pub use self::choice::Choice;
+pub(crate) use self::clerk::FIND_TIMEOUT;
 pub use self::forecast::{Forecast, Speeds};
 pub use self::job::{
     File, JobId, NodeState, NodeView, Part, PartProgress, Refused, Spec, State, Target, View,
