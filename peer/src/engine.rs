@@ -416,8 +416,7 @@ impl Engine {
         self.inner.live.get(&task).map(|live| live.value().clone())
     }
 
-    /// Whether the task is here, whole. Its session knows that a moment before the store does.
-    /// Whether a task is here, whole. Asks nobody, and begins nothing.
+    /// Whether a task is here, whole: its session knows that a moment before the store does. Asks nobody, and begins nothing.
     ///
     /// # Errors
     /// When the store fails.

@@ -54,7 +54,7 @@ pub(super) fn plan_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default().routes(routes!(plan)).layer(DefaultBodyLimit::max(MAX_SPEC))
 }
 
-/// All jobs, the newest first, without their nodes
+/// All jobs, the newest first, without their nodes; of the names and files that one was asked for, the first hundred
 #[utoipa::path(
     get,
     path = "/",

@@ -25,7 +25,7 @@ use crate::shelf::Shelf;
 
 /// Jobs that are not over; each has some thousand nodes at most.
 const MAX_OPEN: usize = 256;
-/// Jobs that are over and still shown, and nodes of all of them: some hundred bytes each.
+/// Jobs that are over and still shown, and nodes and names of all of them: some hundred bytes each.
 const MAX_OVER: usize = 1000;
 const MAX_OVER_NODES: usize = 200_000;
 /// Registries are asked about so many jobs at once.
@@ -132,7 +132,7 @@ impl Clerk {
                 let _ = answer.send(self.job(id).map(|job| job.view(nodes)));
             }
             Order::List(answer) => {
-                let _ = answer.send(self.jobs.values().rev().map(|job| job.view(false)).collect());
+                let _ = answer.send(self.jobs.values().rev().map(Job::glimpse).collect());
             }
             Order::Change(id, change, answer) => {
                 let _ = answer.send(self.change(id, change));
@@ -351,7 +351,7 @@ impl Clerk {
         let mut nodes = 0;
         let fits = |id: &&JobId| {
             let before = nodes;
-            nodes += self.jobs.get(*id).map_or(0, Job::len);
+            nodes += self.jobs.get(*id).map_or(0, Job::weight);
             before < MAX_OVER_NODES
         };
         let shown = over.iter().rev().take(MAX_OVER).take_while(fits).count();

@@ -325,6 +325,27 @@ impl Spec {
         }
     }
 
+    /// The same with the first of its files and of its nodes' names: a list of jobs is no list of all nodes.
+    pub(super) fn short(&self, most: usize) -> Self {
+        let Choice { names, zones, racks, count, percent } = &self.nodes;
+        let first = |words: &[String]| words.iter().take(most).cloned().collect();
+        let nodes = Choice {
+            names: first(names),
+            zones: first(zones),
+            racks: first(racks),
+            count: *count,
+            percent: *percent,
+        };
+        Self {
+            image: self.image.clone(),
+            platforms: self.platforms.clone(),
+            files: self.files.iter().take(most).cloned().collect(),
+            nodes,
+            owner: self.owner.clone(),
+            ..*self
+        }
+    }
+
     /// How long one attempt may take.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)

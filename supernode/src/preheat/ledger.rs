@@ -17,7 +17,7 @@ use super::plan::{self, Command, Event, Leg, Limits, Plan};
 
 /// Letters of a node's reason that outlive a restart.
 const LONGEST_REASON: usize = 300;
-/// Failed nodes that a view names.
+/// Failed nodes that a view names; of a job in a list, also files and wanted nodes.
 const MAX_NAMED: usize = 100;
 /// What a job says whose credentials are gone.
 pub(super) const FORGOTTEN: &str =
@@ -339,13 +339,22 @@ impl Job {
         self.plan.as_ref().and_then(|plan| plan.leg(node)).map_or(0, |leg| leg.attempts)
     }
 
+    /// As it is shown among others.
+    pub(super) fn glimpse(&self) -> View {
+        self.seen(self.spec.short(MAX_NAMED), false)
+    }
+
     /// As it is shown.
     pub(super) fn view(&self, with_nodes: bool) -> View {
+        self.seen(self.spec.clone(), with_nodes)
+    }
+
+    fn seen(&self, spec: Spec, with_nodes: bool) -> View {
         let count = |state: NodeState| self.count(state) as u32;
         let failed = count(NodeState::Failed);
         View {
             id: self.id,
-            spec: self.spec.clone(),
+            spec,
             state: self.state,
             message: self.message.clone(),
             created_at: self.created_at,
@@ -379,6 +388,11 @@ impl Job {
             meaning: self.meaning.clone(),
             nodes: self.nodes().into_iter().map(noted).collect(),
         }
+    }
+
+    /// How much of it is to be remembered: its nodes, and what it names.
+    pub(super) fn weight(&self) -> usize {
+        self.len() + self.spec.nodes.names.len() + self.spec.files.len()
     }
 
     /// Number of its nodes.

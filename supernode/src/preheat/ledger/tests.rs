@@ -168,6 +168,16 @@ fn a_deadline_counts_from_the_start_over_restarts_and_finding() {
 }
 
 #[test]
+fn in_a_list_a_job_does_not_say_all_that_it_was_asked_for() {
+    let names: Vec<String> = (0..5000).map(|number| format!("node-{number}")).collect();
+    let job = job(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let (whole, short) = (job.view(false).spec, job.glimpse().spec);
+    assert_eq!((whole.nodes.names.len(), short.nodes.names.len()), (5000, MAX_NAMED));
+    assert_eq!(Spec { nodes: whole.nodes.clone(), ..short }, whole);
+    assert_eq!(job.weight(), 5000);
+}
+
+#[test]
 fn nodes_of_another_meaning_begin_anew() {
     let now = Now::read();
     let mut before = job(&[]);
