@@ -16,8 +16,6 @@ use tokio::time::timeout;
 
 /// A session waits so long for the first list of nodes.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Longer ones are no labels' values.
-const LONGEST: usize = 63;
 
 /// The zones of nodes. Cheap to clone; the default knows none.
 #[derive(Clone, Default)]
@@ -59,7 +57,7 @@ mod watching {
     use kube::{Client, ResourceExt as _};
     use tokio::sync::watch;
 
-    use super::{LONGEST, Zones};
+    use super::Zones;
     use crate::kubernetes::Access;
     use crate::kubernetes::access::AccessError;
 
@@ -67,6 +65,8 @@ mod watching {
     const ZONE: &str = "topology.kubernetes.io/zone";
     /// Objects of one answer.
     const PAGE: u32 = 500;
+    /// Longer ones are no labels' values.
+    const LONGEST: usize = 63;
     /// Far above the largest clusters: Kubernetes is made for 5,000 nodes.
     const MOST: usize = 100_000;
     /// Between two tries to read the API's files.
