@@ -71,7 +71,7 @@ mod watching {
     const MOST: usize = 100_000;
     /// Between two tries to read the API's files.
     const AGAIN: Duration = Duration::from_secs(10);
-    /// Without an answer for so long, the files are read anew: the CA may have changed.
+    /// After so many failures in a row the files are read anew: the CA may have changed.
     const FAILURES: u32 = 8;
 
     /// What keeps zones up to date.

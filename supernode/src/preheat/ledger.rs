@@ -169,15 +169,19 @@ impl Job {
     /// Whether this is the same wish: one that waits to be resumed is another than one that is to begin.
     pub(super) fn is_for(&self, spec: &Spec) -> bool {
         let paused = self.spec.paused;
-        (self.state == State::Paused) == spec.paused && self.spec == Spec { paused, ..spec.clone() }
+        // Both may name thousands of nodes: what differs mostly is looked at first.
+        (self.state == State::Paused) == spec.paused
+            && (&self.spec.image, self.spec.to) == (&spec.image, spec.to)
+            && self.spec == Spec { paused, ..spec.clone() }
     }
 
     /// Somebody wishes the same, perhaps by other credentials. What a tag means is asked again, at the latest at the end.
     pub(super) fn wish_again(&mut self, credentials: Credentials) {
+        // Who asks just now does so by the former ones.
+        self.again = self.load.is_some() || !credentials.is_empty();
         if !credentials.is_empty() {
             (self.credentials, self.secret, self.next_try) = (credentials, true, None);
         }
-        self.again = self.load.is_some();
     }
 
     /// Whether it is over, and that is news.
@@ -256,6 +260,10 @@ impl Job {
 
     /// It cannot be found out what it comes to, for now or at all.
     pub(super) fn lost(&mut self, Failed { why, passing }: Failed, now: Now) {
+        if std::mem::take(&mut self.again) {
+            // There are other credentials by now.
+            return;
+        }
         self.tries += 1;
         if !passing || self.tries > self.spec.backoff_limit {
             return self.end(State::Failed, Some(why), now);

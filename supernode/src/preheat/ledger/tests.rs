@@ -136,6 +136,18 @@ fn what_a_registry_does_not_say_is_asked_again_and_not_for_ever() {
 }
 
 #[test]
+fn who_brings_other_credentials_while_it_is_asked_is_not_told_the_former_answer() {
+    let now = Now::read();
+    let refused = || Failed { why: "401".into(), passing: false };
+    let mut job = job(&[]);
+    job.wish_again(Credentials::authorization("Basic x"));
+    job.lost(refused(), now);
+    assert!(job.is_to_be_found(now.instant), "by the new ones");
+    job.lost(refused(), now);
+    assert_eq!(job.state(), State::Failed);
+}
+
+#[test]
 fn a_deadline_counts_from_the_start_over_restarts_and_finding() {
     let now = Now::read();
     let later = |seconds: u64| Now {
